@@ -1,0 +1,67 @@
+"""The nouns that scheduler, engine and models share. Comments say who writes each field."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_TOKENS = 64  # tokens in one block of the KV cache
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+
+class ModelError(Exception):
+    """The file is no model that this runtime can run; the message names what is wrong."""
+
+
+class ContextLengthError(Exception):
+    """A prompt does not fit the context."""
+
+    def __init__(self, n_prompt: int, n_ctx: int) -> None:
+        super().__init__(f"request ({n_prompt} tokens) exceeds the available context size ({n_ctx} tokens), try increasing it")
+        self.n_prompt = n_prompt
+        self.n_ctx = n_ctx
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """One step's rows. The engine fills it, the executor reads it; a row is one token of one sequence.
+
+    Rows of one sequence stand together with rising positions. Every row's key and value are in the cache before any row
+    attends, so a prefill chunk and decode rows of other sequences mix freely.
+    """
+
+    tokens: IntArray  # (rows,)
+    positions: IntArray  # (rows,) place in the sequence, from 0
+    sequences: IntArray  # (rows,) line of `tables`
+    tables: IntArray  # (sequences, blocks) block numbers of each sequence, padded with 0
+    outputs: IntArray  # (outputs,) rows whose logits are wanted, rising
+
+
+class Executor(Protocol):
+    """A loaded model, ready to step."""
+
+    n_vocab: int
+    n_ctx_train: int
+    n_blocks: int  # blocks in the KV pool
+    max_rows: int  # rows a batch may hold
+    max_outputs: int  # logits a batch may ask for
+    size: int  # bytes resident
+    size_vram: int
+    placement: str
+
+    def forward(self, batch: Batch) -> FloatArray:
+        """Logits, (outputs, n_vocab); a view that is valid until the next call."""
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy whole KV blocks, (from, to), on every layer."""
+
+    def close(self) -> None:
+        """Stop the threads and free the memory."""
+
+
+Metadata = dict[str, Any]

@@ -1,0 +1,268 @@
+"""The border between the server and a runner process: a few frame types, length-prefixed orjson on the child's pipes.
+
+A frame on the wire is a little-endian u32 (the number of bytes that follow) and one JSON object whose `frame` key names
+the dataclass; the other keys are its fields. Nothing is ever pickled. Both worlds import this file, and nothing else here
+imports from either of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+MAX_FRAME = 256 << 20  # bytes; images travel as base64 inside a frame
+BREAK = "\ufdd0"
+"""A Unicode non-character that the server puts inside text that merely looks like a special token.
+
+The tokenizer cuts the prompt there and drops it, so `<|im_end|>` typed by a user stays text.
+"""
+
+_LENGTH = struct.Struct("<I")
+
+
+class FrameError(Exception):
+    """The other side sent bytes that are no frame."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; names and meanings are those of Ollama's options."""
+
+    temperature: float = 0.8
+    top_k: int = 40  # <= 0: off
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64  # 0: off, -1: the whole context
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = -1  # -1: random
+
+
+# ---------------------------------------------------------------- server -> runner
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """First frame of every runner. Answered by LoadProgress frames, then Loaded or Failed(id=None)."""
+
+    path: str
+    adapters: list[str] = dataclasses.field(default_factory=list)
+    num_ctx: int = 4096  # tokens a sequence may hold; the runner caps it to the training context
+    num_parallel: int = 1  # sequences that are promised num_ctx each
+    num_batch: int = 512  # tokens a step may hold
+    num_thread: int = 0  # 0: physical cores of the affinity mask
+    num_gpu: int = -1
+    main_gpu: int | None = None
+    use_mmap: bool | None = None
+    kv_cache_type: str = "f16"
+    embedding: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generate:
+    """One request for text. The prompt is `tokens` (a saved context) followed by the tokens of `prompt`."""
+
+    id: int
+    prompt: str = ""
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    parse_special: bool = True  # special tokens in `prompt` are tokens (a rendered template), except where BREAK cuts them
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    num_predict: int = -1  # < 0: until the model ends
+    num_keep: int = 4
+    stop: list[str] = dataclasses.field(default_factory=list)
+    shift: bool = True  # a full context slides; False: the text ends with reason "length"
+    truncate: bool = False  # cut a prompt longer than the context, as Ollama does; False: Failed("context_length")
+    logprobs: int = -1  # -1: none, 0: the chosen token's, k: and those of the k best
+    preserved: list[str] = dataclasses.field(default_factory=list)  # special tokens that stay visible in the text
+    images: list[str] = dataclasses.field(default_factory=list)
+    grammar: str = ""
+    grammar_start: str = ""  # text after which the grammar applies; "": from the first token
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop request `id`; its blocks are free after the current step. Answered by Done(reason="cancelled")."""
+
+    id: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tokenize:
+    id: int
+    text: str
+    parse_special: bool = True
+    add_special: bool = True  # put the vocabulary's BOS/EOS where its metadata says so
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Detokenize:
+    id: int
+    tokens: list[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Embed:
+    id: int
+    inputs: list[str]
+    truncate: bool = True
+    normalize: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetStats:
+    id: int
+
+
+# ---------------------------------------------------------------- runner -> server
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadProgress:
+    phase: str  # "compiling kernels", "reading weights"
+    completed: int
+    total: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    architecture: str
+    num_ctx: int  # what a sequence can really hold
+    n_ctx_train: int
+    n_vocab: int
+    bos_token: str
+    eos_token: str
+    add_bos: bool
+    control_tokens: list[str]  # texts of the vocabulary's control tokens; user text must not activate them
+    size: int  # bytes resident: weights, cache, buffers
+    size_vram: int
+    placement: str  # the plan in words
+    load_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Logprob:
+    token: str
+    logprob: float
+    bytes: list[int]
+    top: list[Logprob] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """New text of request `id`: whole UTF-8 characters, nothing that may yet become a stop string."""
+
+    id: int
+    text: str
+    tokens: list[int]
+    logprobs: list[Logprob] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    id: int
+    reason: str  # "stop", "length", "cancelled"
+    prompt_tokens: int
+    cached_tokens: int  # of these, found in the cache
+    prompt_ns: int
+    eval_tokens: int
+    eval_ns: int
+    context: list[int]  # prompt and answer, for /api/generate
+    stop: str = ""  # the stop string that ended it
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """Request `id` (None: the load) ended in an error. `kind` is one of the names in FAILURES."""
+
+    id: int | None
+    kind: str
+    message: str
+    n_prompt: int = 0  # context_length: tokens asked for
+    n_ctx: int = 0  # context_length: tokens there are
+
+
+FAILURES = ("context_length", "bad_request", "unsupported", "bad_model", "out_of_memory", "internal")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tokens:
+    id: int
+    tokens: list[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+    id: int
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Embeddings:
+    id: int
+    embeddings: list[list[float]]
+    prompt_tokens: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stats:
+    id: int
+    running: int
+    waiting: int
+    blocks_total: int
+    blocks_free: int  # neither in use nor holding a reusable prefix
+    blocks_cached: int  # free to take, but holding a prefix that a request may reuse
+    steps: int
+    size: int
+    size_vram: int
+
+
+Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats
+Reply = LoadProgress | Loaded | Token | Done | Failed | Tokens | Text | Embeddings | Stats
+Frame = Request | Reply
+
+_FRAMES: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in typing.get_args(Request) + typing.get_args(Reply)}
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame with its length prefix, ready for a pipe."""
+    body = orjson.dumps({"frame": type(frame).__name__} | {f.name: getattr(frame, f.name) for f in dataclasses.fields(frame)})
+    if len(body) > MAX_FRAME:
+        raise FrameError(f"frame of {len(body)} bytes is longer than {MAX_FRAME}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode(body: bytes) -> Frame:
+    """The frame in `body` (without its length prefix); FrameError when it is none."""
+    try:
+        fields = orjson.loads(body)
+        kind = fields.pop("frame")
+        if kind == "Generate":
+            fields["sampling"] = Sampling(**fields["sampling"])
+        elif kind == "Token":
+            fields["logprobs"] = [_logprob(entry) for entry in fields["logprobs"]]
+        frame: Frame = _FRAMES[kind](**fields)
+        return frame
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise FrameError(f"not a frame: {error}") from error
+
+
+def body_length(prefix: bytes) -> int:
+    """Length of the body that follows a 4-byte prefix; FrameError when it is beyond MAX_FRAME."""
+    (length,) = _LENGTH.unpack(prefix)
+    if length > MAX_FRAME:
+        raise FrameError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+    return int(length)
+
+
+PREFIX_BYTES = _LENGTH.size
+
+
+def _logprob(entry: dict[str, Any]) -> Logprob:
+    return Logprob(entry["token"], entry["logprob"], entry["bytes"], [_logprob(top) for top in entry["top"]])
