@@ -1,0 +1,111 @@
+"""The CPU executor: a recorded Program on the thread pool."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime import models
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.execute.recorder import Limits, Recorder, Value
+from runtime.kernels import compile as kernel_compile
+from runtime.kernels import cores
+from runtime.kernels.leaves import Leaves
+from runtime.kernels.pool import Pool
+from runtime.models.transformer import Transformer
+from runtime.weights import Progress, Weights, aligned_array, open_weights
+
+MAX_OUTPUTS = 128  # logits rows of one step
+SPARE_CACHE = 512 << 20  # bytes of cache beyond the promised context, for prefixes and for more sequences
+
+
+class CpuExecutor:
+    """Implements runtime.core.Executor."""
+
+    def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, limits: Limits) -> None:
+        self._weights = weights
+        self._recorder = Recorder(leaves, threads, limits)
+        logits: Value = model(self._recorder)
+        self._pool = Pool(threads)
+        self._program: npt.NDArray[np.int64] = np.array(
+            [(kernel.address, arguments.ctypes.data) for kernel, arguments in self._recorder.program], np.int64
+        )
+        self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
+        self._logits = logits
+        self._closed = False
+        config = model.config
+        self.n_vocab = config.n_vocab
+        self.n_ctx_train = config.context_length
+        self.n_blocks = limits.blocks
+        self.max_rows = limits.rows
+        self.max_outputs = limits.outputs
+        self.size = weights.nbytes + self._recorder.nbytes
+        self.size_vram = 0
+        self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**30:.1f} GiB), {threads} threads"
+
+    def forward(self, batch: Batch) -> FloatArray:
+        """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
+        step, rows, outputs = self._recorder.step, len(batch.tokens), len(batch.outputs)
+        assert 0 < rows <= self.max_rows and outputs <= self.max_outputs
+        assert batch.tables.shape[1] <= step.tables.shape[1]
+        step.counts[:] = rows, outputs
+        step.tokens[:rows] = batch.tokens
+        step.positions[:rows] = batch.positions
+        step.sequences[:rows] = batch.sequences
+        step.tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
+        step.outputs[:outputs] = batch.outputs
+        self._pool.run(self._program, self._counters)
+        return self._view(self._logits, outputs)
+
+    @staticmethod
+    def _view(value: Value, rows: int) -> FloatArray:
+        """The first rows of a Value as an array on its memory."""
+        memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
+        return np.frombuffer(memory, np.float32).reshape(rows, value.width)
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy whole blocks of the cache, (from, to), on every layer."""
+        for cache in self._recorder.caches:
+            for source, target in pairs:
+                cache.keys[target] = cache.keys[source]
+                cache.values[target] = cache.values[source]
+
+    def close(self) -> None:
+        """Stop the threads, then give the weights back."""
+        if not self._closed:
+            self._closed = True
+            self._pool.close()
+            self._weights.close()
+
+
+def load(
+    path: str | Path,
+    *,
+    num_ctx: int,
+    num_parallel: int,
+    num_batch: int,
+    num_thread: int,
+    kv_cache_type: str,
+    progress: Progress,
+) -> CpuExecutor:
+    """Read a GGUF model and record it for the CPU. Raises GGUFError, ModelError or MemoryError."""
+    if kv_cache_type not in ("", "f16"):
+        raise ModelError(f"kv cache type {kv_cache_type!r} is not supported, only f16")
+    weights = open_weights(path, progress)
+    model = models.build(weights)
+    leaves = Leaves()
+    kernel_compile.ahead(leaves, {tensor.quant.name for tensor in weights}, progress)
+    threads = num_thread if num_thread > 0 else cores.physical()
+    return CpuExecutor(weights, model, leaves, threads, _limits(model, num_ctx, num_parallel, num_batch))
+
+
+def _limits(model: Transformer, num_ctx: int, num_parallel: int, num_batch: int) -> Limits:
+    config = model.config
+    table = -(-min(num_ctx, config.context_length) // BLOCK_TOKENS)
+    layer = 2 * config.head_count_kv * BLOCK_TOKENS * (config.key_length + config.value_length)
+    spare = min(SPARE_CACHE // (layer * config.block_count), 31 * table)
+    rows = max(1, min(num_batch, 4096))
+    return Limits(rows=rows, outputs=min(rows, MAX_OUTPUTS), blocks=num_parallel * table + 1 + spare, table=table + 1)

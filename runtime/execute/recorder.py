@@ -1,0 +1,278 @@
+"""The recorder: runs a forward pass once and writes down, as a Program, what the kernels are to do at every step.
+
+A row of the Program is (kernel address, argument address). What changes from step to step (how many rows, which tokens,
+positions, block tables) lies in buffers that the rows point to, so one Program serves every batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
+from runtime.execute.buffers import Buffer, Buffers
+from runtime.kernels import attention, matmul, router, rows
+from runtime.kernels.driver import Driver
+from runtime.kernels.leaves import Leaves, activation_bytes
+from runtime.layers.ops import Heads, Rotation, Routing
+from runtime.weights import Tensor, aligned_array
+
+PIECES = 8  # pieces a thread should find in a product, so that a slow thread holds nobody up
+SMALLEST_PIECE, LARGEST_PIECE = 4, 64  # weight rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a step can be."""
+
+    rows: int
+    outputs: int
+    blocks: int  # in the pool
+    table: int  # blocks a sequence can have
+
+
+class Step:
+    """The buffers that change with every step; the kernels read them by address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.counts: npt.NDArray[np.int64] = aligned_array((2,), np.int64)  # rows, outputs
+        self.tokens: IntArray = aligned_array((limits.rows,), np.int32)
+        self.positions: IntArray = aligned_array((limits.rows,), np.int32)
+        self.sequences: IntArray = aligned_array((limits.rows,), np.int32)
+        self.tables: IntArray = aligned_array((limits.rows, limits.table), np.int32)
+        self.outputs: IntArray = aligned_array((limits.outputs,), np.int32)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Value:
+    """Rows of float32 in a buffer, (`count` rows, width). The buffer is free again when the last Value of it is gone."""
+
+    buffer: Buffer
+    width: int
+    count: int  # address of the row count
+    limit: int  # rows there can be
+    packed: dict[str, Buffer] = dataclasses.field(default_factory=dict)  # by activation format
+
+    @property
+    def address(self) -> int:
+        return self.buffer.address
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cache:
+    """One layer's keys (blocks, kv heads, 64, key size) and values (blocks, kv heads, value size, 64), as f16 bits."""
+
+    keys: npt.NDArray[np.uint16]
+    values: npt.NDArray[np.uint16]
+
+
+class Recorder:
+    """Implements runtime.layers.ops.Ops for the CPU."""
+
+    def __init__(self, leaves: Leaves, threads: int, limits: Limits) -> None:
+        self.step = Step(limits)
+        self.caches: list[Cache] = []
+        self.program: list[tuple[Driver, npt.NDArray[np.int64]]] = []
+        self._leaves = leaves
+        self._threads = threads
+        self._limits = limits
+        self._buffers = Buffers()
+        self._kept: list[object] = []  # arrays whose addresses the rows hold
+        self._tables: dict[str, int] = {}  # leaf tables by type name
+        self._rotary: tuple[Rotation, Buffer] | None = None
+        self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of activations and of the cache."""
+        return self._buffers.nbytes + sum(cache.keys.nbytes + cache.values.nbytes for cache in self.caches)
+
+    # ------------------------------------------------------------ Ops
+
+    def embed(self, table: Tensor) -> Value:
+        out = self._value(table.shape[0])
+        leaf = self._leaves.dequantize_row(table.quant.name)
+        tokens = self.step.tokens.ctypes.data
+        self._row(
+            rows.embed, out.count, tokens, table.address, table.row_bytes, table.row_blocks, leaf, out.address, out.width
+        )
+        return out
+
+    def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
+        outs = [self._like(x, tensor.rows) for tensor, _ in weights]
+        step = self._piece(sum(tensor.rows for tensor, _ in weights))
+        pieces = sum(math.ceil(tensor.rows / step) for tensor, _ in weights)
+        fields: list[int] = []
+        for (tensor, bias), out in zip(weights, outs, strict=True):
+            fields += self._matrix(tensor, self._pack(x, tensor), out, bias)
+        self._row(matmul.linear, x.count, pieces, step, self._pointers, len(weights), *fields)
+        return outs
+
+    def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
+        out = self._like(x, x.width)
+        self._row(rows.rms_norm, x.count, x.address, self._keep(weight), out.address, x.width, eps)
+        return out
+
+    def attention(
+        self,
+        layer: int,
+        q: Value,
+        k: Value,
+        v: Value,
+        heads: Heads,
+        rotation: Rotation,
+        norms: tuple[FloatArray, FloatArray, float] | None,
+    ) -> Value:
+        cache = self._cache(layer, heads)
+        step, table = self.step, self._rotary_table(rotation)
+        q_norm, k_norm, eps = (self._keep(norms[0]), self._keep(norms[1]), norms[2]) if norms else (0, 0, 0.0)
+        where = (
+            step.positions.ctypes.data,
+            step.sequences.ctypes.data,
+            step.tables.ctypes.data,
+            step.tables.shape[1],
+            cache.keys.ctypes.data,
+            cache.values.ctypes.data,
+        )
+        shape = heads.head_count, heads.head_count_kv, heads.key_length, heads.value_length
+        style = attention.INTERLEAVED if heads.rope_interleaved else attention.NEOX
+        self._row(
+            attention.rotate_store,
+            *(q.count, q.address, k.address, v.address, q_norm, k_norm),
+            *(table.address, len(rotation.frequencies), style),
+            *(*shape, *where, eps),
+        )
+        out = self._like(q, heads.head_count * heads.value_length)
+        size = attention.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
+        scratch = self._buffers.take(self._threads * size)
+        self._row(
+            attention.attend,
+            *(q.count, q.address, out.address, *shape, *where),
+            *(self._leaf_table("F16"), scratch.address, size, heads.scale),
+        )
+        return out
+
+    def silu_mul(self, gate: Value, up: Value) -> Value:
+        self._row(rows.silu_mul, gate.count, gate.address, up.address, gate.width)
+        return gate
+
+    def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
+        k, n_experts = routing.expert_used_count, gate.shape[2]
+        pairs = x.limit * k
+        ids, weights = self._buffers.take(4 * pairs), self._buffers.take(4 * pairs)
+        plan = self._buffers.take(4 * router.plan_size(n_experts, pairs))
+        self._row(
+            router.choose,
+            *(x.count, logits.address, ids.address, weights.address, n_experts, k, int(routing.normalize), routing.scale),
+        )
+        self._row(router.plan, x.count, ids.address, plan.address, n_experts, k)
+        hidden, other = self._pairs(x, k, gate.rows), self._pairs(x, k, up.rows)
+        self._experts(plan, n_experts, k, [(gate, self._pack(x, gate), hidden), (up, self._pack(x, up), other)])
+        y = self._pairs(x, k, down.rows)
+        self._experts(plan, n_experts, 1, [(down, self._pack(hidden, down, k), y)])
+        out = self._like(x, down.rows)
+        self._row(router.combine, x.count, y.address, weights.address, out.address, out.width, k)
+        return out
+
+    def add(self, x: Value, y: Value) -> Value:
+        out = self._like(x, x.width)
+        self._row(rows.add, x.count, x.address, y.address, out.address, x.width)
+        return out
+
+    def outputs(self, x: Value) -> Value:
+        count = self.step.counts.ctypes.data + 8
+        out = Value(self._buffers.take(4 * self._limits.outputs * x.width), x.width, count, self._limits.outputs)
+        self._row(rows.gather, count, self.step.outputs.ctypes.data, x.address, out.address, x.width)
+        return out
+
+    # ------------------------------------------------------------ parts
+
+    def _row(self, kernel: Driver, *arguments: int | float) -> None:
+        packed: npt.NDArray[np.int64] = aligned_array((len(arguments),), np.int64)
+        for i, argument in enumerate(arguments):
+            if isinstance(argument, float):
+                packed.view(np.float64)[i] = argument
+            else:
+                packed[i] = argument
+        self.program.append((kernel, packed))
+
+    def _keep(self, array: npt.NDArray[np.generic]) -> int:
+        """The array's address; it lives as long as the recorder."""
+        self._kept.append(array)
+        return array.ctypes.data
+
+    def _value(self, width: int) -> Value:
+        limit = self._limits.rows
+        return Value(self._buffers.take(4 * limit * width), width, self.step.counts.ctypes.data, limit)
+
+    def _like(self, x: Value, width: int) -> Value:
+        return Value(self._buffers.take(4 * x.limit * width), width, x.count, x.limit)
+
+    def _pairs(self, x: Value, k: int, width: int) -> Value:
+        """A Value with k rows for each row of x."""
+        return Value(self._buffers.take(4 * x.limit * k * width), width, x.count, x.limit * k)
+
+    def _piece(self, n_rows: int) -> int:
+        return max(SMALLEST_PIECE, min(LARGEST_PIECE, n_rows // (self._threads * PIECES)))
+
+    def _pack(self, x: Value, tensor: Tensor, per_count: int = 1) -> Buffer:
+        """x in the activation format that the tensor's type multiplies; recorded once for each format."""
+        if tensor.shape[0] != x.width:
+            raise ModelError(f"tensor {tensor.name!r} takes rows of {tensor.shape[0]}, got {x.width}")
+        form = tensor.quant.activation
+        if form == "f32":
+            return x.buffer
+        if form not in x.packed:
+            stride = activation_bytes(form, x.width)
+            packed = x.packed[form] = self._buffers.take(x.limit * stride)
+            leaf = self._leaves.quantize(form)
+            self._row(rows.pack, x.count, per_count, x.address, x.width, packed.address, stride, leaf)
+        return x.packed[form]
+
+    def _matrix(self, tensor: Tensor, packed: Buffer, out: Value, bias: FloatArray | None = None) -> tuple[int, ...]:
+        """The fields of matmul.MATRIX."""
+        stride = activation_bytes(tensor.quant.activation, tensor.shape[0])
+        return (
+            *(tensor.address, tensor.row_bytes, tensor.rows, packed.address, stride, out.address, 4 * out.width),
+            *(tensor.row_blocks, self._leaf_table(tensor.quant.name), self._keep(bias) if bias is not None else 0),
+        )
+
+    def _experts(self, plan: Buffer, n_experts: int, share: int, matrices: list[tuple[Tensor, Buffer, Value]]) -> None:
+        step = self._piece(matrices[0][0].rows)
+        pieces = math.ceil(matrices[0][0].rows / step)
+        fields = [field for matrix in matrices for field in self._matrix(*matrix)]
+        sizes = [tensor.nbytes // n_experts for tensor, _, _ in matrices]
+        head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices)
+        self._row(matmul.experts, *head, *fields, *sizes)
+
+    def _leaf_table(self, quant: str) -> int:
+        """Address of the table that the drivers look leaves up in: [c] for c columns."""
+        if quant not in self._tables:
+            table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
+            for columns in self._leaves.columns(quant):
+                table[columns] = self._leaves.dot(quant, columns)
+            self._tables[quant] = self._keep(table)
+        return self._tables[quant]
+
+    def _rotary_table(self, rotation: Rotation) -> Buffer:
+        if self._rotary is None or self._rotary[0] is not rotation:
+            half = len(rotation.frequencies)
+            table = self._buffers.take(8 * self._limits.rows * half)
+            self._row(
+                attention.rotary_table,
+                *(self.step.counts.ctypes.data, self.step.positions.ctypes.data),
+                *(self._keep(rotation.frequencies), table.address, half, rotation.magnitude),
+            )
+            self._rotary = rotation, table
+        return self._rotary[1]
+
+    def _cache(self, layer: int, heads: Heads) -> Cache:
+        assert layer == len(self.caches), "layers are recorded in order"
+        shape = self._limits.blocks, heads.head_count_kv
+        keys = aligned_array((*shape, BLOCK_TOKENS, heads.key_length), np.uint16)
+        values = aligned_array((*shape, heads.value_length, BLOCK_TOKENS), np.uint16)
+        self.caches.append(Cache(keys, values))
+        return self.caches[-1]

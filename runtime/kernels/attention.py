@@ -1,0 +1,202 @@
+"""Drivers of attention over the paged cache: rotary tables, rotate and store, attend.
+
+One layer's cache: keys (blocks, kv heads, 64, key size) f16 and values (blocks, kv heads, value size, 64) f16, values
+transposed, so that both scores and weighted sums are rows of a matrix times a few columns: the leaves of F16 weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from runtime.core import BLOCK_TOKENS
+from runtime.kernels.driver import claim, driver, exp, inline
+from runtime.kernels.matmul import WIDEST
+from runtime.kernels.memory import bits_f32, call6, f32, f32_bits, f64, i32, i64, u16
+
+SEGMENT = 512  # keys whose scores a thread holds at a time
+NEOX, INTERLEAVED = 0, 1  # which two values of a head turn together: (i, i + half) or (2 i, 2 i + 1)
+
+
+def scratch_bytes(group: int, value_size: int) -> int:
+    """Bytes of scratch that `attend` needs a thread: pointers, scores, sums and the state of a softmax for each head."""
+    floats = group * (SEGMENT + 2 * value_size + 2)
+    return (16 * WIDEST + 4 * floats + 63) // 64 * 64
+
+
+@inline
+def _f16_bits(x: Any) -> Any:
+    """The bits of float32 x as f16, rounded to even; beyond f16's range infinite. NaN stays NaN."""
+    u = np.uint32(f32_bits(np.float32(x)))
+    sign, a = (u >> np.uint32(16)) & np.uint32(0x8000), u & np.uint32(0x7FFFFFFF)
+    if a > np.uint32(0x7F800000):
+        return np.uint16(sign | np.uint32(0x7E00))
+    if a >= np.uint32(0x477FF000):
+        return np.uint16(sign | np.uint32(0x7C00))
+    if a < np.uint32(0x38800000):  # subnormal: the sum with 0.5 rounds at f16's last place
+        tiny = bits_f32(np.int32(a)) + np.float32(0.5)
+        return np.uint16(sign | (np.uint32(f32_bits(tiny)) - np.uint32(0x3F000000)))
+    return np.uint16(sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + ((a >> np.uint32(13)) & np.uint32(1))) >> np.uint32(13)))
+
+
+@driver
+def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
+    """cos and sin of each row's position times each frequency, times `magnitude`.
+
+    Arguments: address of the row count, positions i32, frequencies f64, table (rows, 2, half) f32, half, magnitude (f64).
+    """
+    a = i64(args, 6)
+    count, half, magnitude = i64(a[0], 1)[0], a[4], f64(args, 6)[5]
+    positions, frequencies = i32(a[1], count), f64(a[2], half)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        table = f32(a[3] + 8 * row * half, 2 * half)
+        for i in range(half):
+            angle = positions[row] * frequencies[i]
+            table[i] = math.cos(angle) * magnitude
+            table[half + i] = math.sin(angle) * magnitude
+
+
+@inline
+def _norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
+    total = np.float32(0)
+    for i in range(size):
+        total += x[i] * x[i]
+    scale = np.float32(1.0 / np.sqrt(total / size + eps))
+    for i in range(size):
+        x[i] = x[i] * scale * weight[i]
+
+
+@inline
+def _rotate(x: Any, table: Any, half: int, style: int) -> None:
+    for i in range(half):
+        first, second = (i, i + half) if style == NEOX else (2 * i, 2 * i + 1)
+        a, b = x[first], x[second]
+        x[first] = a * table[i] - b * table[half + i]
+        x[second] = a * table[half + i] + b * table[i]
+
+
+@driver
+def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
+    """Norm (where there is one) and turn q and k in place, and write k and v into the cache.
+
+    Arguments: address of the row count, q, k, v f32, q norm, k norm (f32 or 0), rotary table, half, style, heads, kv heads,
+    key size, value size, positions, sequences, block tables i32, blocks a table, key cache, value cache, eps (f64).
+    """
+    a = i64(args, 20)
+    count, half, style = i64(a[0], 1)[0], a[7], a[8]
+    heads, kv_heads, size, value_size, eps = a[9], a[10], a[11], a[12], f64(args, 20)[19]
+    positions, sequences = i32(a[13], count), i32(a[14], count)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        table = f32(a[6] + 8 * row * half, 2 * half)
+        for h in range(heads + kv_heads):
+            if h < heads:
+                x, norm = f32(a[1] + 4 * (row * heads + h) * size, size), a[4]
+            else:
+                x, norm = f32(a[2] + 4 * (row * kv_heads + h - heads) * size, size), a[5]
+            if norm != 0:
+                _norm_head(x, f32(norm, size), size, eps)
+            _rotate(x, table, half, style)
+        block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
+        slot = positions[row] % BLOCK_TOKENS
+        for h in range(kv_heads):
+            head = block * kv_heads + h
+            x = f32(a[2] + 4 * (row * kv_heads + h) * size, size)
+            keys = u16(a[17] + 2 * (head * BLOCK_TOKENS + slot) * size, size)
+            for i in range(size):
+                keys[i] = _f16_bits(x[i])
+            y = f32(a[3] + 4 * (row * kv_heads + h) * value_size, value_size)
+            values = u16(a[18] + 2 * head * BLOCK_TOKENS * value_size, BLOCK_TOKENS * value_size)
+            for i in range(value_size):
+                values[i * BLOCK_TOKENS + slot] = _f16_bits(y[i])
+
+
+@inline
+def _products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_step: int, out: int, out_step: int,
+              group: int, pointers: int) -> None:
+    """out[g][r] = weights row r . x[g], for the `group` heads that share these weights."""
+    inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
+    g = 0
+    while g < group:
+        width = min(group - g, WIDEST)
+        while leaves[width] == 0:
+            width -= 1
+        for c in range(width):
+            inputs[c] = x + (g + c) * x_step
+            outputs[c] = out + (g + c) * out_step
+        call6(leaves[width], (weights, stride, rows, pointers, pointers + 8 * WIDEST, length))
+        g += width
+
+
+@driver
+def attend(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[row] = softmax(q k / scale) v over the row's sequence up to its position.
+
+    Segments of 512 keys follow one another with a running maximum, so the order of every sum depends on the position alone.
+    Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
+    tables i32, blocks a table, key cache, value cache, F16 leaves, scratch, scratch bytes, scale (f64).
+    """
+    a = i64(args, 17)
+    count, heads, kv_heads, size, value_size = i64(a[0], 1)[0], a[3], a[4], a[5], a[6]
+    group = heads // kv_heads
+    positions, sequences = i32(a[7], count), i32(a[8], count)
+    leaves, scale = i64(a[13], WIDEST + 1), np.float32(f64(args, 17)[16])
+    pointers = a[14] + thread * a[15]
+    scores_at = pointers + 16 * WIDEST
+    sums_at = scores_at + 4 * group * SEGMENT
+    part_at = sums_at + 4 * group * value_size
+    state = f32(part_at + 4 * group * value_size, 2 * group)  # the maximum and the sum of each head
+    while True:
+        item = claim(counter, 1)
+        if item >= count * kv_heads:
+            return
+        row, kv = count - 1 - item // kv_heads, item % kv_heads  # the longest first
+        length = positions[row] + 1
+        blocks = i32(a[9] + 4 * sequences[row] * a[10], a[10])
+        queries = a[1] + 4 * (row * heads + kv * group) * size
+        sums = f32(sums_at, group * value_size)
+        for i in range(group * value_size):
+            sums[i] = np.float32(0)
+        for g in range(group):
+            state[2 * g], state[2 * g + 1] = np.float32(-1e30), np.float32(0)
+        start = 0
+        while start < length:
+            end = min(start + SEGMENT, length)
+            for t in range(start, end, BLOCK_TOKENS):
+                head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
+                _products(leaves, a[11] + 2 * head * BLOCK_TOKENS * size, 2 * size, min(BLOCK_TOKENS, end - t), size,
+                          queries, 4 * size, scores_at + 4 * (t - start), 4 * SEGMENT, group, pointers)
+            for g in range(group):
+                scores = f32(scores_at + 4 * g * SEGMENT, SEGMENT)
+                top = state[2 * g]
+                for t in range(end - start):
+                    scores[t] *= scale
+                    top = max(top, scores[t])
+                total = np.float32(0)
+                for t in range(end - start):
+                    scores[t] = exp(scores[t] - top)
+                    total += scores[t]
+                shrink = exp(state[2 * g] - top)
+                state[2 * g], state[2 * g + 1] = top, state[2 * g + 1] * shrink + total
+                for i in range(g * value_size, (g + 1) * value_size):
+                    sums[i] *= shrink
+            part = f32(part_at, group * value_size)
+            for t in range(start, end, BLOCK_TOKENS):
+                head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
+                _products(leaves, a[12] + 2 * head * BLOCK_TOKENS * value_size, 2 * BLOCK_TOKENS, value_size,
+                          min(BLOCK_TOKENS, end - t), scores_at + 4 * (t - start), 4 * SEGMENT, part_at, 4 * value_size,
+                          group, pointers)
+                for i in range(group * value_size):
+                    sums[i] += part[i]
+            start += SEGMENT
+        out = f32(a[2] + 4 * (row * heads + kv * group) * value_size, group * value_size)
+        for g in range(group):
+            for i in range(g * value_size, (g + 1) * value_size):
+                out[i] = sums[i] / state[2 * g + 1]

@@ -1,0 +1,122 @@
+"""Drivers for matrix products: one activation against several matrices, and against the experts that a router chose.
+
+The weights of a piece (some rows of one matrix) are read once and used for every activation row, several of them
+("columns") at a time by the widest leaf that fits. A (weight row, activation row) sum is the same whatever leaf made it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from runtime.kernels.driver import claim, driver, inline, silu
+from runtime.kernels.memory import call6, f32, i32, i64
+
+WIDEST = 8  # columns of the widest leaf
+MATRIX = 10  # int64 fields of one matrix in the arguments, in this order:
+# weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias
+# `leaves`: WIDEST + 1 addresses; [c] is the leaf for c columns, 0 where there is none. `bias`: f32 or 0.
+
+
+@inline
+def _leaf_width(leaves: Any, columns: int) -> int:
+    """The most columns, at most `columns`, that a leaf takes."""
+    width = min(columns, WIDEST)
+    while leaves[width] == 0:
+        width -= 1
+    return width
+
+
+@inline
+def _add_bias(bias: int, out: int, first: int, rows: int) -> None:
+    b, y = f32(bias + 4 * first, rows), f32(out + 4 * first, rows)
+    for i in range(rows):
+        y[i] += b[i]
+
+
+@driver
+def linear(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[i] = W x[i] + bias for every row i of x, for several W at once.
+
+    Arguments: address of the row count, pieces in all, rows a piece, scratch (2 * WIDEST int64 a thread), matrices, then
+    MATRIX fields each.
+    """
+    head = i64(args, 5)
+    count, pieces, step, matrices = i64(head[0], 1)[0], head[1], head[2], head[4]
+    scratch = head[3] + thread * 16 * WIDEST
+    inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
+    while True:
+        piece = claim(counter, 1)
+        if piece >= pieces:
+            return
+        m = 0
+        while m < matrices - 1:  # which matrix the piece belongs to
+            in_matrix = (i64(args + 8 * (5 + MATRIX * m), MATRIX)[2] + step - 1) // step
+            if piece < in_matrix:
+                break
+            piece -= in_matrix
+            m += 1
+        w = i64(args + 8 * (5 + MATRIX * m), MATRIX)
+        first = piece * step
+        rows = min(step, w[2] - first)
+        leaves = i64(w[8], WIDEST + 1)
+        column = 0
+        while column < count:
+            width = _leaf_width(leaves, count - column)
+            for c in range(width):
+                inputs[c] = w[3] + (column + c) * w[4]
+                outputs[c] = w[5] + (column + c) * w[6] + 4 * first
+            call6(leaves[width], (w[0] + first * w[1], w[1], rows, scratch, scratch + 8 * WIDEST, w[7]))
+            if w[9] != 0:
+                for c in range(width):
+                    _add_bias(w[9], outputs[c] - 4 * first, first, rows)
+            column += width
+
+
+@driver
+def experts(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[p] = W[expert of p] x[p // share] for every (token, expert) pair p, over the plan that `router.plan` made.
+
+    With two matrices (gate, up) the first output becomes silu(gate) * up.
+    Arguments: plan, experts, share, rows a piece, pieces an expert, scratch, matrices, then MATRIX fields each, and after
+    them the bytes of one expert in each matrix.
+    """
+    head = i64(args, 7)
+    n_experts, share, step, pieces, matrices = head[1], head[2], head[3], head[4], head[6]
+    active = i32(head[0], 1)[0]
+    chosen = i32(head[0] + 4, n_experts)  # the experts that have pairs
+    offsets = i32(head[0] + 4 * (1 + n_experts), n_experts + 1)
+    order = i32(head[0] + 4 * (2 + 2 * n_experts), offsets[n_experts])
+    expert_bytes = i64(args + 8 * (7 + MATRIX * matrices), matrices)
+    scratch = head[5] + thread * 16 * WIDEST
+    inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
+    while True:
+        item = claim(counter, 1)
+        if item >= active * pieces:
+            return
+        expert = chosen[item // pieces]
+        first = (item % pieces) * step
+        begin, end = offsets[expert], offsets[expert + 1]
+        for m in range(matrices):
+            w = i64(args + 8 * (7 + MATRIX * m), MATRIX)
+            rows = min(step, w[2] - first)
+            leaves = i64(w[8], WIDEST + 1)
+            weights = w[0] + expert * expert_bytes[m] + first * w[1]
+            column = begin
+            while column < end:
+                width = _leaf_width(leaves, end - column)
+                for c in range(width):
+                    pair = order[column + c]
+                    inputs[c] = w[3] + (pair // share) * w[4]
+                    outputs[c] = w[5] + pair * w[6] + 4 * first
+                call6(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7]))
+                column += width
+        if matrices == 2:
+            gate, up = i64(args + 8 * 7, MATRIX), i64(args + 8 * (7 + MATRIX), MATRIX)
+            rows = min(step, gate[2] - first)
+            for j in range(begin, end):
+                g = f32(gate[5] + order[j] * gate[6] + 4 * first, rows)
+                u = f32(up[5] + order[j] * up[6] + 4 * first, rows)
+                for i in range(rows):
+                    g[i] = np.float32(silu(g[i]) * u[i])

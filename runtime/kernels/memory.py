@@ -1,0 +1,165 @@
+"""Raw memory for kernels: typed views of an address, atomics, and calls through an address.
+
+A kernel gets addresses as int64 and reads them through these; numba sees plain arrays without bounds checks, so whoever
+records a kernel has checked the shapes before.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_VOID = ir.VoidType()
+
+
+def _pointer_intrinsic(kind: Any) -> Any:
+    """An intrinsic that turns an int64 address into a pointer to `kind`."""
+
+    @intrinsic
+    def pointer(context: Any, address: Any) -> Any:
+        def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], cx.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+_pointer_i64 = _pointer_intrinsic(types.int64)
+_pointer_f64 = _pointer_intrinsic(types.float64)
+_pointer_i32 = _pointer_intrinsic(types.int32)
+_pointer_u16 = _pointer_intrinsic(types.uint16)
+_pointer_u8 = _pointer_intrinsic(types.uint8)
+_pointer_f32 = _pointer_intrinsic(types.float32)
+
+
+@njit(inline="always")
+def i64(address: int, count: int) -> Any:
+    """`count` int64 at `address`."""
+    return carray(_pointer_i64(address), (count,))
+
+
+@njit(inline="always")
+def f64(address: int, count: int) -> Any:
+    """`count` float64 at `address`."""
+    return carray(_pointer_f64(address), (count,))
+
+
+@njit(inline="always")
+def i32(address: int, count: int) -> Any:
+    """`count` int32 at `address`."""
+    return carray(_pointer_i32(address), (count,))
+
+
+@njit(inline="always")
+def u16(address: int, count: int) -> Any:
+    """`count` uint16 at `address` (the bits of f16 values)."""
+    return carray(_pointer_u16(address), (count,))
+
+
+@njit(inline="always")
+def u8(address: int, count: int) -> Any:
+    """`count` bytes at `address`."""
+    return carray(_pointer_u8(address), (count,))
+
+
+@njit(inline="always")
+def f32(address: int, count: int) -> Any:
+    """`count` float32 at `address`."""
+    return carray(_pointer_f32(address), (count,))
+
+
+@intrinsic
+def bits_f32(context: Any, bits: Any) -> Any:
+    """The float32 whose bits are the int32 `bits`."""
+    return types.float32(types.int32), lambda cx, builder, signature, args: builder.bitcast(args[0], _F32)
+
+
+@intrinsic
+def f32_bits(context: Any, value: Any) -> Any:
+    """The int32 whose bits are those of a float32."""
+    return types.int32(types.float32), lambda cx, builder, signature, args: builder.bitcast(args[0], _I32)
+
+
+@intrinsic
+def load_acquire(context: Any, address: Any) -> Any:
+    """The int64 at `address`; later reads see what its writer had written before."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_release(context: Any, address: Any, value: Any) -> Any:
+    """Store an int64; whoever acquires it sees everything written before."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], builder.inttoptr(args[0], _I64.as_pointer()), "release", 8)
+        return cx.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def fetch_add(context: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at `address`; returns what it was."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], _I64.as_pointer()), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def load_strict(context: Any, address: Any) -> Any:
+    """The int64 at `address`, in one order with all `fetch_add`s (the sleep protocol of the pool needs it)."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+def _call_intrinsic(n_args: int) -> Any:
+    """An intrinsic that calls `void f(int64 * n_args)` at an address."""
+
+    @intrinsic
+    def call(context: Any, function: Any, arguments: Any) -> Any:
+        signature = types.void(types.int64, types.UniTuple(types.int64, n_args))
+
+        def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = ir.FunctionType(_VOID, [_I64] * n_args)
+            values = [builder.extract_value(args[1], i) for i in range(n_args)]
+            builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+            return cx.get_dummy_value()
+
+        return signature, generate
+
+    return call
+
+
+call3 = _call_intrinsic(3)
+call4 = _call_intrinsic(4)
+call6 = _call_intrinsic(6)
+
+
+@intrinsic
+def pause(context: Any) -> Any:
+    """Tell the core that this is a spin loop (nothing where the ISA has no such hint)."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            kind = ir.FunctionType(_VOID, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return cx.get_dummy_value()
+
+    return types.void(), generate
+

@@ -1,0 +1,149 @@
+"""The thread pool: persistent threads that run a Program together with the caller, without the GIL.
+
+A Program is a table of rows (kernel address, argument address). Every thread walks all rows; inside a row the kernel
+claims pieces of work from the row's counter, and a barrier stands between rows. So a whole decode step is one call.
+
+Between steps the threads spin for a moment, then yield, then sleep in the kernel (a futex on Linux), so that an idle
+runner uses no CPU.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+
+from runtime.kernels.memory import call4, fetch_add, i64, load_acquire, load_strict, pause, store_release
+
+SPINS = 4000  # `pause`s, about 50 us, before a waiting thread gives its core away
+YIELDS = 200  # then so many sched_yield before it sleeps
+
+# fields of the control block; those that several threads write have a cache line (8 int64) of their own
+_TICKET, _ARRIVED, _SLEEPERS, _PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _FIELDS = 0, 8, 16, 24, 25, 26, 27, 28, 32
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0) if sys.platform == "linux" else 0
+_FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # the process-private forms
+
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_usleep = types.ExternalFunction("usleep", types.int32(types.int32))
+_syscall = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
+
+
+class Pool:
+    """`threads` threads in all, the caller's included; one program runs at a time."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._control: npt.NDArray[np.int64] = np.zeros(_FIELDS, np.int64)
+        self._running = [
+            threading.Thread(target=_work, args=(self._control.ctypes.data, thread, threads), daemon=True, name=f"kernel-{thread}")
+            for thread in range(1, threads)
+        ]
+        for thread in self._running:
+            thread.start()
+
+    def run(self, program: npt.NDArray[np.int64], counters: npt.NDArray[np.int64]) -> None:
+        """Run every row of `program` (rows, 2) in order; `counters` (rows, 8) are zero before and after."""
+        _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads)
+
+    def close(self) -> None:
+        """End the threads; the pool is of no use afterwards."""
+        if self._running:
+            _stop(self._control.ctypes.data)
+        for thread in self._running:
+            thread.join()
+        self._running = []
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _run(control: int, program: int, rows: int, counters: int, threads: int) -> None:
+    fields = i64(control, _FIELDS)
+    fields[_PROGRAM], fields[_ROWS], fields[_COUNTERS] = program, rows, counters
+    fields[_BASE] = fields[_ARRIVED]
+    _wake(control)
+    _walk(control, 0, threads)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _stop(control: int) -> None:
+    i64(control, _FIELDS)[_STOP] = 1
+    _wake(control)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _work(control: int, thread: int, threads: int) -> None:
+    fields = i64(control, _FIELDS)
+    seen = 0
+    while True:
+        _wait_for_ticket(control, seen)
+        seen += 1
+        if fields[_STOP] != 0:
+            return
+        _walk(control, thread, threads)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _walk(control: int, thread: int, threads: int) -> None:
+    """This thread's part of the program. Row r ends when `threads` more arrivals are counted."""
+    fields = i64(control, _FIELDS)
+    rows, counters = fields[_ROWS], fields[_COUNTERS]
+    program = i64(fields[_PROGRAM], 2 * rows)
+    arrivals = fields[_BASE]
+    for row in range(rows):
+        counter = counters + 64 * row
+        call4(program[2 * row], (program[2 * row + 1], counter, thread, threads))
+        arrivals += threads
+        if fetch_add(control + 8 * _ARRIVED, 1) + 1 != arrivals:
+            _wait_for_arrivals(control, arrivals)
+        if thread == 0:  # everybody is done with this row's counter
+            store_release(counter, 0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _wait_for_arrivals(control: int, arrivals: int) -> None:
+    spins = 0
+    while load_acquire(control + 8 * _ARRIVED) - arrivals < 0:
+        spins += 1
+        if spins < SPINS:
+            pause()
+        else:
+            _sched_yield()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _wait_for_ticket(control: int, seen: int) -> None:
+    ticket = control + 8 * _TICKET
+    spins = 0
+    while load_acquire(ticket) == seen:
+        spins += 1
+        if spins < SPINS:
+            pause()
+        elif spins < SPINS + YIELDS:
+            _sched_yield()
+        else:
+            _sleep(control, seen)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sleep(control: int, seen: int) -> None:
+    """Sleep until the ticket is no longer `seen`. The count of sleepers goes up before the ticket is read again, and
+    `_wake` moves the ticket before it reads the count, so one of the two sees the other."""
+    ticket, sleepers = control + 8 * _TICKET, control + 8 * _SLEEPERS
+    if _FUTEX == 0:
+        _usleep(200)
+        return
+    fetch_add(sleepers, 1)
+    if load_strict(ticket) == seen:
+        _syscall(_FUTEX, ticket, _FUTEX_WAIT, seen & 0xFFFFFFFF, 0, 0, 0)  # compares the low 32 bits
+    fetch_add(sleepers, -1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _wake(control: int) -> None:
+    fetch_add(control + 8 * _TICKET, 1)
+    if _FUTEX != 0 and load_strict(control + 8 * _SLEEPERS) > 0:
+        _syscall(_FUTEX, control + 8 * _TICKET, _FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)

@@ -1,0 +1,111 @@
+"""Drivers that work on each activation row by itself: embedding, norm, packing, sums, gather."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runtime.kernels.driver import claim, driver, silu
+from runtime.kernels.memory import call3, f32, f64, i32, i64
+
+
+@driver
+def embed(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[row] = dequantised row tokens[row] of the table, times scale.
+
+    Arguments: address of the row count, tokens i32, table, bytes a table row, blocks a table row, leaf, out f32, width,
+    scale (f64).
+    """
+    a = i64(args, 9)
+    count, width, scale = i64(a[0], 1)[0], a[7], np.float32(f64(args, 9)[8])
+    tokens = i32(a[1], count)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        out = a[6] + 4 * row * width
+        call3(a[5], (a[2] + tokens[row] * a[3], out, a[4]))
+        if scale != np.float32(1):
+            y = f32(out, width)
+            for i in range(width):
+                y[i] *= scale
+
+
+@driver
+def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[row] = x[row] / sqrt(mean(x[row]**2) + eps) * weight.
+
+    Arguments: address of the row count, x f32, weight f32, out f32, width, eps (f64).
+    """
+    a = i64(args, 6)
+    count, width, eps = i64(a[0], 1)[0], a[4], f64(args, 6)[5]
+    weight = f32(a[2], width)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        x, out = f32(a[1] + 4 * row * width, width), f32(a[3] + 4 * row * width, width)
+        total = np.float32(0)
+        for i in range(width):
+            total += x[i] * x[i]
+        scale = np.float32(1.0 / np.sqrt(total / width + eps))
+        for i in range(width):
+            out[i] = x[i] * scale * weight[i]
+
+
+@driver
+def pack(args: int, counter: int, thread: int, threads: int) -> None:
+    """Quantise each row of x to the activations that a weight type multiplies.
+
+    Arguments: address of the row count, rows per count, x f32, width, out, bytes an out row, leaf.
+    """
+    a = i64(args, 7)
+    count = i64(a[0], 1)[0] * a[1]
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        call3(a[6], (a[2] + 4 * row * a[3], a[4] + row * a[5], a[3]))
+
+
+@driver
+def add(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[row] = x[row] + y[row]. Arguments: address of the row count, x, y, out f32, width."""
+    a = i64(args, 5)
+    count, width = i64(a[0], 1)[0], a[4]
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        x, y = f32(a[1] + 4 * row * width, width), f32(a[2] + 4 * row * width, width)
+        out = f32(a[3] + 4 * row * width, width)
+        for i in range(width):
+            out[i] = x[i] + y[i]
+
+
+@driver
+def silu_mul(args: int, counter: int, thread: int, threads: int) -> None:
+    """gate[row] = silu(gate[row]) * up[row]. Arguments: address of the row count, gate, up f32, width."""
+    a = i64(args, 4)
+    count, width = i64(a[0], 1)[0], a[3]
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        gate, up = f32(a[1] + 4 * row * width, width), f32(a[2] + 4 * row * width, width)
+        for i in range(width):
+            gate[i] = np.float32(silu(gate[i]) * up[i])
+
+
+@driver
+def gather(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[j] = x[rows[j]]. Arguments: address of the output count, rows i32, x f32, out f32, width."""
+    a = i64(args, 5)
+    count, width = i64(a[0], 1)[0], a[4]
+    rows = i32(a[1], count)
+    while True:
+        j = claim(counter, 1)
+        if j >= count:
+            return
+        x, out = f32(a[2] + 4 * rows[j] * width, width), f32(a[3] + 4 * j * width, width)
+        for i in range(width):
+            out[i] = x[i]

@@ -1,0 +1,47 @@
+"""Self-attention with grouped heads."""
+
+from __future__ import annotations
+
+import math
+
+from runtime.layers.linear import Linear, together
+from runtime.layers.norm import RMSNorm
+from runtime.layers.ops import Heads, Ops, Rotation, Value
+from runtime.config import ModelConfig
+from runtime.weights import Weights
+
+
+class Attention:
+    """q, k, v -> rotate, store, attend -> output. Attributes carry the names of the GGUF tensors of block `layer`."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        config: ModelConfig,
+        layer: int,
+        rotation: Rotation,
+        *,
+        rope_interleaved: bool = False,
+        head_norms: bool = False,
+    ) -> None:
+        blk, width = f"blk.{layer}", config.embedding_length
+        keys, values = config.key_length, config.value_length
+        self.layer = layer
+        self.attn_q = Linear(weights, f"{blk}.attn_q", width, config.head_count * keys)
+        self.attn_k = Linear(weights, f"{blk}.attn_k", width, config.head_count_kv * keys)
+        self.attn_v = Linear(weights, f"{blk}.attn_v", width, config.head_count_kv * values)
+        self.attn_output = Linear(weights, f"{blk}.attn_output", config.head_count * values, width)
+        self.attn_q_norm = self.attn_k_norm = None
+        if head_norms:
+            eps = config.layer_norm_rms_epsilon
+            self.attn_q_norm = RMSNorm(weights, f"{blk}.attn_q_norm", keys, eps)
+            self.attn_k_norm = RMSNorm(weights, f"{blk}.attn_k_norm", keys, eps)
+        self.heads = Heads(config.head_count, config.head_count_kv, keys, values, rope_interleaved, 1 / math.sqrt(keys))
+        self.rotation = rotation
+
+    def __call__(self, ops: Ops, x: Value) -> Value:
+        q, k, v = together(ops, x, self.attn_q, self.attn_k, self.attn_v)
+        norms = None
+        if self.attn_q_norm and self.attn_k_norm:
+            norms = self.attn_q_norm.weight, self.attn_k_norm.weight, self.attn_q_norm.eps
+        return self.attn_output(ops, ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms))

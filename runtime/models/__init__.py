@@ -1,0 +1,26 @@
+"""Architectures: one file a family, one line here each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime.core import ModelError
+from runtime.models import llama, qwen2, qwen3
+from runtime.config import ModelConfig, read_config
+from runtime.models.transformer import Transformer
+from runtime.weights import Weights
+
+ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Transformer]] = {
+    "llama": llama.build,
+    "qwen2": qwen2.build,
+    "qwen3": qwen3.build,
+    "qwen3moe": qwen3.build_moe,
+}
+
+
+def build(weights: Weights) -> Transformer:
+    """The model that the file's metadata names; ModelError when it is none of ARCHITECTURES, or not as it should be."""
+    name = weights.metadata.get("general.architecture")
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown model architecture: {name!r}")
+    return ARCHITECTURES[name](weights, read_config(weights.metadata))

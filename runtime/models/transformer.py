@@ -1,0 +1,47 @@
+"""The plain decoder that most architectures are: blocks of attention and feed-forward around a residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime.layers.linear import Embedding, Output
+from runtime.layers.norm import RMSNorm
+from runtime.layers.ops import Ops, Value
+from runtime.config import ModelConfig
+from runtime.weights import Weights
+
+Layer = Callable[[Ops, Value], Value]
+
+
+class Block:
+    """x + attention(norm x), then x + feed_forward(norm x)."""
+
+    def __init__(self, weights: Weights, config: ModelConfig, layer: int, attention: Layer, feed_forward: Layer) -> None:
+        width, eps = config.embedding_length, config.layer_norm_rms_epsilon
+        self.attn_norm = RMSNorm(weights, f"blk.{layer}.attn_norm", width, eps)
+        self.attention = attention
+        self.ffn_norm = RMSNorm(weights, f"blk.{layer}.ffn_norm", width, eps)
+        self.feed_forward = feed_forward
+
+    def __call__(self, ops: Ops, x: Value) -> Value:
+        x = ops.add(x, self.attention(ops, self.attn_norm(ops, x)))
+        return ops.add(x, self.feed_forward(ops, self.ffn_norm(ops, x)))
+
+
+class Transformer:
+    """Embedding, blocks, norm, logits. `block(layer)` builds one block."""
+
+    def __init__(self, weights: Weights, config: ModelConfig, block: Callable[[int], Block]) -> None:
+        width = config.embedding_length
+        self.config = config
+        self.token_embd = Embedding(weights, "token_embd", width, config.n_vocab)
+        self.blk = [block(layer) for layer in range(config.block_count)]
+        self.output_norm = RMSNorm(weights, "output_norm", width, config.layer_norm_rms_epsilon)
+        self.output = Output(weights, self.token_embd, width, config.n_vocab)
+
+    def __call__(self, ops: Ops) -> Value:
+        """Logits of the rows that are wanted, (outputs, vocabulary)."""
+        x = self.token_embd(ops)
+        for blk in self.blk:
+            x = blk(ops, x)
+        return self.output(ops, self.output_norm(ops, ops.outputs(x)))

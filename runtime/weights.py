@@ -1,0 +1,166 @@
+"""The arena: every tensor of a model file, read into one anonymous mapping and checked before a kernel sees it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.core import FloatArray, Metadata, ModelError
+from runtime.gguf_file import GGUFFile, TensorInfo, open_gguf
+from runtime.quants import TYPES
+from runtime.quants.base import QuantType
+
+ALIGN = 64  # bytes; a tensor starts on a cache line
+CHUNK = 8 << 20  # bytes of one read
+READERS = 4  # reads in flight; one thread does not fill an NVMe drive
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tensor:
+    """A matrix in memory. `shape` is in ggml's order: shape[0] is the length of a row."""
+
+    name: str
+    shape: tuple[int, ...]
+    quant: QuantType
+    address: int
+    nbytes: int
+
+    @property
+    def row_bytes(self) -> int:
+        return self.shape[0] // self.quant.block_size * self.quant.block_bytes
+
+    @property
+    def row_blocks(self) -> int:
+        return self.shape[0] // self.quant.block_size
+
+    @property
+    def rows(self) -> int:
+        """Rows of one matrix; a stack of experts has shape[2] of them."""
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+
+class Weights:
+    """The tensors of one model, by GGUF name."""
+
+    def __init__(self, file: GGUFFile, progress: Progress) -> None:
+        self.metadata: Metadata = dict(file.metadata)
+        self._offsets = _layout(file)
+        self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
+        self._arena = mmap.mmap(-1, max(self.nbytes, ALIGN))
+        _ask_for_huge_pages(self._arena)
+        self._bytes = np.frombuffer(self._arena, np.uint8)
+        self._tensors = {info.name: self._place(info) for info in file.tensors.values()}
+        self._read(file, progress)
+
+    def _place(self, info: TensorInfo) -> Tensor:
+        quant = TYPES.get(info.type_id)
+        if quant is None:
+            raise ModelError(f"tensor {info.name!r} has the type {info.type_name}, which is not supported")
+        address = self._bytes.ctypes.data + self._offsets[info.name]
+        return Tensor(info.name, tuple(info.shape), quant, address, info.nbytes)
+
+    def _read(self, file: GGUFFile, progress: Progress) -> None:
+        done = 0
+        descriptors = [os.open(part, os.O_RDONLY) for part in file.parts]
+        try:
+            with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
+                jobs = [
+                    readers.submit(_read_into, descriptors[info.part], info.offset + at, self._slice(info, at))
+                    for info in file.tensors.values()
+                    for at in range(0, info.nbytes, CHUNK)
+                ]
+                for job in concurrent.futures.as_completed(jobs):
+                    done += job.result()
+                    progress("reading weights", done, self.nbytes)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _slice(self, info: TensorInfo, at: int) -> memoryview:
+        start = self._offsets[info.name]
+        return memoryview(self._arena)[start + at : start + min(at + CHUNK, info.nbytes)]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._tensors.values())
+
+    def matrix(self, name: str, *shape: int) -> Tensor:
+        """The tensor `name`; ModelError when it is missing or has another shape (ggml's order)."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"missing tensor {name!r}")
+        if tensor.shape != shape:
+            raise ModelError(f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(shape)}")
+        return tensor
+
+    def vector(self, name: str, length: int) -> FloatArray:
+        """A small tensor (norm, bias) as float32, whatever its type."""
+        return self.dequantize(self.matrix(name, length))
+
+    def dequantize(self, tensor: Tensor) -> FloatArray:
+        """All values of a tensor in float32, flat."""
+        start = tensor.address - self._bytes.ctypes.data
+        blocks = self._bytes[start : start + tensor.nbytes].reshape(-1, tensor.quant.block_bytes)
+        return tensor.quant.dequantize(blocks).reshape(-1).astype(np.float32)
+
+    def close(self) -> None:
+        """Give the arena back; no kernel may run on it any more."""
+        self._tensors.clear()
+        del self._bytes
+        self._arena.close()
+
+
+def _aligned(n: int) -> int:
+    return (n + ALIGN - 1) // ALIGN * ALIGN
+
+
+def _layout(file: GGUFFile) -> dict[str, int]:
+    offsets, end = {}, 0
+    for info in file.tensors.values():
+        offsets[info.name] = end
+        end += _aligned(info.nbytes)
+    return offsets
+
+
+def _ask_for_huge_pages(arena: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            arena.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without them: ordinary pages do as well
+            return
+
+
+def _read_into(descriptor: int, offset: int, target: memoryview) -> int:
+    """Fill `target` from the file; ModelError when the file became shorter."""
+    done = 0
+    while done < len(target):
+        count = os.preadv(descriptor, [target[done:]], offset + done)
+        if count == 0:
+            raise ModelError("the model file ended while it was read")
+        done += count
+    return done
+
+
+def aligned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    """A zeroed array that starts on a cache line; pages that are never touched cost no memory."""
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(nbytes + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def open_weights(path: str | Path, progress: Progress) -> Weights:
+    """Open and read a model file (the first one of a split model)."""
+    with open_gguf(path) as file:
+        return Weights(file, progress)

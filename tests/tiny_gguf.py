@@ -1,0 +1,155 @@
+"""Small random models of any architecture and any weight type, written as real GGUF files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes of a tiny model. `type` is the type of every matrix, `down` another one for ffn_down and attn_v."""
+
+    architecture: str = "qwen3moe"
+    layers: int = 2
+    embedding: int = 256
+    heads: int = 4
+    kv_heads: int = 2
+    head: int = 64
+    feed_forward: int = 512
+    experts: int = 0
+    used: int = 0
+    vocab: int = 320
+    type: Type = Type.F32
+    down: Type | None = None
+    context: int = 1024
+    tied: bool = True
+    biases: bool = False
+    head_norms: bool = False
+    metadata: dict[str, object] = dataclasses.field(default_factory=dict)
+
+
+ARCHITECTURES = {
+    "llama": Shape("llama", tied=False),
+    "mixtral": Shape("llama", experts=4, used=2),
+    "qwen2": Shape("qwen2", biases=True),
+    "qwen3": Shape("qwen3", head_norms=True),
+    "qwen3moe": Shape("qwen3moe", head_norms=True, experts=8, used=3, feed_forward=256),
+}
+
+
+def write(path: Path, shape: Shape, seed: int = 0) -> Path:
+    """Write the model to `path`. Weights are random with the spread of a trained model's."""
+    writer = gguf.GGUFWriter(path, shape.architecture)
+    _metadata(writer, shape)
+    rng = np.random.default_rng(seed)
+    for name, size in tensors(shape).items():
+        is_vector = len(size) == 1
+        is_norm = "norm" in name
+        values = rng.normal(1.0 if is_norm else 0.0, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
+        kind = Type.F32 if is_vector or "gate_inp" in name else _type(name, shape)
+        writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Names and NumPy shapes (rows first, so ggml's shape reversed)."""
+    d, q, kv = shape.embedding, shape.heads * shape.head, shape.kv_heads * shape.head
+    out: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, d), "output_norm.weight": (d,)}
+    if not shape.tied:
+        out["output.weight"] = (shape.vocab, d)
+    for i in range(shape.layers):
+        block: dict[str, tuple[int, ...]] = {
+            "attn_norm.weight": (d,),
+            "ffn_norm.weight": (d,),
+            "attn_q.weight": (q, d),
+            "attn_k.weight": (kv, d),
+            "attn_v.weight": (kv, d),
+            "attn_output.weight": (d, q),
+        }
+        if shape.biases:
+            block |= {"attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,)}
+        if shape.head_norms:
+            block |= {"attn_q_norm.weight": (shape.head,), "attn_k_norm.weight": (shape.head,)}
+        e, f = shape.experts, shape.feed_forward
+        if e:
+            block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_exps.weight": (e, f, d), "ffn_up_exps.weight": (e, f, d)}
+            block |= {"ffn_down_exps.weight": (e, d, f)}
+        else:
+            block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
+        out |= {f"blk.{i}.{name}": size for name, size in block.items()}
+    return out
+
+
+def encode(values: np.ndarray, kind: Type, rng: np.random.Generator) -> np.ndarray:
+    """`values` in a GGUF type; K types, which gguf cannot quantise, get random valid blocks of about the same spread."""
+    if kind in (Type.F32, Type.F16):
+        return values.astype(np.float32 if kind == Type.F32 else np.float16)
+    try:
+        return gguf.quants.quantize(values, kind)
+    except NotImplementedError:
+        return _random_blocks(values, kind, rng)
+
+
+def _random_blocks(values: np.ndarray, kind: Type, rng: np.random.Generator) -> np.ndarray:
+    block, nbytes = gguf.GGML_QUANT_SIZES[kind]
+    n = values.size // block
+    raw = rng.integers(0, 256, (n, nbytes), dtype=np.uint8)
+    scales = {Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)}[kind]
+    for i, offset in enumerate(scales):
+        scale = np.full(n, 1e-3 * (7.5, 15.5)[kind == Type.Q5_K] if i else 1e-3, np.float16)
+        raw[:, offset : offset + 2] = scale.view(np.uint8).reshape(-1, 2)
+    spread = gguf.quants.dequantize(raw, kind).std()
+    for offset in scales:
+        d = raw[:, offset : offset + 2].copy().view(np.float16) * np.float16(values.std() / spread)
+        raw[:, offset : offset + 2] = d.view(np.uint8)
+    return raw.reshape(*values.shape[:-1], -1)
+
+
+def _type(name: str, shape: Shape) -> Type:
+    return shape.down if shape.down is not None and ("down" in name or "attn_v" in name) else shape.type
+
+
+def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.embedding)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head)
+    writer.add_value_length(shape.head)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(shape.head)
+    writer.add_vocab_size(shape.vocab)
+    if shape.experts:
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(shape.used)
+        writer.add_expert_feed_forward_length(shape.feed_forward)
+    for key, value in shape.metadata.items():
+        add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)]
+        add(f"{shape.architecture}.{key}", value)
+    _vocabulary(writer, shape.vocab)
+
+
+def _vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+    """Bytes, then filler words: enough of a tokenizer for llama.cpp to load the file too."""
+    letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]][:256]
+    tokens = letters + [f"w{i}" for i in range(size - 257)] + ["<|end|>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * (size - 1) + [3])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(size - 1)
+    writer.add_bos_token_id(size - 1)
+    writer.add_add_bos_token(False)
