@@ -1,0 +1,96 @@
+"""Durations and times as Go writes them: `1h30m` to nanoseconds and back, RFC 3339 with nanoseconds."""
+
+from __future__ import annotations
+
+import re
+import time
+
+SECOND = 1_000_000_000  # nanoseconds
+FOREVER = (1 << 63) - 1  # nanoseconds; Go's largest duration, which Ollama uses for "never"
+
+_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
+_NUMBER = re.compile(r"([0-9]*)(?:\.([0-9]*))?")
+_UNIT = re.compile(r"[^0-9.]*")
+
+
+class DurationError(ValueError):
+    """The text is no duration; the message is Go's."""
+
+
+def parse(text: str) -> int:
+    """Nanoseconds of a duration such as `-1.5h` or `2m30s`; DurationError with Go's words otherwise."""
+    rest = text[1:] if text[:1] in ("-", "+") else text
+    if rest == "0":
+        return 0
+    if not rest:
+        raise DurationError(f"time: invalid duration {quote(text)}")
+    total = 0
+    while rest:
+        value, rest = _term(rest, text)
+        total += value
+        if total > FOREVER:
+            raise DurationError(f"time: invalid duration {quote(text)}")
+    return -total if text[0] == "-" else total
+
+
+def _term(rest: str, text: str) -> tuple[int, str]:
+    """Nanoseconds of the first number and unit of `rest`, and what follows them."""
+    number = _NUMBER.match(rest)
+    assert number is not None
+    whole, fraction = number.group(1), number.group(2) or ""
+    if not whole and not fraction:
+        raise DurationError(f"time: invalid duration {quote(text)}")
+    rest = rest[number.end() :]
+    unit_match = _UNIT.match(rest)
+    unit = unit_match.group() if unit_match else ""
+    if not unit:
+        raise DurationError(f"time: missing unit in duration {quote(text)}")
+    if unit not in _UNITS:
+        raise DurationError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
+    if len(whole) > 20 or len(fraction) > 40:
+        raise DurationError(f"time: invalid duration {quote(text)}")
+    scale = _UNITS[unit]
+    value = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
+    return value, rest[len(unit) :]
+
+
+def quote(text: str) -> str:
+    """A string in double quotes, escaped as Go's %q does."""
+    return '"' + "".join(_escape(c) for c in text) + '"'
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
+
+
+def _escape(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def utc_now() -> str:
+    """The present time as Ollama writes `created_at`: RFC 3339, nanoseconds without trailing zeros, `Z`."""
+    return utc(time.time_ns())
+
+
+def utc(ns: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ns // SECOND)) + _fraction(ns) + "Z"
+
+
+def local(ns: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339 with the offset of the local zone, as `modified_at` and `expires_at` are."""
+    moment = time.localtime(ns // SECOND)
+    minutes = (moment.tm_gmtoff or 0) // 60
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + _fraction(ns) + zone
+
+
+def _fraction(ns: int) -> str:
+    digits = f"{ns % SECOND:09d}".rstrip("0")
+    return f".{digits}" if digits else ""

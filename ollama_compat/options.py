@@ -1,0 +1,133 @@
+"""Ollama's `options`: one table of names, types and defaults; what belongs to a load and what to a request."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from ollama_compat.errors import InternalError
+from ollama_compat.gojson import Number
+from runtime.frames import Sampling
+
+_LOG = logging.getLogger(__name__)
+
+_INT, _FLOAT, _BOOL, _STRINGS = "integer", "float32", "boolean", "array"
+_INT64 = (1 << 63) - 1
+_INT32 = (1 << 31) - 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """Every option that Ollama knows, with its default. Values are what the client said; `sampling` bounds them."""
+
+    num_keep: int = 4
+    seed: int = -1
+    num_predict: int = -1
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    temperature: float = 0.8
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    num_ctx: int = 0  # 0: nobody said
+    num_batch: int = 0  # 0: nobody said
+    num_gpu: int = -1
+    main_gpu: int | None = None
+    use_mmap: bool | None = None
+    num_thread: int = 0
+    draft_num_predict: int = 0
+
+    def sampling(self) -> Sampling:
+        """How the runner shall choose tokens, within the bounds of its integers."""
+        return Sampling(
+            temperature=max(self.temperature, 0.0),
+            top_k=_clamp(self.top_k, -1, _INT32),
+            top_p=self.top_p,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repeat_last_n=_clamp(self.repeat_last_n, -1, _INT32),
+            repeat_penalty=self.repeat_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            seed=self.seed if self.seed == -1 else self.seed & 0xFFFFFFFF,
+        )
+
+    def predict_limit(self, num_ctx: int) -> int:
+        """Tokens to generate at most. Ollama lets an open-ended request run for ten contexts, and reads 0 as open-ended."""
+        limit = 10 * num_ctx
+        return limit if self.num_predict <= 0 else min(self.num_predict, limit)
+
+
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n"), _INT),
+    **dict.fromkeys(("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"), _INT),
+    **dict.fromkeys(("top_p", "min_p", "typical_p", "temperature"), _FLOAT),
+    **dict.fromkeys(("repeat_penalty", "presence_penalty", "frequency_penalty"), _FLOAT),
+    "use_mmap": _BOOL,
+    "stop": _STRINGS,
+}
+
+
+def merge(*layers: Mapping[str, Any] | None) -> Options:
+    """The options of a request: defaults, overlaid by each layer (the model's parameters, then the request's).
+
+    Unknown names are logged and ignored, null means absent; a wrong type is an InternalError, because Ollama answers 500.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in (layer or {}).items():
+            if name not in _TYPES:
+                _LOG.warning("invalid option provided: %s", name)
+            elif value is not None:
+                values[name] = _READERS[_TYPES[name]](name, value)
+    return Options(**values)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Number)):
+        raise InternalError(f'option "{name}" must be of type integer')
+    if isinstance(value, Number):
+        value = int(value) if value.is_int else float(value)
+    if isinstance(value, float) and (value != value or abs(value) >= 2.0**63):
+        return -_INT64 - 1  # what a 64-bit conversion of a float out of range gives, in Go as in C
+    return int(value)
+
+
+def _float(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Number)):
+        raise InternalError(f'option "{name}" must be of type float32')
+    return _as_float32(float(value))
+
+
+def _as_float32(value: float) -> float:
+    """The nearest float32, so that 0.9 means here what it means to Ollama; beyond its range the largest one."""
+    largest = 3.4028234663852886e38
+    return float(struct.unpack("f", struct.pack("f", min(max(value, -largest), largest)))[0])
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InternalError(f'option "{name}" must be of type boolean')
+    return value
+
+
+def _strings(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InternalError(f'option "{name}" must be of type array')
+    if not all(isinstance(item, str) and not isinstance(item, Number) for item in value):
+        raise InternalError(f'option "{name}" must be of an array of strings')
+    return tuple(value)
+
+
+_READERS = {_INT: _integer, _FLOAT: _float, _BOOL: _boolean, _STRINGS: _strings}
+
+
+def _clamp(value: int, low: int, high: int) -> int:
+    return min(max(value, low), high)
