@@ -176,7 +176,7 @@ def _is_ip(text: str) -> bool:
 def _port(text: str | None, default: int) -> int:
     if text is None:
         return default
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535:
         return int(text)
     _LOG.warning("invalid port, using default: %s, default %d", text, default)
     return default

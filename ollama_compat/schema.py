@@ -1,0 +1,380 @@
+"""The requests of the API, decoded and checked as Go would, and the replies, with fields named and ordered as Ollama's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from ollama_compat import duration, gojson, gotypes
+from ollama_compat.errors import BadRequest
+from ollama_compat.gotypes import Kind, Member, Place, Stopped
+
+_Request = TypeVar("_Request")
+
+
+@functools.cache
+def _fields(request: type[Any]) -> dict[str, tuple[str, Kind]]:
+    """JSON name -> (attribute, kind) of a request, from its annotations."""
+    hints = get_type_hints(request, include_extras=True)
+    declared = ((f.name, hints[f.name].__metadata__) for f in dataclasses.fields(request))
+    return {(meta[1] if len(meta) > 1 else name): (name, meta[0]) for name, meta in declared}
+
+
+def decode(body: bytes, request: type[_Request]) -> _Request:
+    """The request that `body` holds, of the dataclass `request`; BadRequest with Ollama's text when it holds none."""
+    try:
+        value = gojson.loads(body)
+        return _decode(value, request)
+    except gojson.NoBody:
+        raise BadRequest("missing request body") from None
+    except (gojson.SyntaxFault, Stopped) as error:
+        raise BadRequest(str(error)) from None
+    except RecursionError:
+        raise BadRequest("exceeded max depth") from None
+
+
+def _decode(value: Any, request: type[_Request]) -> _Request:
+    name = request.__name__
+    if value is None:
+        return request()
+    if not isinstance(value, dict):
+        raise BadRequest(f"json: cannot unmarshal {gotypes.word(value)} into Go value of type api.{name}")
+    fields = _fields(request)  # type: ignore[arg-type]
+    root = Place(name, (), [])
+    got: dict[str, Any] = {}
+    for key, item in gotypes.match_members(value, fields):
+        attribute, kind = fields[key]
+        decoded = None if item is None else kind(item, root.field(name, key))
+        if decoded is not None:
+            got[attribute] = decoded
+    if root.faults:
+        raise BadRequest(root.faults[0].text())
+    return request(**got)
+
+
+# ---------------------------------------------------------------- messages and tools
+
+_NOT_OBJECT = "Value looks like object, but can't find closing '}' symbol"
+
+
+def _property(value: Any, at: Place) -> dict[str, Any] | None:
+    decoded: dict[str, Any] | None = _PROPERTY(value, at)
+    return decoded
+
+
+def _property_type(value: Any, at: Place) -> Any:
+    if isinstance(value, str) and not isinstance(value, gojson.Number):
+        return value
+    names = gotypes.apart(gotypes.array(gotypes.string, "[]string"))(value, at)
+    return names[0] if len(names) == 1 else names
+
+
+_STRINGS = gotypes.array(gotypes.string, "[]string")
+_PROPERTIES = gotypes.ordered(_property, _NOT_OBJECT)
+_PROPERTY = gotypes.struct(
+    "ToolProperty",
+    (
+        Member("anyOf", gotypes.array(_property, "[]api.ToolProperty"), []),
+        Member("type", _property_type, []),
+        Member("items", gotypes.anything, None),
+        Member("description", gotypes.string),
+        Member("enum", gotypes.array(gotypes.anything, "[]interface {}"), []),
+        Member("properties", _PROPERTIES, None),
+        Member("required", _STRINGS, []),
+    ),
+)
+_PARAMETERS = gotypes.struct(
+    "ToolFunctionParameters",
+    (
+        Member("type", gotypes.string, omit=False),
+        Member("$defs", gotypes.anything, None),
+        Member("items", gotypes.anything, None),
+        Member("required", _STRINGS, []),
+        Member("properties", _PROPERTIES, None, omit=False),
+    ),
+)
+_NO_PARAMETERS = {"type": "", "properties": None}
+_FUNCTION = gotypes.struct(
+    "ToolFunction",
+    (
+        Member("name", gotypes.string, omit=False),
+        Member("description", gotypes.string),
+        Member("parameters", _PARAMETERS, _NO_PARAMETERS, omit=False),
+    ),
+)
+_TOOL = gotypes.struct(
+    "Tool",
+    (
+        Member("type", gotypes.string, omit=False),
+        Member("items", gotypes.anything, None),
+        Member("function", _FUNCTION, {"name": "", "parameters": _NO_PARAMETERS}, omit=False),
+    ),
+)
+_CALL_FUNCTION = gotypes.struct(
+    "ToolCallFunction",
+    (
+        Member("index", gotypes.integer, 0, omit=False),
+        Member("name", gotypes.string, omit=False),
+        Member("arguments", gotypes.ordered(gotypes.anything, _NOT_OBJECT), {}, omit=False),
+    ),
+)
+_CALL = gotypes.struct(
+    "ToolCall",
+    (
+        Member("id", gotypes.string),
+        Member("function", _CALL_FUNCTION, {"index": 0, "name": "", "arguments": {}}, omit=False),
+    ),
+)
+_MESSAGE_FIELDS = gotypes.apart(
+    gotypes.struct(
+        "Alias",  # the name of the type that Ollama decodes a message through; it shows in error texts
+        (
+            Member("role", gotypes.string, omit=False),
+            Member("content", gotypes.string, omit=False),
+            Member("thinking", gotypes.string),
+            Member("images", gotypes.array(gotypes.image, "[]api.ImageData"), []),
+            Member("tool_calls", gotypes.array(_CALL, "[]api.ToolCall"), []),
+            Member("tool_name", gotypes.string),
+            Member("tool_call_id", gotypes.string),
+        ),
+    )
+)
+
+
+def _message(value: Any, at: Place) -> dict[str, Any]:
+    message: dict[str, Any] = _MESSAGE_FIELDS(value, at)
+    return {**message, "role": message["role"].lower()}
+
+
+# ---------------------------------------------------------------- requests
+
+Text = Annotated[str, gotypes.string]
+Flag = Annotated[bool, gotypes.boolean]
+Count = Annotated[int, gotypes.integer]
+Raw = Annotated[Any, gotypes.raw]
+Seconds = Annotated[float | None, gotypes.keep_alive]
+Think = Annotated[bool | str | None, gotypes.think]
+Map = Annotated[dict[str, Any] | None, gotypes.options]
+Files = Annotated[dict[str, str] | None, gotypes.mapping(gotypes.string, "map[string]string")]
+Images = Annotated[list[str] | None, gotypes.array(gotypes.image, "[]api.ImageData")]
+Tokens = Annotated[list[int] | None, gotypes.array(gotypes.integer, "[]int")]
+Messages = Annotated[list[dict[str, Any]] | None, gotypes.array(_message, "[]api.Message")]
+Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(_TOOL, "api.Tools")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """POST /api/generate."""
+
+    model: Text = ""
+    prompt: Text = ""
+    suffix: Text = ""
+    system: Text = ""
+    template: Text = ""
+    context: Tokens = None
+    stream: Flag = True
+    raw: Flag = False
+    format: Raw = None
+    keep_alive: Seconds = None
+    images: Images = None
+    options: Map = None
+    think: Think = None
+    truncate: Flag = True
+    shift: Annotated[bool | None, gotypes.boolean] = None
+    debug_render_only: Annotated[bool, gotypes.boolean, "_debug_render_only"] = False
+    logprobs: Flag = False
+    top_logprobs: Count = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """POST /api/chat. Messages and tools are dicts in the form in which Ollama would write them again."""
+
+    model: Text = ""
+    messages: Messages = None
+    stream: Flag = True
+    format: Raw = None
+    keep_alive: Seconds = None
+    tools: Tools = None
+    options: Map = None
+    think: Think = None
+    truncate: Flag = True
+    shift: Annotated[bool | None, gotypes.boolean] = None
+    debug_render_only: Annotated[bool, gotypes.boolean, "_debug_render_only"] = False
+    logprobs: Flag = False
+    top_logprobs: Count = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """POST /api/embed."""
+
+    model: Text = ""
+    input: Raw = None
+    keep_alive: Seconds = None
+    truncate: Flag = True
+    dimensions: Count = 0
+    options: Map = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """POST /api/embeddings, the older form."""
+
+    model: Text = ""
+    prompt: Text = ""
+    keep_alive: Seconds = None
+    options: Map = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """POST /api/create."""
+
+    model: Text = ""
+    stream: Flag = True
+    quantize: Text = ""
+    draft_quantize: Text = ""
+    from_: Annotated[str, gotypes.string, "from"] = ""
+    remote_host: Text = ""
+    files: Files = None
+    draft_files: Files = None
+    adapters: Files = None
+    template: Text = ""
+    license: Annotated[Any, gotypes.anything] = None
+    system: Text = ""
+    parameters: Map = None
+    messages: Messages = None
+    renderer: Text = ""
+    parser: Text = ""
+    requires: Text = ""
+    info: Map = None
+    name: Text = ""
+    quantization: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """DELETE /api/delete."""
+
+    model: Text = ""
+    name: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShowRequest:
+    """POST /api/show."""
+
+    model: Text = ""
+    system: Text = ""
+    template: Text = ""
+    verbose: Flag = False
+    options: Map = None
+    name: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """POST /api/copy."""
+
+    source: Text = ""
+    destination: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PullRequest:
+    """POST /api/pull."""
+
+    model: Text = ""
+    insecure: Flag = False
+    username: Text = ""
+    password: Text = ""
+    stream: Flag = True
+    name: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushRequest:
+    """POST /api/push."""
+
+    model: Text = ""
+    insecure: Flag = False
+    username: Text = ""
+    password: Text = ""
+    stream: Flag = True
+    name: Text = ""
+
+
+# ---------------------------------------------------------------- replies
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metrics:
+    """What the last part of a reply tells; durations in nanoseconds. Zeros are written too: clients count on the keys."""
+
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+    prompt_eval_duration: int
+    eval_count: int
+    eval_duration: int
+
+    def fields(self) -> dict[str, int]:
+        """In Ollama's order."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def message(content: str = "", thinking: str = "", tool_calls: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The assistant's message, or a part of it."""
+    calls = {"tool_calls": tool_calls} if tool_calls else {}
+    return {"role": "assistant", "content": content, **({"thinking": thinking} if thinking else {}), **calls}
+
+
+def tool_call(call_id: str, index: int, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call of a message; `arguments` stay an object."""
+    return {"id": call_id, "function": {"index": index, "name": name, "arguments": arguments}}
+
+
+def chat_reply(
+    model: str,
+    part: Mapping[str, Any],
+    *,
+    done_reason: str = "",
+    debug: Mapping[str, Any] | None = None,
+    logprobs: list[dict[str, Any]] | None = None,
+    metrics: Metrics | None = None,
+) -> dict[str, Any]:
+    """One object of a reply of /api/chat; it is the last one when it has a `done_reason`."""
+    reply: dict[str, Any] = {"model": model, "created_at": duration.utc_now(), "message": part, "done": bool(done_reason)}
+    optional = {"done_reason": done_reason, "_debug_info": debug, "logprobs": logprobs}
+    reply.update({key: value for key, value in optional.items() if value})
+    return reply | (metrics.fields() if metrics else {})
+
+
+def generate_reply(
+    model: str,
+    response: str = "",
+    *,
+    thinking: str = "",
+    done_reason: str = "",
+    context: list[int] | None = None,
+    metrics: Metrics | None = None,
+    debug: Mapping[str, Any] | None = None,
+    logprobs: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """One object of a reply of /api/generate; it is the last one when it has a `done_reason`."""
+    reply: dict[str, Any] = {"model": model, "created_at": duration.utc_now(), "response": response}
+    reply |= {"thinking": thinking} if thinking else {}
+    reply["done"] = bool(done_reason)
+    reply |= {"done_reason": done_reason} if done_reason else {}
+    reply |= {"context": context} if context else {}
+    reply |= metrics.fields() if metrics else {}
+    optional = {"_debug_info": debug, "logprobs": logprobs}
+    return reply | {key: value for key, value in optional.items() if value}
+
+
+def debug_info(prompt: str, images: int = 0) -> dict[str, Any]:
+    """What `_debug_render_only` answers with."""
+    return {"rendered_template": prompt, **({"image_count": images} if images else {})}
