@@ -8,6 +8,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ ALIGN = 64  # bytes; a tensor starts on a cache line
 CHUNK = 8 << 20  # bytes of one read
 READERS = 4  # reads in flight; one thread does not fill an NVMe drive
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]
 
 
@@ -152,7 +154,7 @@ def _read_into(descriptor: int, offset: int, target: memoryview) -> int:
     return done
 
 
-def aligned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def aligned_array(shape: tuple[int, ...], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     """A zeroed array that starts on a cache line; pages that are never touched cost no memory."""
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(nbytes + ALIGN, np.uint8)

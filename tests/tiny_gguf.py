@@ -42,6 +42,11 @@ ARCHITECTURES = {
 }
 
 
+def variant(architecture: str, kind: str) -> Shape:
+    """The tiny model of an architecture with all matrices of one type, by its name."""
+    return dataclasses.replace(ARCHITECTURES[architecture], type=Type[kind])
+
+
 def write(path: Path, shape: Shape, seed: int = 0) -> Path:
     """Write the model to `path`. Weights are random with the spread of a trained model's."""
     writer = gguf.GGUFWriter(path, shape.architecture)

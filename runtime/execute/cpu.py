@@ -64,7 +64,7 @@ class CpuExecutor:
     def _view(value: Value, rows: int) -> FloatArray:
         """The first rows of a Value as an array on its memory."""
         memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
-        return np.frombuffer(memory, np.float32).reshape(rows, value.width)
+        return np.ctypeslib.as_array(memory).reshape(rows, value.width)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""

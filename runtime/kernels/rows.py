@@ -10,24 +10,18 @@ from runtime.kernels.memory import call3, f32, f64, i32, i64
 
 @driver
 def embed(args: int, counter: int, thread: int, threads: int) -> None:
-    """out[row] = dequantised row tokens[row] of the table, times scale.
+    """out[row] = dequantised row tokens[row] of the table.
 
-    Arguments: address of the row count, tokens i32, table, bytes a table row, blocks a table row, leaf, out f32, width,
-    scale (f64).
+    Arguments: address of the row count, tokens i32, table, bytes a table row, blocks a table row, leaf, out f32, width.
     """
-    a = i64(args, 9)
-    count, width, scale = i64(a[0], 1)[0], a[7], np.float32(f64(args, 9)[8])
+    a = i64(args, 8)
+    count, width = i64(a[0], 1)[0], a[7]
     tokens = i32(a[1], count)
     while True:
         row = claim(counter, 1)
         if row >= count:
             return
-        out = a[6] + 4 * row * width
-        call3(a[5], (a[2] + tokens[row] * a[3], out, a[4]))
-        if scale != np.float32(1):
-            y = f32(out, width)
-            for i in range(width):
-                y[i] *= scale
+        call3(a[5], (a[2] + tokens[row] * a[3], a[6] + 4 * row * width, a[4]))
 
 
 @driver

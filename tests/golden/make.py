@@ -1,0 +1,135 @@
+"""Make the goldens from llama.cpp: python tests/golden/make.py [NAME...]
+
+Needs the package llama-cpp-python (0.3.36 was used: llama.cpp of September 2026, native build) beside numpy and gguf.
+Writes, for each model below, NAME.npz with
+    tokens   (n,) int32          the text, evaluated in windows of `window` tokens
+    logits   (n, vocab) float32  small models only
+    ids      (n, 16) int16       the 16 most likely next tokens
+    logprobs (n, 16) float32     and their log probabilities
+    target   (n,) float32        the log probability of the token that follows
+and demo-moe.greedy.npz: prompts, 64 greedy tokens each and the gap in nats between llama.cpp's two best at each step.
+"""
+
+from __future__ import annotations
+
+import lzma
+import sys
+import tempfile
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import tiny_gguf  # noqa: E402
+
+DEMO = HERE.parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
+WINDOW = 512
+GREEDY = [
+    "Tell me a short story about a fox and a lantern.",
+    "What is the capital of France?",
+    "What is 12 plus 30?",
+    "Write a story about a little boat.",
+    "Who are you?",
+    "Say hello to my friend Anna.",
+    "What colour is the sky?",
+    "Once upon a time there was a girl called Lily. What did she find?",
+    "Name three animals.",
+    "How many days are in a week?",
+    "Tell me about the sea.",
+    "What is 7 times 8?",
+    "A dog and a cat are friends. Tell their story.",
+    "Why do birds sing?",
+    "What should I eat for breakfast?",
+    "Write one sentence about the moon.",
+    "What is the opposite of hot?",
+    "Tell me a joke.",
+    "Can you help me plan a picnic?",
+    "Describe a rainy day.",
+]
+
+
+def engine(path: Path) -> llama_cpp.Llama:
+    return llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, logits_all=True, n_threads=2, n_threads_batch=2, verbose=False)
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def evaluate(llm: llama_cpp.Llama, tokens: list[int]) -> np.ndarray:
+    """Logits (n, vocab), the text cut into windows that know nothing of each other."""
+    out = []
+    for start in range(0, len(tokens), WINDOW):
+        part = tokens[start : start + WINDOW]
+        llm.reset()
+        llm.eval(part)
+        out.append(np.array(llm.scores[: len(part)], np.float32))
+    return np.concatenate(out)
+
+
+def summary(tokens: list[int], logits: np.ndarray) -> dict[str, np.ndarray]:
+    logprobs = log_softmax(logits)
+    ids = np.argsort(-logprobs, axis=1, kind="stable")[:, :16]
+    following = np.array([*tokens[1:], 0])
+    return {
+        "tokens": np.array(tokens, np.int32),
+        "ids": ids.astype(np.int16),
+        "logprobs": np.take_along_axis(logprobs, ids, 1).astype(np.float32),
+        "target": logprobs[np.arange(len(tokens)), following].astype(np.float32),
+        "window": np.array(WINDOW),
+    }
+
+
+def tiny(name: str) -> None:
+    """Architectures with random F32 and F16 weights: all logits."""
+    architecture, _, kind = name.removeprefix("tiny-").rpartition("-")
+    shape = tiny_gguf.variant(architecture, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        llm = engine(tiny_gguf.write(Path(folder) / "model.gguf", shape))
+        tokens = np.random.default_rng(1).integers(0, shape.vocab - 1, 48).tolist()
+        np.savez_compressed(HERE / f"{name}.npz", tokens=np.array(tokens, np.int32), logits=evaluate(llm, tokens))
+
+
+def demo() -> None:
+    llm = engine(DEMO)
+    text = lzma.open(HERE / "text.txt.xz", "rt").read()
+    tokens = llm.tokenize(text.encode(), add_bos=False, special=True)
+    np.savez_compressed(HERE / "demo-moe.npz", **summary(tokens, evaluate(llm, tokens)))
+    prompts, answers, gaps = [], [], []
+    for question in GREEDY:
+        prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+        tokens = llm.tokenize(prompt.encode(), add_bos=False, special=True)
+        llm.reset()
+        llm.eval(tokens)
+        answer, gap = [], []
+        for _ in range(64):
+            logprobs = log_softmax(np.array(llm.scores[llm.n_tokens - 1]))
+            first, second = np.argsort(-logprobs)[:2]
+            answer.append(int(first))
+            gap.append(float(logprobs[first] - logprobs[second]))
+            llm.eval([int(first)])
+        prompts.append(tokens)
+        answers.append(answer)
+        gaps.append(gap)
+    lengths = np.array([len(p) for p in prompts], np.int32)
+    flat = np.array([t for p in prompts for t in p], np.int32)
+    arrays = {"prompts": flat, "lengths": lengths, "answers": np.array(answers, np.int32), "gaps": np.array(gaps, np.float32)}
+    np.savez_compressed(HERE / "demo-moe.greedy.npz", **arrays)
+
+
+def main(names: list[str]) -> None:
+    for architecture in tiny_gguf.ARCHITECTURES:
+        for kind in ("F32", "F16"):
+            name = f"tiny-{architecture}-{kind}"
+            if not names or name in names:
+                tiny(name)
+    if not names or "demo-moe" in names:
+        demo()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""Every architecture against its plain twin and against llama.cpp's recorded logits; batches against single rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+import tiny_gguf
+from conftest import Text, blocks_for
+from tiny_gguf import Type
+
+from runtime.core import Batch, ModelError
+from runtime.execute.cpu import CpuExecutor
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+Open = Callable[..., CpuExecutor]
+
+# against the float64 twin on the same weights: rounding of int8 activations and of an f16 cache, by type
+BUDGET = {"F32": 2e-6, "F16": 2e-6, "BF16": 2e-6, "Q8_0": 2e-4, "Q4_0": 2e-4, "Q4_K": 3e-4, "Q5_K": 3e-4, "Q6_K": 3e-4}
+
+
+@pytest.mark.parametrize("architecture", tiny_gguf.ARCHITECTURES)
+@pytest.mark.parametrize("kind", ["F32", "F16"])
+def test_logits_match_llama_cpp(architecture: str, kind: str, tmp_path: Path, executors: Open) -> None:
+    golden = np.load(GOLDEN / f"tiny-{architecture}-{kind}.npz")
+    executor = executors(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind)))
+    logits = Text(executor, blocks_for(64)).feed(golden["tokens"].tolist())
+    assert naive.nmse(logits, golden["logits"]) <= (1e-6 if kind == "F32" else 4e-6)  # llama.cpp rounds activations to f16 too
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
+@pytest.mark.parametrize("kind", BUDGET)
+def test_logits_match_twin(architecture: str, kind: str, tmp_path: Path, executors: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
+    tokens = np.random.default_rng(2).integers(0, 300, 70).tolist()
+    logits = Text(executors(path), blocks_for(128)).feed(tokens)
+    assert naive.nmse(logits, naive.Model(path).logits(tokens)) <= BUDGET[kind]
+
+
+def test_types_mix_within_a_model(tmp_path: Path, executors: Open) -> None:
+    shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["mixtral"], type=Type.Q4_K, down=Type.Q8_0)
+    path = tiny_gguf.write(tmp_path / "m.gguf", shape)
+    tokens = list(range(40))
+    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), naive.Model(path).logits(tokens)) <= 3e-4
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+        {"rope.dimension_count": 32},
+        {"rope.freq_base": 1e6},
+    ],
+    ids=str,
+)
+def test_rope_variants(scaling: dict[str, object], tmp_path: Path, executors: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], metadata=scaling))
+    tokens = list(range(50))
+    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), naive.Model(path).logits(tokens)) <= 2e-6
+
+
+def test_decode_row_is_bit_equal_alone_and_in_a_batch(demo_model: Path, executors: Open) -> None:
+    executor = executors(demo_model)
+    rng = np.random.default_rng(3)
+    prompts = [rng.integers(0, 4000, 20 + 11 * i).tolist() for i in range(8)]
+    texts = [Text(executor, blocks_for(192, 1 + 3 * i)) for i in range(8)]
+    for text, prompt in zip(texts, prompts, strict=True):
+        text.feed(prompt)
+    alone = []
+    for text in texts:
+        alone.append(text.feed([7])[0])
+        text.length -= 1
+    positions = np.array([text.length for text in texts], np.int32)
+    rows = np.arange(8, dtype=np.int32)
+    tables = np.concatenate([text.table for text in texts])
+    together = executor.forward(Batch(np.full(8, 7, np.int32), positions, rows, tables, rows))
+    for row in range(8):
+        np.testing.assert_array_equal(together[row], alone[row])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_a_bit(threads: int, demo_model: Path, executors: Open) -> None:
+    tokens = list(range(100, 150))
+    reference = Text(executors(demo_model, threads=1), blocks_for(64)).feed(tokens)
+    np.testing.assert_array_equal(Text(executors(demo_model, threads=threads), blocks_for(64)).feed(tokens), reference)
+
+
+def test_prefill_equals_decode_token_by_token(demo_model: Path, executors: Open) -> None:
+    executor = executors(demo_model)
+    tokens = np.random.default_rng(4).integers(0, 4000, 150).tolist()
+    at_once = np.concatenate([Text(executor, blocks_for(192)).feed(tokens[:128])])
+    text = Text(executor, [9, 5, 7])
+    one_by_one = np.concatenate([text.feed([token]) for token in tokens[:128]])
+    assert naive.nmse(one_by_one, at_once) <= 1e-9
+
+
+def test_long_context_crosses_segments(tmp_path: Path, executors: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3", "F32"))
+    tokens = np.random.default_rng(5).integers(0, 300, 700).tolist()
+    text = Text(executors(path), blocks_for(768)[::-1])
+    logits = np.concatenate([text.feed(tokens[i : i + 100]) for i in range(0, 700, 100)])
+    assert naive.nmse(logits[-150:], naive.Model(path).logits(tokens)[-150:]) <= 2e-6
+
+
+def test_copied_blocks_continue_a_text(demo_model: Path, executors: Open) -> None:
+    executor = executors(demo_model)
+    text = Text(executor, [3, 4])
+    text.feed(list(range(70)))
+    expected = text.feed([8])
+    executor.copy_blocks([(3, 11), (4, 12)])
+    twin = Text(executor, [11, 12])
+    twin.length = 70
+    np.testing.assert_array_equal(twin.feed([8]), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("blk.1.attn_q.weight", "missing tensor 'blk.1.attn_q.weight'"), ("output_norm.weight", "missing tensor 'output_norm")],
+)
+def test_missing_tensor_is_named(name: str, message: str, tmp_path: Path, executors: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = tiny_gguf.tensors
+    monkeypatch.setattr(tiny_gguf, "tensors", lambda shape: {n: s for n, s in everything(shape).items() if n != name})
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ARCHITECTURES["qwen3"])
+    with pytest.raises(ModelError, match=message):
+        executors(path)
+
+
+def test_wrong_shape_is_named(tmp_path: Path, executors: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], metadata={"feed_forward_length": 256}))
+    with pytest.raises(ModelError, match=r"tensor 'blk.0.ffn_gate.weight' has shape \[256, 512\], expected \[256, 256\]"):
+        executors(path)
+
+
+def test_unknown_architecture_is_named(tmp_path: Path, executors: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], architecture="qwen9"))
+    with pytest.raises(ModelError, match="unknown model architecture: 'qwen9'"):
+        executors(path)
