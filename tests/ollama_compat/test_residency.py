@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_compat import duration
+from ollama_compat.errors import ApiError, InternalError, ServerBusy
+from ollama_compat.options import Options
+from ollama_compat.residency import Residency, Wanted, load_request
+from ollama_compat.runner import OutOfMemory
+from ollama_compat.settings import Settings
+from runtime.frames import Load, Loaded
+
+TRAIN = 2048
+
+
+class StubRunner:
+    """Stands for a runner process; keeps a diary."""
+
+    def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception]) -> None:
+        self.dead = asyncio.Event()
+        self._diary, self._gate, self._failures = diary, gate, failures
+        self.request = Load("")
+
+    async def load(self, request: Load, **_: Any) -> Loaded:
+        self._diary.append(f"load {Path(request.path).name}")
+        self.request = request
+        await self._gate.wait()
+        if self._failures:
+            raise self._failures.pop(0)
+        return Loaded("stub", min(request.num_ctx, TRAIN), TRAIN, 1, "", "", False, [], 1, 0, "here", 1)
+
+    def kill(self) -> None:
+        self._diary.append("kill")
+
+    async def close(self) -> None:
+        self._diary.append(f"close {Path(self.request.path).name}")
+        self.dead.set()
+
+
+class World:
+    """A residency over stubs, and what happened to them."""
+
+    def __init__(self, root: Path, settings: Settings, memory: float) -> None:
+        self.diary: list[str] = []
+        self.failures: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.root = root
+        self.residency = Residency(settings, self._spawn, lambda: memory)  # type: ignore[arg-type]
+
+    async def _spawn(self) -> StubRunner:
+        return StubRunner(self.diary, self.gate, self.failures)
+
+    def wanted(self, name: str, **options: Any) -> Wanted:
+        path = self.root / name
+        path.write_bytes(b"x" * 100)
+        return Wanted(name, "digest", {}, str(path), Options(**options))
+
+    async def touch(self, name: str, keep_alive: float | None = None, **options: Any) -> None:
+        async with self.residency.use(self.wanted(name, **options), keep_alive):
+            pass
+
+    def names(self) -> list[str]:
+        return [resident.wanted.name for resident in self.residency.list()]
+
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    worlds: list[World] = []
+
+    def build(memory: float = math.inf, **settings: Any) -> World:
+        worlds.append(World(tmp_path, Settings(**settings), memory))
+        return worlds[-1]
+
+    yield build
+    for world in worlds:
+        await world.residency.close()
+
+
+async def test_a_model_is_loaded_once_and_stays(make: Make) -> None:
+    world = make()
+    await world.touch("a")
+    await world.touch("a")
+    assert world.diary == ["load a"]
+    assert world.names() == ["a"]
+
+
+async def test_requests_that_come_during_a_load_share_it(make: Make) -> None:
+    world = make()
+    world.gate.clear()
+    tasks = [asyncio.create_task(world.touch("a")) for _ in range(5)]
+    await asyncio.sleep(0)
+    world.gate.set()
+    await asyncio.gather(*tasks)
+    assert world.diary == ["load a"]
+
+
+async def test_keep_alive_zero_unloads_after_the_last_request(make: Make) -> None:
+    world = make()
+    async with world.residency.use(world.wanted("a")):
+        await world.touch("a", keep_alive=0)
+        assert world.names() == ["a"]
+    assert world.names() == []
+    await world.residency.close()
+    assert world.diary == ["load a", "close a"]
+
+
+async def test_an_idle_model_expires(make: Make) -> None:
+    world = make()
+    await world.touch("a", keep_alive=0.01)
+    assert world.names() == ["a"]
+    await asyncio.sleep(0.05)
+    assert world.names() == []
+
+
+async def test_a_new_request_stops_the_clock(make: Make) -> None:
+    world = make()
+    await world.touch("a", keep_alive=0.01)
+    async with world.residency.use(world.wanted("a")):
+        await asyncio.sleep(0.05)
+        assert world.names() == ["a"]
+
+
+async def test_keep_alive_stays_until_a_request_names_another(make: Make) -> None:
+    world = make(keep_alive=math.inf)
+    await world.touch("a", keep_alive=600)
+    await world.touch("a")
+    (resident,) = world.residency.list()
+    assert abs(resident.expires_ns - time.time_ns() - 600 * duration.SECOND) < 60 * duration.SECOND
+
+
+async def test_for_ever_is_a_date_centuries_away(make: Make) -> None:
+    world = make()
+    await world.touch("a", keep_alive=math.inf)
+    (resident,) = world.residency.list()
+    assert duration.local(resident.expires_ns) > "2300"
+
+
+async def test_unload_waits_for_running_requests(make: Make) -> None:
+    world = make()
+    wanted = world.wanted("a")
+    async with world.residency.use(wanted):
+        world.residency.unload(wanted.path)
+        assert world.names() == ["a"]
+    assert world.names() == []
+
+
+@pytest.mark.parametrize("num_ctx", [64, 1024, 0])
+async def test_a_smaller_context_does_not_reload(make: Make, num_ctx: int) -> None:
+    world = make()
+    await world.touch("a", num_ctx=1024)
+    await world.touch("a", num_ctx=num_ctx)
+    assert world.diary == ["load a"]
+    assert world.residency.list()[0].context_length == (num_ctx or 1024)
+
+
+async def test_a_larger_context_reloads(make: Make) -> None:
+    world = make()
+    await world.touch("a", num_ctx=512)
+    await world.touch("a", num_ctx=1024)
+    assert world.diary == ["load a", "close a", "load a"]
+
+
+async def test_a_context_beyond_the_training_does_not_reload_again(make: Make) -> None:
+    world = make()
+    await world.touch("a", num_ctx=1_000_000)
+    await world.touch("a", num_ctx=3_000_000)
+    assert world.diary == ["load a"]
+    assert world.residency.list()[0].context_length == TRAIN
+
+
+async def test_load_options_reload_only_when_named(make: Make) -> None:
+    world = make()
+    await world.touch("a", num_thread=2)
+    await world.touch("a")
+    assert world.diary == ["load a"]
+    await world.touch("a", num_thread=1)
+    assert world.diary == ["load a", "close a", "load a"]
+
+
+async def test_a_reload_waits_for_running_requests_and_lets_no_new_ones_in(make: Make) -> None:
+    world = make()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(world.residency.use(world.wanted("a", num_ctx=512)))
+        bigger = asyncio.create_task(world.touch("a", num_ctx=1024))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(world.touch("a", num_ctx=512))
+        await asyncio.sleep(0.01)
+        assert world.diary == ["load a"]
+        assert not small.done()
+    await asyncio.gather(bigger, small)
+    assert world.diary == ["load a", "close a", "load a"]
+
+
+async def test_the_limit_evicts_the_idle_model_with_the_shortest_stay(make: Make) -> None:
+    world = make(max_loaded_models=2)
+    await world.touch("a", keep_alive=900)
+    await world.touch("b", keep_alive=100)
+    await world.touch("c", keep_alive=500)
+    assert world.names() == ["a", "c"]
+    assert world.diary == ["load a", "load b", "close b", "load c"]
+
+
+async def test_a_busy_model_is_evicted_only_when_none_is_idle(make: Make) -> None:
+    world = make(max_loaded_models=2)
+    async with world.residency.use(world.wanted("a"), 1):
+        await world.touch("b", keep_alive=900)
+        await world.touch("c", keep_alive=900)
+        assert world.names() == ["c", "a"]
+
+
+async def test_models_go_when_memory_is_short(make: Make) -> None:
+    world = make(memory=100)
+    await world.touch("a")
+    await world.touch("b")
+    assert world.names() == ["b"]
+
+
+async def test_out_of_memory_tries_again_with_the_memory_to_itself(make: Make) -> None:
+    world = make()
+    await world.touch("a")
+    world.failures.append(OutOfMemory("no room"))
+    await world.touch("b")
+    assert world.names() == ["b"]
+    assert world.diary == ["load a", "load b", "kill", "close a", "close b", "load b"] or world.diary == [
+        "load a", "load b", "kill", "close b", "close a", "load b"
+    ]  # fmt: skip
+
+
+async def test_a_failed_load_is_an_error_and_leaves_nothing(make: Make) -> None:
+    world = make()
+    world.failures.append(InternalError("broken file"))
+    with pytest.raises(InternalError, match="broken file"):
+        await world.touch("a")
+    assert world.names() == []
+    await world.touch("a")
+    assert world.names() == ["a"]
+
+
+async def test_a_dead_runner_is_replaced_at_the_next_request(make: Make) -> None:
+    world = make()
+    await world.touch("a")
+    world.residency.list()[0].runner.dead.set()
+    assert world.names() == []
+    await world.touch("a")
+    assert world.diary == ["load a", "close a", "load a"]
+
+
+async def test_beyond_the_queue_requests_are_refused_at_once(make: Make) -> None:
+    world = make(max_queue=2)
+    world.gate.clear()
+    tasks = [asyncio.create_task(world.touch(name)) for name in "abcde"]
+    await asyncio.sleep(0)
+    world.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None)] * 3 + [ServerBusy] * 2
+    assert str(results[-1]) == "server busy, please try again.  maximum pending requests exceeded"
+
+
+async def test_a_client_that_leaves_during_the_load_ends_it(make: Make) -> None:
+    world = make()
+    world.gate.clear()
+    task = asyncio.create_task(world.touch("a"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert world.names() == []
+    assert "kill" in world.diary
+    world.gate.set()
+    await world.touch("a")
+    assert world.names() == ["a"]
+
+
+async def test_a_file_that_vanished_is_a_model_not_found(make: Make) -> None:
+    world = make()
+    wanted = world.wanted("a")
+    (world.root / "a").unlink()
+    with pytest.raises(ApiError, match='model "a" not found, try pulling it first') as caught:
+        async with world.residency.use(wanted):
+            pass
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "field", "value"),
+    [
+        ({}, {}, "num_ctx", 4096),
+        ({}, {"context_length": 9000}, "num_ctx", 9000),
+        ({"num_ctx": 100}, {"context_length": 9000}, "num_ctx", 100),
+        ({"num_ctx": 1}, {}, "num_ctx", 4),
+        ({"num_ctx": -5}, {}, "num_ctx", 4),
+        ({"num_ctx": 1 << 62}, {}, "num_ctx", 1 << 24),
+        ({"num_ctx": 40000}, {}, "num_batch", 2048),
+        ({"num_batch": -1}, {}, "num_batch", 1),
+        ({"num_thread": 1 << 40}, {}, "num_thread", 1024),
+        ({}, {"num_parallel": 2}, "num_parallel", 2),
+        ({}, {"kv_cache_type": "q8_0"}, "kv_cache_type", "q8_0"),
+    ],
+)
+def test_load_request_bounds_every_number(options: dict[str, Any], settings: dict[str, Any], field: str, value: Any) -> None:
+    request = load_request(Wanted("a", "", {}, "/a", Options(**options)), Settings(**settings))
+    assert getattr(request, field) == value
