@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 .venv/.tested: $(STAMP) constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	if command -v npm >/dev/null 2>&1; then npm install --silent --no-fund --no-audit --prefix .venv/node ollama@0.6.4; fi
 	@touch $@
 
 demo: install

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Text, blocks_for
+from stepping import Text, blocks_for, open_model
 
 from runtime.execute.cpu import CpuExecutor
 
@@ -22,8 +22,6 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def logprobs(golden: dict[str, np.ndarray], demo_model: Path) -> np.ndarray:
     """Our log probabilities (tokens, vocabulary) of the golden text, in the golden's windows."""
-    from conftest import open_model
-
     executor = open_model(demo_model, rows=512, ctx=512)
     window, tokens = int(golden["window"]), golden["tokens"].tolist()
     parts = []

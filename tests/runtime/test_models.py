@@ -10,7 +10,7 @@ import naive
 import numpy as np
 import pytest
 import tiny_gguf
-from conftest import Text, blocks_for
+from stepping import Text, blocks_for
 from tiny_gguf import Type
 
 from runtime.core import Batch, ModelError
