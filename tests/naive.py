@@ -60,7 +60,8 @@ class Model:
             frequencies = frequencies / self.tensors["rope_freqs.weight"]
         frequencies = frequencies / (self.key("rope.scaling.factor", 1.0) if self.key("rope.scaling.type") == "linear" else 1.0)
         angles = np.arange(len(x))[:, None, None] * frequencies
-        pairs = (slice(0, size, 2), slice(1, size, 2)) if self.architecture == "llama" else (slice(size // 2), slice(size // 2, size))
+        neighbours, halves = (slice(0, size, 2), slice(1, size, 2)), (slice(size // 2), slice(size // 2, size))
+        pairs = neighbours if self.architecture == "llama" else halves
         a, b, out = x[..., pairs[0]], x[..., pairs[1]], x.copy()
         out[..., pairs[0]] = a * np.cos(angles) - b * np.sin(angles)
         out[..., pairs[1]] = a * np.sin(angles) + b * np.cos(angles)

@@ -29,7 +29,11 @@ class Server:
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ollama_compat", "serve"], env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [sys.executable, "-m", "ollama_compat", "serve"],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         self._wait()
 

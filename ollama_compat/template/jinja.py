@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
 import sys
 from collections.abc import Mapping, Sequence
@@ -130,7 +131,7 @@ class _Child:
 
     @classmethod
     async def start(cls, memory: int, deadline: float) -> _Child:
-        arguments = ("-m", "ollama_compat.template.render_child", str(memory), str(int(deadline) + 1))
+        arguments = ("-m", "ollama_compat.template.render_child", str(memory), str(math.ceil(deadline)))
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=_PACKAGES
         )

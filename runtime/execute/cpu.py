@@ -49,7 +49,8 @@ class CpuExecutor:
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
         step, rows, outputs = self._recorder.step, len(batch.tokens), len(batch.outputs)
-        assert 0 < rows <= self.max_rows and outputs <= self.max_outputs
+        assert 0 < rows <= self.max_rows
+        assert outputs <= self.max_outputs
         assert batch.tables.shape[1] <= step.tables.shape[1]
         step.counts[:] = rows, outputs
         step.tokens[:rows] = batch.tokens

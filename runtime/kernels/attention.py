@@ -38,7 +38,8 @@ def _f16_bits(x: Any) -> Any:
     if a < np.uint32(0x38800000):  # subnormal: the sum with 0.5 rounds at f16's last place
         tiny = bits_f32(np.int32(a)) + np.float32(0.5)
         return np.uint16(sign | (np.uint32(f32_bits(tiny)) - np.uint32(0x3F000000)))
-    return np.uint16(sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + ((a >> np.uint32(13)) & np.uint32(1))) >> np.uint32(13)))
+    odd = (a >> np.uint32(13)) & np.uint32(1)
+    return np.uint16(sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)))
 
 
 @driver

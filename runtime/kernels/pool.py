@@ -40,7 +40,9 @@ class Pool:
         self.threads = threads
         self._control: npt.NDArray[np.int64] = np.zeros(_FIELDS, np.int64)
         self._running = [
-            threading.Thread(target=_work, args=(self._control.ctypes.data, thread, threads), daemon=True, name=f"kernel-{thread}")
+            threading.Thread(
+                target=_work, args=(self._control.ctypes.data, thread, threads), daemon=True, name=f"kernel-{thread}"
+            )
             for thread in range(1, threads)
         ]
         for thread in self._running:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from runtime.config import ModelConfig
 from runtime.layers.linear import Linear, together
 from runtime.layers.norm import RMSNorm
 from runtime.layers.ops import Heads, Ops, Rotation, Value
-from runtime.config import ModelConfig
 from runtime.weights import Weights
 
 

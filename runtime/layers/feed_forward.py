@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.config import ModelConfig
 from runtime.core import ModelError
 from runtime.layers.linear import Linear, together
 from runtime.layers.ops import Ops, Routing, Value
-from runtime.config import ModelConfig
 from runtime.weights import Weights
 
 

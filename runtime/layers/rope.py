@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from runtime.layers.ops import Rotation
 from runtime.config import Rope
+from runtime.layers.ops import Rotation
 from runtime.weights import Weights
 
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0  # YaRN: turns within the original context where its ramp ends and begins

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
 from runtime.models import llama, qwen2, qwen3
-from runtime.config import ModelConfig, read_config
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.config import ModelConfig
 from runtime.layers.attention import Attention
 from runtime.layers.feed_forward import FeedForward, MoE
 from runtime.layers.rope import rotation
-from runtime.config import ModelConfig
 from runtime.models.transformer import Block, Transformer
 from runtime.weights import Weights
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from runtime.config import ModelConfig
 from runtime.layers.linear import Embedding, Output
 from runtime.layers.norm import RMSNorm
 from runtime.layers.ops import Ops, Value
-from runtime.config import ModelConfig
 from runtime.weights import Weights
 
 Layer = Callable[[Ops, Value], Value]

@@ -30,7 +30,8 @@ async def async_client(server: Server) -> AsyncIterator[ollama.AsyncClient]:
 
 
 def weather_tool() -> dict[str, object]:
-    place = {"type": "object", "properties": {"city": {"type": "string", "description": "The city"}}, "required": ["city"]}
+    city = {"type": "string", "description": "The city"}
+    place = {"type": "object", "properties": {"city": city}, "required": ["city"]}
     return {"type": "function", "function": {"name": "get_weather", "description": "Get the weather of a city", "parameters": place}}
 
 
@@ -74,7 +75,8 @@ def test_tool_round_trip(client: ollama.Client) -> None:
     call = asked.message.tool_calls[0].function
     assert call.name == "get_weather"
     assert call.arguments == {"city": "Paris"}
-    messages += [asked.message.model_dump(exclude_none=True), {"role": "tool", "tool_name": "get_weather", "content": "sunny, 21 degrees"}]
+    messages.append(asked.message.model_dump(exclude_none=True))
+    messages.append({"role": "tool", "tool_name": "get_weather", "content": "sunny, 21 degrees"})
     answer = client.chat(MODEL, messages, tools=[weather_tool()], think=False, options=options)
     assert answer.message.content
     assert not answer.message.tool_calls
@@ -114,7 +116,8 @@ def test_stop_string_ends_the_text(client: ollama.Client) -> None:
 
 
 def test_logprobs(client: ollama.Client) -> None:
-    answer = client.generate(MODEL, "Once upon a time", raw=True, options={"temperature": 0, "num_predict": 10}, logprobs=True, top_logprobs=3)
+    options = {"temperature": 0, "num_predict": 10}
+    answer = client.generate(MODEL, "Once upon a time", raw=True, options=options, logprobs=True, top_logprobs=3)
     assert len(answer.logprobs) == 10
     for entry in answer.logprobs:
         assert entry.logprob <= 0

@@ -96,7 +96,8 @@ def tiny(name: str) -> None:
 
 def demo() -> None:
     llm = engine(DEMO)
-    text = lzma.open(HERE / "text.txt.xz", "rt").read()
+    with lzma.open(HERE / "text.txt.xz", "rt") as file:
+        text = file.read()
     tokens = llm.tokenize(text.encode(), add_bos=False, special=True)
     np.savez_compressed(HERE / "demo-moe.npz", **summary(tokens, evaluate(llm, tokens)))
     prompts, answers, gaps = [], [], []

@@ -121,7 +121,9 @@ def test_copied_blocks_continue_a_text(demo_model: Path, executors: Open) -> Non
     ("name", "message"),
     [("blk.1.attn_q.weight", "missing tensor 'blk.1.attn_q.weight'"), ("output_norm.weight", "missing tensor 'output_norm")],
 )
-def test_missing_tensor_is_named(name: str, message: str, tmp_path: Path, executors: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensor_is_named(
+    name: str, message: str, tmp_path: Path, executors: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything = tiny_gguf.tensors
     monkeypatch.setattr(tiny_gguf, "tensors", lambda shape: {n: s for n, s in everything(shape).items() if n != name})
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ARCHITECTURES["qwen3"])
@@ -129,8 +131,11 @@ def test_missing_tensor_is_named(name: str, message: str, tmp_path: Path, execut
         executors(path)
 
 
-def test_wrong_shape_is_named(tmp_path: Path, executors: Open) -> None:
-    path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], metadata={"feed_forward_length": 256}))
+def test_wrong_shape_is_named(tmp_path: Path, executors: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = tiny_gguf.tensors
+    monkeypatch.setattr(tiny_gguf, "tensors", lambda shape: everything(shape) | {"blk.0.ffn_gate.weight": (512, 256)})
+    shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], feed_forward=256)
+    path = tiny_gguf.write(tmp_path / "m.gguf", shape)
     with pytest.raises(ModelError, match=r"tensor 'blk.0.ffn_gate.weight' has shape \[256, 512\], expected \[256, 256\]"):
         executors(path)
 
