@@ -32,7 +32,8 @@ async def async_client(server: Server) -> AsyncIterator[ollama.AsyncClient]:
 def weather_tool() -> dict[str, object]:
     city = {"type": "string", "description": "The city"}
     place = {"type": "object", "properties": {"city": city}, "required": ["city"]}
-    return {"type": "function", "function": {"name": "get_weather", "description": "Get the weather of a city", "parameters": place}}
+    function = {"name": "get_weather", "description": "Get the weather of a city", "parameters": place}
+    return {"type": "function", "function": function}
 
 
 def test_chat(client: ollama.Client) -> None:
