@@ -1,0 +1,118 @@
+"""Replies that come in parts: NDJSON lines, or the parts put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientConnectionResetError
+
+from ollama_compat import errors, gojson, wire
+
+_LOG = logging.getLogger(__name__)
+
+HOLD_SECONDS = 20.0  # an error within this time still has its own status; then the headers go out, for clients wait for them
+WRITE_SECONDS = 120.0  # a client that reads nothing for so long is cut off
+
+Part = dict[str, Any]
+Parts = AsyncIterator[Part]
+
+
+class NdjsonResponse:
+    """A stream of JSON objects, one a line. One line is one write, so that no character is ever split over two."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+
+    @property
+    def started(self) -> bool:
+        """Whether the headers are out."""
+        return self._response.prepared
+
+    async def start(self) -> None:
+        """Sends the headers, unless they are out."""
+        if not self.started:
+            await self._response.prepare(self._request)
+
+    async def write(self, part: Part) -> None:
+        """Sends one object."""
+        await self.start()
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._response.write(gojson.dumps(part) + b"\n")
+
+    async def end(self) -> web.StreamResponse:
+        """Ends the stream."""
+        await self.start()
+        await self._response.write_eof()
+        return self._response
+
+    def abort(self) -> web.StreamResponse:
+        """Cuts the connection, for a client that takes nothing any more."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+        return self._response
+
+
+async def stream(request: web.Request, parts: Parts) -> web.StreamResponse:
+    """Sends the parts as they come.
+
+    An error before the first line is a JSON answer with its own status; after it, it is the stream's last line. When the
+    client goes away this coroutine is cancelled, which closes `parts`.
+    """
+    response = NdjsonResponse(request)
+    async with contextlib.aclosing(parts):  # type: ignore[type-var]
+        try:
+            return await _send(response, parts)
+        except (ClientConnectionResetError, ConnectionResetError, TimeoutError):
+            _LOG.info("client stopped reading %s", request.path)
+            return response.abort()
+
+
+async def _send(response: NdjsonResponse, parts: Parts) -> web.StreamResponse:
+    try:
+        part = await _first(response, parts)
+        while part is not None:
+            await response.write(part)
+            part = await anext(parts, None)
+    except errors.ApiError as error:
+        if not response.started:
+            return wire.error_response(error, wire.PLAIN_JSON)
+        await response.write(error.body())
+    return await response.end()
+
+
+async def _first(response: NdjsonResponse, parts: Parts) -> Part | None:
+    """The first part; the headers go out when it takes long."""
+    task: asyncio.Task[Part | None] = asyncio.create_task(_next(parts))
+    try:
+        done, _ = await asyncio.wait((task,), timeout=HOLD_SECONDS)
+        if not done:
+            await response.start()
+        return await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _next(parts: Parts) -> Part | None:
+    return await anext(parts, None)
+
+
+async def gather(parts: Parts, join: Callable[[list[Part]], Part], content_type: str = wire.JSON) -> web.Response:
+    """All the parts put together by `join`, as one JSON answer."""
+    async with contextlib.aclosing(parts):  # type: ignore[type-var]
+        try:
+            return wire.json_response(join([part async for part in parts]), content_type=content_type)
+        except errors.ApiError as error:
+            return wire.error_response(error, content_type)
+
+
+def last(parts: list[Part]) -> Part:
+    """The joined form of a progress report: what was said last."""
+    return parts[-1] if parts else {}
