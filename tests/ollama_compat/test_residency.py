@@ -234,8 +234,13 @@ async def test_out_of_memory_tries_again_with_the_memory_to_itself(make: Make) -
     await world.touch("b")
     assert world.names() == ["b"]
     assert world.diary == ["load a", "load b", "kill", "close a", "close b", "load b"] or world.diary == [
-        "load a", "load b", "kill", "close b", "close a", "load b"
-    ]  # fmt: skip
+        "load a",
+        "load b",
+        "kill",
+        "close b",
+        "close a",
+        "load b",
+    ]
 
 
 async def test_a_failed_load_is_an_error_and_leaves_nothing(make: Make) -> None:

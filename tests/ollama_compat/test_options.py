@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ollama_compat import options
+from ollama_compat.errors import ApiError
+from ollama_compat.gojson import Number
+from ollama_compat.options import Options
+from runtime.frames import Sampling
+
+
+def test_without_options_there_are_the_defaults() -> None:
+    assert options.merge() == Options()
+    assert Options().sampling() == Sampling()
+
+
+def test_the_request_comes_over_the_model() -> None:
+    merged = options.merge({"top_k": 5, "stop": ["a", "b"], "seed": 1}, {"top_k": 6, "stop": ["c"]})
+    assert (merged.top_k, merged.stop, merged.seed) == (6, ("c",), 1)
+
+
+def test_null_is_absent_and_unknown_names_are_ignored() -> None:
+    assert options.merge({"top_k": 7}, {"top_k": None, "mirostat": 2, "nope": "x", "Top_K": 9}).top_k == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "needed"),
+    [
+        ("num_keep", "1", "type integer"),
+        ("seed", True, "type integer"),
+        ("num_ctx", [1], "type integer"),
+        ("main_gpu", "0", "type integer"),
+        ("top_p", "0.5", "type float32"),
+        ("temperature", [0.5], "type float32"),
+        ("temperature", True, "type float32"),
+        ("use_mmap", 1, "type boolean"),
+        ("stop", "x", "type array"),
+        ("stop", [1], "an array of strings"),
+    ],
+)
+def test_a_wrong_type_is_a_server_error_as_in_ollama(name: str, value: Any, needed: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        options.merge({name: value})
+    assert (caught.value.status, caught.value.message) == (500, f'option "{name}" must be of {needed}')
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"),
+    [(2.9, 2), (-2.9, -2), (Number("7"), 7), (Number("2.9"), 2), (1e30, -(1 << 63)), (Number("1e30"), -(1 << 63))],
+)
+def test_floats_for_integers_are_cut(value: Any, whole: int) -> None:
+    assert options.merge({"top_k": value}).top_k == whole
+
+
+def test_floats_are_float32() -> None:
+    assert options.merge({"top_p": 0.1}).top_p == 0.10000000149011612
+    assert options.merge({"temperature": 1e300}).temperature == 3.4028234663852886e38
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "bounded"),
+    [
+        ({"top_k": 1 << 62}, "top_k", (1 << 31) - 1),
+        ({"top_k": -9}, "top_k", -1),
+        ({"repeat_last_n": -5}, "repeat_last_n", -1),
+        ({"temperature": -1.0}, "temperature", 0.0),
+        ({"seed": -1}, "seed", -1),
+        ({"seed": 1 << 40}, "seed", 0),
+        ({"seed": -2}, "seed", 0xFFFFFFFE),
+    ],
+)
+def test_sampling_is_bounded(given: dict[str, Any], field: str, bounded: Any) -> None:
+    assert getattr(options.merge(given).sampling(), field) == bounded
+
+
+@pytest.mark.parametrize(("num_predict", "limit"), [(-1, 1280), (0, 1280), (-2, 1280), (5, 5), (1280, 1280), (1 << 40, 1280)])
+def test_generation_is_bounded_by_ten_contexts(num_predict: int, limit: int) -> None:
+    assert options.merge({"num_predict": num_predict}).predict_limit(128) == limit
