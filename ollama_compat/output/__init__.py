@@ -1,0 +1,54 @@
+"""A model's text split into content, reasoning and tool calls: one file for each way of writing tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ollama_compat.output import go_tags, hermes
+from ollama_compat.output.events import Content, Event, OutputParser, Thinking, ToolCall
+from ollama_compat.output.generic import GenericCalls
+from ollama_compat.output.parser import CallParser, Parser
+from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
+from ollama_compat.template.gotemplate import Template
+
+__all__ = ["Content", "Event", "OutputParser", "Thinking", "ToolCall", "generic", "native"]
+
+_Dialect = Callable[[bool], CallParser]
+_DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = ((hermes.matches, lambda fresh: hermes.HermesCalls(fresh=fresh)),)
+"""Whether a Jinja template writes tool calls in this way, and the parser for it; the first that matches is taken."""
+
+
+def native(
+    template_source: str, *, tools: Sequence[Mapping[str, Any]] | None, think: bool | None = None, prompt_tail: str = ""
+) -> OutputParser:
+    """The parser for answers to a prompt made by the Jinja template, as llama-server parses them.
+
+    `prompt_tail` is the prompt or its end, without a text that the answer continues; that text is to be fed first, for
+    it is part of the answer. Without `tools`, tool calls are content. Reasoning is split off whatever was asked for
+    with `think`: a template that cannot switch it off has it in every answer.
+    """
+    tags = tags_of_jinja(template_source)
+    splitter = None if tags is None else ThinkingSplitter(tags)
+    if splitter is not None:
+        splitter.start_after(prompt_tail)
+    calls = _calls(template_source, fresh=splitter is None) if tools else None
+    return Parser(splitter, calls, () if tags is None else (tags.start, tags.end))
+
+
+def generic(template: Template, *, tools: Sequence[Mapping[str, Any]] | None, think: bool, prompt_tail: str = "") -> OutputParser:
+    """The parser for answers to a prompt made by a Go template without a parser of its own, as Ollama parses them.
+
+    Reasoning is looked for when `think` is on and the template has tags for it; `prompt_tail` is the prompt or its end.
+    """
+    opening, closing = go_tags.thinking_tags(template.root)
+    splitter = ThinkingSplitter(Tags(opening, closing)) if think and opening and closing else None
+    if splitter is not None and prompt_tail.rstrip().endswith(opening):
+        splitter.start_after(prompt_tail)
+    names = [tool.get("function", {}).get("name", "") for tool in tools or []]
+    calls = GenericCalls(go_tags.call_tag(template.root), names) if tools else None
+    return Parser(splitter, calls, () if splitter is None else (opening, closing))
+
+
+def _calls(source: str, fresh: bool) -> CallParser | None:
+    return next((make(fresh) for matches, make in _DIALECTS if matches(source)), None)

@@ -1,0 +1,47 @@
+"""What a model's text turns into, and what turns it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Content:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Thinking:
+    """More of the reasoning before the answer."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One whole call of a tool. `arguments` can be written as JSON and keep the order in which the model wrote them."""
+
+    name: str
+    arguments: dict[str, Any]
+    index: int  # among the calls of this answer, from 0
+    id: str
+
+
+Event = Content | Thinking | ToolCall
+
+
+class OutputParser(Protocol):
+    """Splits one answer. Text that may yet turn out to be a tag is held back; no event ever carries part of a tag."""
+
+    @property
+    def preserved(self) -> tuple[str, ...]:
+        """Special tokens that have to stay visible in the text that is fed."""
+
+    def feed(self, text: str) -> list[Event]:
+        """The events that `text`, the next piece of the answer, settles."""
+
+    def finish(self) -> list[Event]:
+        """The events of what was held back; nothing is fed afterwards."""
