@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ollama_compat.output import go_tags, hermes
+from ollama_compat.output import go_tags, hermes, llama, mistral
 from ollama_compat.output.events import Content, Event, OutputParser, Thinking, ToolCall
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.parser import CallParser, Parser
@@ -14,9 +14,13 @@ from ollama_compat.template.gotemplate import Template
 
 __all__ = ["Content", "Event", "OutputParser", "Thinking", "ToolCall", "generic", "native"]
 
-_Dialect = Callable[[bool], CallParser]
-_DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = ((hermes.matches, lambda fresh: hermes.HermesCalls(fresh=fresh)),)
-"""Whether a Jinja template writes tool calls in this way, and the parser for it; the first that matches is taken."""
+_Dialect = Callable[[Sequence[str], bool], CallParser]
+_DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = (
+    (hermes.matches, hermes.make),
+    (mistral.matches, mistral.make),
+    (llama.matches, llama.make),
+)
+"""Whether a Jinja template writes tool calls in this way, and what makes the parser for it; the first match is taken."""
 
 
 def native(
@@ -32,7 +36,7 @@ def native(
     splitter = None if tags is None else ThinkingSplitter(tags)
     if splitter is not None:
         splitter.start_after(prompt_tail)
-    calls = _calls(template_source, fresh=splitter is None) if tools else None
+    calls = _calls(template_source, _names(tools), fresh=splitter is None) if tools else None
     return Parser(splitter, calls, () if tags is None else (tags.start, tags.end))
 
 
@@ -45,10 +49,13 @@ def generic(template: Template, *, tools: Sequence[Mapping[str, Any]] | None, th
     splitter = ThinkingSplitter(Tags(opening, closing)) if think and opening and closing else None
     if splitter is not None and prompt_tail.rstrip().endswith(opening):
         splitter.start_after(prompt_tail)
-    names = [tool.get("function", {}).get("name", "") for tool in tools or []]
-    calls = GenericCalls(go_tags.call_tag(template.root), names) if tools else None
+    calls = GenericCalls(go_tags.call_tag(template.root), _names(tools)) if tools else None
     return Parser(splitter, calls, () if splitter is None else (opening, closing))
 
 
-def _calls(source: str, fresh: bool) -> CallParser | None:
-    return next((make(fresh) for matches, make in _DIALECTS if matches(source)), None)
+def _calls(source: str, names: Sequence[str], fresh: bool) -> CallParser | None:
+    return next((make(names, fresh) for matches, make in _DIALECTS if matches(source)), None)
+
+
+def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [tool.get("function", {}).get("name", "") for tool in tools]

@@ -1,124 +1,20 @@
-r"""`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes 2 and 3, Qwen 2.5 and 3, Granite 4, demo-moe.
-
-llama-server lets a model write nothing but a well-formed call of a known tool after `<tool_call>`. Where that is not
-enforced, here is what becomes of the rest: a call of an unknown tool is a call; what is no call at all is content, tags
-and all; a call that the answer's end cuts off is dropped (Ollama fails or drops it, depending on where the cut is).
-"""
+"""`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes 2 and 3, Qwen 2.5 and 3, Granite 4, demo-moe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from ollama_compat.output.events import Content, Event, ToolCall
-from ollama_compat.output.thinking import overlap
-from ollama_compat.output.tool_json import Scanner, llama_server_id, load_object, named_call
+from ollama_compat.output.tagged import CallTags, TaggedCalls
 
-START = "<tool_call>"
-END = "</tool_call>"
+_TAGS = CallTags("<tool_call>", "</tool_call>", never="<")
+_OTHERS = ("<function=", "<arg_key>", "<tool_calls>")  # in templates that write something else behind the tag
 
 
 def matches(source: str) -> bool:
-    """Whether the Jinja template `source` writes tool calls in this way, and not with tags inside."""
-    return START in source and not any(other in source for other in ("<function=", "<arg_key>", "<tool_calls>"))
+    """Whether the Jinja template `source` writes tool calls in this way."""
+    return _TAGS.start in source and not any(other in source for other in _OTHERS)
 
 
-class HermesCalls:
-    """Splits tool calls from content. `fresh`: nothing came before, so leading white space is dropped."""
-
-    preserved = (START, END)
-
-    def __init__(self, *, fresh: bool, new_id: Callable[[], str] = llama_server_id) -> None:
-        self._new_id = new_id
-        self._state: Callable[[], bool] = self._text
-        self._held = ""
-        self._events: list[Event] = []
-        self._skip_space = fresh
-        self._calls = 0
-        self._opening = ""  # what made this a call so far; content after all, if it is none
-        self._scanner = Scanner()
-
-    def feed(self, text: str) -> list[Event]:
-        self._held += text
-        while self._state():
-            pass
-        return self._take()
-
-    def finish(self) -> list[Event]:
-        if self._state == self._text:
-            self._say(self._held)
-        elif self._state == self._open:
-            self._say(self._opening + self._held)
-        return self._take()
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    # The states. Each looks at what is held, and returns whether another one has something to do now.
-
-    def _text(self) -> bool:
-        if self._skip_space:
-            self._held = self._held.lstrip()
-        before, tag, rest = self._held.partition(START)
-        if tag:
-            self._say(before)
-            self._held = rest
-            self._opening = START
-            self._state = self._open
-            return True
-        settled = len(self._held) - overlap(self._held, START)
-        self._say(self._held[:settled])
-        self._held = self._held[settled:]
-        return False
-
-    def _open(self) -> bool:
-        body = self._held.lstrip()
-        if not body:
-            return False
-        if not body.startswith("{"):
-            return self._content_after_all(0)
-        self._opening += self._held[: len(self._held) - len(body)]
-        self._held = body
-        self._scanner = Scanner(never="<")  # an end tag before the object's end
-        self._state = self._object
-        return True
-
-    def _object(self) -> bool:
-        end = self._scanner.scan(self._held)
-        if end < 0:
-            return self._scanner.broken and self._content_after_all(0)
-        value = load_object(self._held[:end])
-        call = None if value is None else named_call(value)
-        if call is None:
-            return self._content_after_all(end)
-        self._events.append(ToolCall(*call, self._calls, self._new_id()))
-        self._calls += 1
-        self._held = self._held[end:]
-        self._state = self._close
-        return True
-
-    def _close(self) -> bool:
-        """After an object: the end tag, or another object."""
-        body = self._held = self._held.lstrip(" \t\r\n,")
-        if body.startswith("{"):
-            self._opening = ""
-            self._state = self._open
-            return True
-        if not body or (END.startswith(body) and body != END):
-            return False
-        self._held = body.removeprefix(END)
-        self._skip_space = True
-        self._state = self._text
-        return True
-
-    def _content_after_all(self, length: int) -> bool:
-        """The tag, and `length` characters of what is held, are content."""
-        self._say(self._opening + self._held[:length])
-        self._held = self._held[length:]
-        self._state = self._text
-        return True
-
-    def _say(self, text: str) -> None:
-        if text:
-            self._skip_space = False
-            self._events.append(Content(text))
+def make(names: Sequence[str], fresh: bool) -> TaggedCalls:
+    """The parser; it takes calls of tools that are not among `names`, too."""
+    return TaggedCalls(_TAGS, fresh=fresh)

@@ -81,6 +81,12 @@ def named_call(value: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     return (name, arguments) if isinstance(name, str) and name and isinstance(arguments, dict) else None
 
 
+def call_id(value: dict[str, Any]) -> str:
+    """The id that a model gave to a call; "" for none."""
+    name = value.get("id")
+    return name if isinstance(name, str) else ""
+
+
 def llama_server_id() -> str:
     """The id of a tool call as llama-server makes it up."""
     return _random(string.ascii_letters + string.digits, 32)

@@ -177,6 +177,63 @@ def test_tool_calls(text: str, expected: Split) -> None:
     check(lambda: output.native(DEMO, tools=TOOLS, prompt_tail="<|im_start|>assistant\n"), text, expected)
 
 
+NEMO = (FOLDER / "mistralai-Mistral-Nemo-Instruct-2407.jinja").read_text()
+NEMO_CALL = '{"name": "get_weather", "arguments": {"city": "Paris"}, "id": "abcdefghi"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"[TOOL_CALLS][{NEMO_CALL}]", [("get_weather", PARIS)]),
+        (f"ok[TOOL_CALLS] [{NEMO_CALL}, {NEMO_CALL}]", [("content", "ok"), ("get_weather", PARIS), ("get_weather", PARIS)]),
+        (f"[TOOL_CALLS]{NEMO_CALL}", [("get_weather", PARIS)]),
+        (f"[TOOL_CALLS] [{NEMO_CALL}", [("get_weather", PARIS)]),
+        (f"[TOOL_CALLS][{NEMO_CALL[:-9]}", []),
+        ("[TOOL_CALLS] or [1]", [("content", "[TOOL_CALLS] or [1]")]),
+        ("[TOOL_CALLS][1]", [("content", "[TOOL_CALLS][1]")]),
+        ("[TOOL_CALLS][", [("content", "[TOOL_CALLS][")]),
+        ("[TOOL", [("content", "[TOOL")]),
+    ],
+)
+def test_mistral_calls(text: str, expected: Split) -> None:
+    check(lambda: output.native(NEMO, tools=TOOLS), text, expected)
+
+
+def test_mistral_calls_bring_their_ids() -> None:
+    events = output.native(NEMO, tools=TOOLS).feed(f"[TOOL_CALLS][{NEMO_CALL}]")
+    assert [event.id for event in events if isinstance(event, output.ToolCall)] == ["abcdefghi"]
+
+
+LLAMA = """{{ 'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.' }}"""
+LLAMA_CALL = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hi", [("content", "Hi")]),
+        (LLAMA_CALL, [("get_weather", PARIS)]),
+        (f"\n{LLAMA_CALL}", [("get_weather", PARIS)]),
+        (f"ok {LLAMA_CALL}", [("content", "ok "), ("get_weather", PARIS)]),
+        (f"{LLAMA_CALL}; {LLAMA_CALL}\nbye", [("get_weather", PARIS), ("get_weather", PARIS), ("content", "bye")]),
+        ('{"type": "function", ' + LLAMA_CALL[1:], [("get_weather", PARIS)]),
+        ('{"type": "function", "function": ' + LLAMA_CALL + "}", [("get_weather", PARIS)]),
+        ('{"parameters": {}, "name": "now"}', [("now", {})]),
+        (LLAMA_CALL.replace("get_weather", "other"), [("content", LLAMA_CALL.replace("get_weather", "other"))]),
+        ('{"name": "now"} {', [("content", '{"name": "now"} {')]),
+        ('{"name" "now"}', [("content", '{"name" "now"}')]),
+        ("f() { return {}; }", [("content", "f() { return {}; }")]),
+        ('{"na', [("content", '{"na')]),
+        ("{ ", [("content", "{ ")]),
+        ('{"name": "Jo', [("content", '{"name": "Jo')]),
+        (LLAMA_CALL[:-8], []),
+        ("{" + LLAMA_CALL, [("content", "{"), ("get_weather", PARIS)]),
+    ],
+)
+def test_llama_calls(text: str, expected: Split) -> None:
+    check(lambda: output.native(LLAMA, tools=TOOLS), text, expected)
+
+
 @pytest.mark.parametrize("tools", [None, []])
 def test_without_tools_calls_are_content(tools: list[dict[str, Any]] | None) -> None:
     check(lambda: output.native(DEMO, tools=tools), f"a {CALL}", [("content", f"a {CALL}")])

@@ -1,0 +1,110 @@
+"""`{"name": ..., "parameters": {...}}` without any tag: Llama 3.1, 3.2 and 3.3.
+
+An object counts as a call where it names a known tool and has parameters; any other JSON in an answer is content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ollama_compat.output.events import Content, Event, ToolCall
+from ollama_compat.output.tool_json import Scanner, llama_server_id, load_object, named_call
+
+_FIRST_KEYS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"')
+
+
+def matches(source: str) -> bool:
+    """Whether the Jinja template `source` asks for tool calls in this way."""
+    return 'Respond in the format {"name": function name' in source
+
+
+def make(names: Sequence[str], fresh: bool) -> LlamaCalls:
+    """The parser for calls of `names`."""
+    return LlamaCalls(names, fresh=fresh)
+
+
+class LlamaCalls:
+    """Splits calls of `names` from content. `fresh`: nothing came before, so leading white space is dropped."""
+
+    preserved = ()
+
+    def __init__(self, names: Sequence[str], *, fresh: bool, new_id: Callable[[], str] = llama_server_id) -> None:
+        self._names = frozenset(names)
+        self._new_id = new_id
+        self._state: Callable[[], bool] = self._text
+        self._held = ""
+        self._events: list[Event] = []
+        self._skipped = " \t\r\n" if fresh else ""
+        self._calls = 0
+        self._scanner = Scanner()
+
+    def feed(self, text: str) -> list[Event]:
+        self._held += text
+        while self._state():
+            pass
+        return self._take()
+
+    def finish(self) -> list[Event]:
+        cut_off = self._state == self._object and any(f'"{name}"' in self._held for name in self._names)
+        self._say("" if cut_off else self._held)
+        return self._take()
+
+    def _take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    # The states. Each looks at what is held, and returns whether another one has something to do now.
+
+    def _text(self) -> bool:
+        self._held = self._held.lstrip(self._skipped) if self._skipped else self._held
+        before, brace, rest = self._held.partition("{")
+        self._say(before)
+        self._held = brace + rest
+        if brace:
+            self._state = self._open
+        return bool(brace)
+
+    def _open(self) -> bool:
+        """At a brace: whether an object that may be a call begins here."""
+        key = self._held[1:].lstrip()
+        if any(first.startswith(key) for first in _FIRST_KEYS):
+            return False
+        if not key.startswith(_FIRST_KEYS):
+            return self._content_after_all(1)
+        self._scanner = Scanner()
+        self._state = self._object
+        return True
+
+    def _object(self) -> bool:
+        end = self._scanner.scan(self._held)
+        if end < 0:
+            return False
+        call = self._call(self._held[:end])
+        if call is None:
+            return self._content_after_all(end)
+        self._events.append(call)
+        self._calls += 1
+        self._held = self._held[end:]
+        self._skipped = " \t\r\n;,"
+        self._state = self._text
+        return True
+
+    def _call(self, text: str) -> ToolCall | None:
+        value = load_object(text)
+        call = None if value is None else named_call(value)
+        if value is None or call is None or call[0] not in self._names:
+            return None
+        function = value.get("function", value)
+        called = "parameters" in function or "arguments" in function
+        return ToolCall(*call, self._calls, self._new_id()) if called else None
+
+    def _content_after_all(self, length: int) -> bool:
+        self._say(self._held[:length])
+        self._held = self._held[length:]
+        self._state = self._text
+        return True
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._skipped = ""
+            self._events.append(Content(text))
