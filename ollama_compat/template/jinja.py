@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from ollama_compat.errors import InternalError
 from ollama_compat.template.errors import TemplateError
 
 __all__ = ["JinjaRenderer", "TemplateError"]
@@ -42,7 +43,7 @@ class JinjaRenderer:
         self._memory = memory
         self._free = asyncio.Semaphore(children)
         self._idle: list[_Child] = []
-        self._overran: dict[str, asyncio.Lock] = {}
+        self._overran: dict[int, asyncio.Lock] = {}  # by the template's hash
 
     async def render(
         self,
@@ -83,14 +84,14 @@ class JinjaRenderer:
         await asyncio.gather(*(child.stop() for child in idle))
 
     async def _ask(self, source: str, body: bytes) -> str:
-        if (lock := self._overran.get(source)) is not None:
+        if (lock := self._overran.get(hash(source))) is not None:
             async with lock:
                 return await self._ask_child(source, body)
         return await self._ask_child(source, body)
 
     async def _ask_child(self, source: str, body: bytes) -> str:
         async with self._free:
-            child = self._idle.pop() if self._idle else await _Child.start(self._memory, self._deadline)
+            child = await self._take()
             try:
                 reply = await asyncio.wait_for(child.ask(body), self._deadline)
             except TimeoutError:
@@ -105,6 +106,14 @@ class JinjaRenderer:
         text: str = reply["text"]
         return text
 
+    async def _take(self) -> _Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                return child
+            await child.stop()
+        return await _Child.start(self._memory, self._deadline)
+
     async def _release(self, child: _Child) -> None:
         """Keeps a child that is ready for the next request; two idle ones are enough."""
         if child.ready and len(self._idle) < 2:
@@ -115,7 +124,7 @@ class JinjaRenderer:
     def _remember(self, source: str) -> None:
         if len(self._overran) >= _MAX_OVERRUNS:
             self._overran.pop(next(iter(self._overran)))
-        self._overran.setdefault(source, asyncio.Lock())
+        self._overran.setdefault(hash(source), asyncio.Lock())
 
 
 class _Child:
@@ -140,12 +149,17 @@ class _Child:
             await asyncio.wait_for(child._read(), _START_SECONDS)
         except (TimeoutError, _ChildEnded):
             await child.stop()
-            raise TemplateError("chat template: the process that renders templates did not start") from None
+            raise InternalError("the process that renders chat templates did not start") from None
         except asyncio.CancelledError:
             await child.stop()
             raise
         child.ready = True
         return child
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked; one that somebody else killed cannot."""
+        return self._process.returncode is None and not self._replies.at_eof()
 
     async def ask(self, body: bytes) -> dict[str, Any]:
         """The reply to the request `body`; _ChildEnded when there will be none."""

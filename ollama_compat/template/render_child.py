@@ -15,6 +15,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import importlib
+import signal
 import struct
 import sys
 import time
@@ -206,6 +207,7 @@ def _write(stream: BinaryIO, reply: dict[str, Any]) -> None:
 
 def main(memory: int, processor_seconds: int) -> None:
     """Serves requests from stdin until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, which then closes stdin
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     renderer = Renderer()
     _load_ahead()
