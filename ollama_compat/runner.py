@@ -30,6 +30,10 @@ _STDERR_LINE = 1 << 16
 Progress = Callable[[LoadProgress], None]
 
 
+class PromptTooLong(ApiError):
+    """The prompt does not fit the context."""
+
+
 class OutOfMemory(InternalError):
     """The model does not fit the memory that is free."""
 
@@ -245,7 +249,7 @@ _STATUS = {"bad_request": 400, "context_length": 400, "unsupported": 501}
 def failure(failed: Failed) -> ApiError:
     """The error that a client gets for a runner's Failed; an overlong prompt is worded as llama-server does."""
     if failed.kind == "context_length":
-        return ApiError(400, engine_error(400, failed.message, "exceed_context_size_error", failed))
+        return PromptTooLong(400, engine_error(400, failed.message, "exceed_context_size_error", failed))
     if failed.kind == "out_of_memory":
         return OutOfMemory(failed.message)
     return ApiError(_STATUS.get(failed.kind, 500), failed.message)

@@ -20,6 +20,8 @@ WRITE_SECONDS = 120.0  # a client that reads nothing for so long is cut off
 
 Part = dict[str, Any]
 Parts = AsyncIterator[Part]
+READY: Part = {}
+"""A part that is not sent: what went before it was preparation, whose errors Ollama answers in another content type."""
 
 
 class NdjsonResponse:
@@ -61,8 +63,8 @@ class NdjsonResponse:
 async def stream(request: web.Request, parts: Parts) -> web.StreamResponse:
     """Sends the parts as they come.
 
-    An error before the first line is a JSON answer with its own status; after it, it is the stream's last line. When the
-    client goes away this coroutine is cancelled, which closes `parts`.
+    An error before the first line is a JSON answer with its own status (`parts` that never yield READY count as ready);
+    after it, it is the stream's last line. When the client goes away this coroutine is cancelled, which closes `parts`.
     """
     response = NdjsonResponse(request)
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
@@ -74,14 +76,18 @@ async def stream(request: web.Request, parts: Parts) -> web.StreamResponse:
 
 
 async def _send(response: NdjsonResponse, parts: Parts) -> web.StreamResponse:
+    content_type = wire.JSON
     try:
         part = await _first(response, parts)
         while part is not None:
-            await response.write(part)
-            part = await anext(parts, None)
+            if part is READY:
+                content_type = wire.PLAIN_JSON
+            else:
+                await response.write(part)
+            part = await (anext(parts, None) if response.started else _first(response, parts))
     except errors.ApiError as error:
         if not response.started:
-            return wire.error_response(error, wire.PLAIN_JSON)
+            return wire.error_response(error, content_type)
         await response.write(error.body())
     return await response.end()
 
@@ -108,7 +114,7 @@ async def gather(parts: Parts, join: Callable[[list[Part]], Part], content_type:
     """All the parts put together by `join`, as one JSON answer."""
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
         try:
-            return wire.json_response(join([part async for part in parts]), content_type=content_type)
+            return wire.json_response(join([part async for part in parts if part is not READY]), content_type=content_type)
         except errors.ApiError as error:
             return wire.error_response(error, content_type)
 
