@@ -35,7 +35,9 @@ _LLAMA3 = rf"{_SUFFIX}|{_WORD}|\p{{N}}{{1,3}}|{_SIGNS}|{_SPACE}"
 _QWEN2 = rf"{_SUFFIX}|{_WORD}|\p{{N}}|{_SIGNS}|{_SPACE}"
 _QWEN35 = rf"{_SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACE}"
 _MINICPM5 = rf"{_SUFFIX}|{_WORD}|\p{{N}}+|{_SIGNS}|{_SPACE}"
-_JAIS2_SPACE = "|".join([r"\s*[\r\n]+", *(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)), r"\s{1,2}(?!\S)|\s"])
+_JAIS2_SPACE = "|".join(
+    [r"\s{0,999}[\r\n]+", *(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)), r"\s{1,2}(?!\S)|\s"]
+)
 _ASCII_SIGNS = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
 _DEEPSEEK3 = rf"{_ASCII_SIGNS}[A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACE}"
 _SPARK = rf"{_ASCII_SIGNS}[A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+| ?[\p{{P}}\p{{S}}]+|[\r\n]|\s+(?!\S)|\s+"
@@ -60,7 +62,9 @@ _ASIAN = (
     "[\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f\u0e80-\u0eff"
     "\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+"
 )
-# groups of three digits counted from the right, as numbers are written
+# groups of three digits counted from the right, as numbers are written. Longer numbers are first cut from the left, since
+# every group looks ahead to the end of its number
+_LONG_NUMBER = r"\p{N}{255}"
 _DIGITS_FROM_THE_RIGHT = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
 _DEEPSEEK_LETTERS = (
     "\\s?[A-Za-z"
@@ -98,7 +102,7 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     ("jais-2", PreTokenizer((rf"{_SUFFIX}|{_WORD}|\p{{N}}{{1,3}}|{_SIGNS}|{_JAIS2_SPACE}",))),
     (
         "deepseek-llm",
-        PreTokenizer((r"[\r\n]", _DEEPSEEK_LETTERS, _CHINESE_SIGNS, r"\s+$", _CHINESE, r"\p{N}+")),
+        PreTokenizer((r"[\r\n]", _DEEPSEEK_LETTERS, _CHINESE_SIGNS, r"(?<!\s)\s+$", _CHINESE, r"\p{N}+")),
     ),
     ("deepseek-coder", PreTokenizer((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CHINESE, r"\p{N}"))),
     ("deepseek-v3 hunyuan-dense joyai-llm hy_v4", PreTokenizer((r"\p{N}{1,3}", _HAN, _DEEPSEEK3))),
@@ -132,13 +136,13 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     ),
     ("gpt-4o llama4 kanana2 talkie minimax-m2", PreTokenizer((_GPT4O,))),
     ("granite-embed-multi-97m", PreTokenizer((_GPT4O,), ignore_merges=True)),
-    ("tiny_aya cohere2moe", PreTokenizer((_DIGITS_FROM_THE_RIGHT, _GPT4O))),
+    ("tiny_aya cohere2moe", PreTokenizer((_LONG_NUMBER, _DIGITS_FROM_THE_RIGHT, _GPT4O))),
     ("kimi-k2", PreTokenizer((_KIMI,))),
-    ("superbpe", PreTokenizer((r"\p{N}+", r"(?=(\d{3})+(?!\d))"))),
+    ("superbpe", PreTokenizer((r"\p{N}{1,255}", r"(?=(\d{3})+(?!\d))"))),
     ("bailingmoe bailingmoe2 llada-moe", PreTokenizer((_BAILING,))),
     ("seed-coder", PreTokenizer((_SEED,))),
     ("ufakzeka", PreTokenizer((rf"{_WORD}|\p{{N}}|{_SIGNS}|{_SPACE}",))),
-    ("afmoe", PreTokenizer((_DIGITS_FROM_THE_RIGHT, _ASIAN, _DEEPSEEK3))),
+    ("afmoe", PreTokenizer((_LONG_NUMBER, _DIGITS_FROM_THE_RIGHT, _ASIAN, _DEEPSEEK3))),
     ("laguna", PreTokenizer((_LINES, _QWEN2))),
     ("exaone-moe", PreTokenizer((_EXAONE_MOE,))),
     ("gemma4 granite-embed-multi-311m", PreTokenizer((_LINES,), always_bos=True, spaces_as_blocks=True)),
