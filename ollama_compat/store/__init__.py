@@ -150,7 +150,8 @@ class Store:
                 _LOG.warning("no blob is removed, because a manifest cannot be read: %s", error)
                 return
             for digest in digests:
-                if digest.lower().replace("-", ":") not in needed and not self._pins[digest]:
+                key = digest.lower().replace("-", ":")
+                if key not in needed and not self._pins[key]:
                     self.blobs.remove(digest)
 
     # ------------------------------------------------------------ blobs
@@ -181,7 +182,7 @@ class Store:
         """Nothing is removed inside; afterwards everything but this blob may be, until it is unpinned."""
         with self._lock:
             yield
-            self._pins[digest] += 1
+            self._pins[digest.lower()] += 1
 
     def unpin(self, digests: Iterable[str]) -> None:
         """The opposite of `pinning`."""
@@ -201,23 +202,31 @@ class Making:
         """The model has its manifest now, or there will be none."""
         self._store.unpin(self._pinned)
 
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be; BadRequest for what is no digest."""
+        return self._store.blob_path(digest)
+
     def hold(self, digest: str) -> int | None:
-        """Keeps a blob of the store, and gives its size; None when it is not there."""
+        """Keeps a blob of the store, and gives its size; None when it is not there. BadRequest for what is no digest."""
         path = self._store.blob_path(digest)
         with self._store.pinning(digest):
             found = path.stat().st_size if path.is_file() else None
             blobs.touch(path)
-        self._pinned.append(digest)
+        self._pinned.append(digest.lower())
         return found
+
+    def writer(self) -> blobs.Writer:
+        """For a blob that is written bit by bit, and then given to `finish`."""
+        return self._store.blobs.writer()
 
     def add(self, media_type: str, data: bytes) -> tuple[Layer, bool]:
         """A layer with a new blob, and whether the blob was new."""
-        with self._store.blobs.writer() as writer:
+        with self.writer() as writer:
             writer.write(data)
             return self.finish(media_type, writer)
 
     def finish(self, media_type: str, writer: blobs.Writer) -> tuple[Layer, bool]:
-        """As `add`, for a blob that was written bit by bit."""
+        """As `add`, for a blob from `writer`."""
         digest = writer.seal()
         with self._store.pinning(digest):
             is_new = writer.commit()

@@ -1,0 +1,134 @@
+"""POST /api/create: a new model from uploaded files or from a model of the store, told line by line in Ollama's order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ollama_compat.errors import BadRequest, InternalError, InvalidModelName, ModelNotFound
+from ollama_compat.schema import CreateRequest
+from ollama_compat.store import Making, Store, default_model, manifests, sources, split
+from ollama_compat.store.assembly import Assembly
+from ollama_compat.store.config import ModelConfig
+from ollama_compat.store.create_info import with_info
+from ollama_compat.store.names import ModelName, ModelRef, Source
+from ollama_compat.store.remote import CLOUD, remote_url
+from ollama_compat.store.sources import Part, Steps
+
+
+async def create(store: Store, request: CreateRequest) -> AsyncIterator[dict[str, Any]]:
+    """Makes the model and yields its progress; the last line is `success`. Raises ApiError with Ollama's words.
+
+    Whatever goes wrong, and whenever the caller stops listening: the model is there in full or as it was before.
+    """
+    steps = _Steps(_make(store, request, _check(request)))
+    try:
+        while (progress := await asyncio.to_thread(steps.next)) is not None:
+            yield progress
+    finally:
+        await asyncio.to_thread(steps.close)
+
+
+class _Steps:
+    """A generator that runs in threads. Closing it waits for a step that a cancelled caller has left running."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._lock = threading.Lock()
+
+    def next(self) -> dict[str, Any] | None:
+        with self._lock:
+            return next(self._steps, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._steps.close()
+
+
+def _check(request: CreateRequest) -> ModelName:
+    """The model's name; BadRequest for what is wrong in the request by itself."""
+    for files in (request.files, request.draft_files):
+        _check_files(files or {})
+    if request.draft_quantize and not request.draft_files:
+        raise BadRequest("--draft-quantize requires a DRAFT model")
+    if not all((request.adapters or {}).values()):
+        raise BadRequest("invalid digest format")
+    return ModelName.parse(request.model or request.name)
+
+
+def _check_files(files: Mapping[str, str | None]) -> None:
+    for path, digest in files.items():
+        if path != "." and not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise BadRequest("file path must be relative")
+        if not digest:
+            raise BadRequest("invalid digest format")
+
+
+def _make(store: Store, request: CreateRequest, name: ModelName) -> Steps:
+    name = store.canonical(name)
+    config = ModelConfig(renderer=request.renderer, parser=request.parser, requires=request.requires)
+    with store.making() as making:
+        config, parts = yield from _base(store, making, request, config)
+        if config.remote_host and request.draft_files:
+            raise BadRequest("DRAFT cannot be used with remote models")
+        if not config.remote_host:
+            parts += yield from _additions(making, request)
+        config = with_info(config, request.info or {})
+        assembly = Assembly(store, making, request, config)
+        yield from assembly.run(parts)
+        yield {"status": "writing manifest"}
+        assembly.write(name)
+    yield {"status": "success"}
+
+
+def _base(store: Store, making: Making, request: CreateRequest, config: ModelConfig) -> Steps:
+    """The config and the parts that the model begins with."""
+    if request.from_:
+        return (yield from _from(store, making, request, config))
+    if request.files is None:
+        raise BadRequest("neither 'from' or 'files' was specified")
+    return config, (yield from _import(making, request.files))
+
+
+def _from(store: Store, making: Making, request: CreateRequest, config: ModelConfig) -> Steps:
+    try:
+        ref = ModelRef.parse(request.from_)
+    except BadRequest:
+        raise InvalidModelName from None
+    host = request.remote_host or (CLOUD if ref.source is Source.CLOUD else "")
+    if host:
+        return dataclasses.replace(config, remote_model=ref.base, remote_host=remote_url(host)), []
+    name = store.resolve(ref.name) or default_model.ensure(store, ref.name)
+    if name is None:
+        yield {"status": "pulling manifest"}
+        raise InternalError(f"pull model manifest: {ref.name.short()} is not on this machine, and pulling is not available yet")
+    try:
+        base = store.get(name)
+    except ModelNotFound:
+        raise InternalError(f"{name.short()} was removed in the meantime") from None
+    # capabilities and such that the base states itself stay; what its file says is found anew
+    inherited = ("renderer", "parser", "requires", "model_format", "capabilities")
+    config = dataclasses.replace(config, **{key: getattr(config, key) or getattr(base.config, key) for key in inherited})
+    return config, sources.from_model(making, base.manifest)
+
+
+def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False) -> Steps:
+    parts = yield from sources.from_files(making, files, media_type, single=single)
+    return (yield from split.join(making, parts))
+
+
+def _additions(making: Making, request: CreateRequest) -> Steps:
+    """Adapters and drafts. Whatever is wrong with them is the client's fault."""
+    parts: list[Part] = []
+    try:
+        drafts: list[Part] = []
+        if request.draft_files is not None:
+            drafts = yield from _import(making, request.draft_files, manifests.DRAFT)
+        if request.adapters is not None:
+            parts += yield from _import(making, request.adapters, single=True)
+    except InternalError as error:
+        raise BadRequest(error.message) from None
+    return parts + drafts

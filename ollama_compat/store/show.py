@@ -1,0 +1,140 @@
+"""What POST /api/show tells of a model, keys in Ollama's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ollama_compat import duration
+from ollama_compat.errors import ApiError, BadRequest, InternalError, ModelNotFound
+from ollama_compat.modelfile import MODEL, Command
+from ollama_compat.schema import ShowRequest
+from ollama_compat.store import Store, default_model, gotext
+from ollama_compat.store.header import model_info
+from ollama_compat.store.model import StoredModel
+from ollama_compat.store.names import ModelRef, Source
+from runtime.gguf_file import GGUFError, GGUFFile, open_gguf
+
+_CLOUD_OFF = "ollama cloud is disabled: remote model details are unavailable"
+_HIDDEN = ("general.name", "tokenizer.chat_template")
+_COPILOT = "GitHubCopilotChat/"
+
+
+def show(store: Store, request: ShowRequest, user_agent: str = "") -> dict[str, Any]:
+    """The answer. Raises BadRequest, ModelNotFound, or 403 for a stub of a model elsewhere. Reads files: call it in a thread."""
+    asked = request.model or request.name
+    if not asked:
+        raise BadRequest("model is required")
+    model = _find(store, ModelRef.parse(asked))
+    answer = _describe(model, request)
+    if user_agent.startswith(_COPILOT):  # it shows this key, and its users know the name that they asked for
+        answer["model_info"]["general.basename"] = asked
+    return answer
+
+
+def _find(store: Store, ref: ModelRef) -> StoredModel:
+    if ref.source is Source.CLOUD:
+        raise ApiError(403, _CLOUD_OFF)
+    name = store.resolve(ref.name) or default_model.ensure(store, ref.name)
+    if name is None:
+        raise ModelNotFound(store.canonical(ref.name).short())
+    model = store.get(name)
+    if model.config.remote_host:
+        raise ApiError(403, _CLOUD_OFF)
+    return model
+
+
+def _describe(model: StoredModel, request: ShowRequest) -> dict[str, Any]:
+    file = _open(model)
+    try:
+        files = _file_fields(model, file, request.verbose) if file else {"model_info": {}}
+    finally:
+        if file is not None:
+            file.close()
+    system = request.system or model.system
+    fields = {
+        "license": "\n".join(model.licenses),
+        "modelfile": _modelfile(model, system, model.params | (request.options or {})),
+        "parameters": parameters(model.params),
+        "template": model.shown_template,
+        "system": system,
+        "details": model.details(),
+        "messages": [{"role": message["role"], "content": message["content"]} for message in model.messages],
+        **files,
+        "capabilities": model.capabilities(),
+        "modified_at": duration.local(model.modified_ns),
+        "requires": model.config.requires,
+    }
+    return {key: value for key, value in fields.items() if value or key in ("details", "model_info")}
+
+
+def _open(model: StoredModel) -> GGUFFile | None:
+    """The model's file; None for a model that has none of this kind."""
+    if model.model_path is None or model.config.model_format == "safetensors" or "image" in model.capabilities():
+        return None
+    return _open_gguf(model, model.model_path)
+
+
+def _open_gguf(model: StoredModel, path: Any) -> GGUFFile:
+    try:
+        return open_gguf(path, follow_split=False)
+    except FileNotFoundError:
+        raise InternalError(f"a blob of {model.name.short()} is missing; pull or create the model again") from None
+    except GGUFError as error:
+        raise InternalError(str(error)) from None
+
+
+def _file_fields(model: StoredModel, file: GGUFFile, verbose: bool) -> dict[str, Any]:
+    try:
+        info = model_info(file, verbose)
+        projector = _projector_info(model, verbose)
+    except GGUFError as error:  # arrays are only read when somebody wants them
+        raise InternalError(str(error)) from None
+    return {
+        "model_info": {key: value for key, value in info.items() if key not in _HIDDEN},
+        "projector_info": projector,
+        "tensors": [
+            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)} for tensor in file.tensors.values()
+        ],
+    }
+
+
+def _projector_info(model: StoredModel, verbose: bool) -> dict[str, Any]:
+    if not model.projector_paths:
+        return {}
+    with _open_gguf(model, model.projector_paths[0]) as file:
+        return model_info(file, verbose)
+
+
+def parameters(params: Mapping[str, Any]) -> str:
+    """Parameters for people, one a line, lists over several."""
+    lines = []
+    for key, value in gotext.by_key(params):
+        values = value if isinstance(value, list) else [value]
+        lines += [f"{key:<30} {gotext.syntax(item)}" for item in values]
+    return "\n".join(lines)
+
+
+def _modelfile(model: StoredModel, system: str, params: Mapping[str, Any]) -> str:
+    """The Modelfile that would make this model."""
+    text = "".join(f"{command}\n" for command in _commands(model, system, params))
+    head = '# Modelfile generated by "ollama show"\n'
+    short = model.name.short()
+    if model.config.model_format == "safetensors":  # has no single file to be made from
+        return f"{head}FROM {short}\n{text.partition(chr(10))[2]}"
+    return f"{head}# To build a new Modelfile based on this, replace FROM with:\n# FROM {short}\n\n{text}"
+
+
+def _commands(model: StoredModel, system: str, params: Mapping[str, Any]) -> list[Command]:
+    found = [Command(MODEL, str(model.model_path or ""))]
+    found += [Command("adapter", str(path)) for path in model.adapter_paths]
+    found += [Command("draft", str(model.draft_path))] * (model.draft_path is not None)
+    found += [Command(MODEL, str(path)) for path in model.projector_paths]
+    found.append(Command("template", model.go.source))
+    optional = (("system", system), ("renderer", model.config.renderer), ("parser", model.config.parser))
+    found += [Command(name, args) for name, args in optional if args]
+    for key, value in gotext.by_key(params):
+        values = value if isinstance(value, list) else [value]
+        found += [Command(key, gotext.plain(item)) for item in values]
+    found += [Command("license", text) for text in model.licenses]
+    return found + [Command("message", f"{message['role']}: {message['content']}") for message in model.messages]
