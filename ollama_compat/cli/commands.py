@@ -1,0 +1,96 @@
+"""The commands and flags of the program, word for word Ollama's."""
+
+from __future__ import annotations
+
+from ollama_compat.cli.command import MANY, Command
+from ollama_compat.cli.flags import HELP, Flag
+
+ABOUT = "Large language model runner"
+INSECURE = Flag("insecure", "Use an insecure registry")
+VERBOSE = Flag("verbose", "Show timings for response")
+NO_WRAP = Flag("nowordwrap", "Don't wrap words to the next line automatically")
+VERSION_FLAG = Flag("version", "Show version information", short="v")
+
+CREATE_FLAGS = (
+    Flag("draft-quantize", "Quantize draft model to this level", "string"),
+    Flag("experimental", "Enable experimental safetensors model creation"),
+    Flag("file", 'Name of the Modelfile (default "Modelfile")', "string", "f"),
+    Flag("quantize", "Quantize model to this level (e.g. q4_K_M)", "string", "q"),
+)
+SHOW_FLAGS = (
+    Flag("license", "Show license of a model"),
+    Flag("modelfile", "Show Modelfile of a model"),
+    Flag("parameters", "Show parameters of a model"),
+    Flag("system", "Show system message of a model"),
+    Flag("template", "Show template of a model"),
+    Flag("verbose", "Show detailed model information", short="v"),
+)
+TRUNCATE = "For embedding models: truncate inputs exceeding context length (default: true). Set --truncate=false to error instead"
+RUN_FLAGS = (
+    Flag("dimensions", "Truncate output embeddings to specified dimension (embedding models only)", "int"),
+    Flag("format", "Response format (e.g. json)", "string"),
+    Flag("hidethinking", "Hide thinking output (if provided)"),
+    INSECURE,
+    Flag("keepalive", "Duration to keep a model loaded (e.g. 5m)", "string"),
+    NO_WRAP,
+    Flag("think", "Enable thinking mode: true/false or high/medium/low for supported models", "string", bare="true"),
+    Flag("truncate", TRUNCATE),
+    VERBOSE,
+)
+SERVE_VARIABLES = (
+    "OLLAMA_DEBUG",
+    "OLLAMA_HOST",
+    "OLLAMA_CONTEXT_LENGTH",
+    "OLLAMA_KEEP_ALIVE",
+    "OLLAMA_MAX_LOADED_MODELS",
+    "OLLAMA_MAX_QUEUE",
+    "OLLAMA_MODELS",
+    "OLLAMA_NUM_PARALLEL",
+    "OLLAMA_NO_CLOUD",
+    "OLLAMA_NOPRUNE",
+    "OLLAMA_ORIGINS",
+    "OLLAMA_KV_CACHE_TYPE",
+    "OLLAMA_LOAD_TIMEOUT",
+)
+VARIABLES = {
+    "OLLAMA_CONTEXT_LENGTH": "Context length to use unless otherwise specified (default: by memory)",
+    "OLLAMA_DEBUG": "Show additional debug information (e.g. OLLAMA_DEBUG=1)",
+    "OLLAMA_EDITOR": "Path to editor for interactive prompt editing (Ctrl+G)",
+    "OLLAMA_HOST": "IP Address for the ollama server (default 127.0.0.1:11434)",
+    "OLLAMA_KEEP_ALIVE": 'The duration that models stay loaded in memory (default "5m")',
+    "OLLAMA_KV_CACHE_TYPE": "Quantization type for the K/V cache (default: f16)",
+    "OLLAMA_LOAD_TIMEOUT": 'How long to allow model loads to stall before giving up (default "5m")',
+    "OLLAMA_MAX_LOADED_MODELS": "Maximum number of loaded models",
+    "OLLAMA_MAX_QUEUE": "Maximum number of queued requests",
+    "OLLAMA_MODELS": "The path to the models directory",
+    "OLLAMA_NO_CLOUD": "Disable Ollama cloud features (remote inference and web search)",
+    "OLLAMA_NOHISTORY": "Do not preserve readline history",
+    "OLLAMA_NOPRUNE": "Do not prune model blobs on startup",
+    "OLLAMA_NUM_PARALLEL": "Maximum number of parallel requests",
+    "OLLAMA_ORIGINS": "A comma separated list of allowed origins",
+}
+RUN_VARIABLES = ("OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY")
+
+COMMANDS = (
+    Command("serve", "", "Start Ollama", "serve:serve", (0, 0), (), ("start",), SERVE_VARIABLES, needs_server=False),
+    Command("create", "MODEL", "Create a model", "create:create", (1, 1), CREATE_FLAGS),
+    Command("show", "MODEL", "Show information for a model", "show:show", (1, 1), SHOW_FLAGS),
+    Command("run", "MODEL [PROMPT]", "Run a model", "run:run", (1, MANY), RUN_FLAGS, variables=RUN_VARIABLES),
+    Command("stop", "MODEL", "Stop a running model", "models:stop", (1, 1)),
+    Command("pull", "MODEL", "Pull a model from a registry", "transfer:pull", (1, 1), (INSECURE,)),
+    Command("push", "MODEL", "Push a model to a registry", "transfer:push", (1, 1), (INSECURE,)),
+    Command("signin", "", "Sign in to ollama.com", "account:sign_in", (0, 0), variables=()),
+    Command("login", "", "Sign in to ollama.com", "account:sign_in", (0, 0), variables=(), hidden=True),
+    Command("signout", "", "Sign out from ollama.com", "account:sign_out", (0, 0), variables=()),
+    Command("logout", "", "Sign out from ollama.com", "account:sign_out", (0, 0), variables=(), hidden=True),
+    Command("list", "", "List models", "models:list_models", aliases=("ls",)),
+    Command("ps", "", "List running models", "models:list_running"),
+    Command("cp", "SOURCE DESTINATION", "Copy a model", "models:copy", (2, 2)),
+    Command("rm", "MODEL [MODEL...]", "Remove a model", "models:remove", (1, MANY)),
+    Command("help", "", "Help about any command", "", needs_server=False),
+)
+
+
+def own_flags(program: str) -> tuple[Flag, ...]:
+    """The flags of the program itself."""
+    return (Flag(HELP, f"help for {program}", short="h"), NO_WRAP, VERBOSE, VERSION_FLAG)

@@ -1,0 +1,101 @@
+"""create: reads a Modelfile, sends the files it names, and has the server make the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ollama_compat import modelfile
+from ollama_compat.cli.body import FILE_FIELDS, create_body, sent_names
+from ollama_compat.cli.client import Client
+from ollama_compat.cli.command import Call
+from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.progress import Progress, Spinner
+from ollama_compat.cli.transfer import Steps
+
+GATHERING = "gathering model components"
+
+
+def create(call: Call) -> None:
+    """`create MODEL [-f Modelfile] [-q LEVEL]`."""
+    name = call.words[0]
+    with Progress(sys.stderr) as progress:
+        _check_name(name)
+        if call.flags.on("experimental"):
+            raise CommandError("experimental safetensors models are not supported")
+        source, directory = _read(call.flags.text("file"))
+        spinner = Spinner(GATHERING)
+        progress.add(spinner)
+        body = {"model": name, **_body(source, directory)}
+        spinner.finish()
+        _quantize(body, call.flags.text("quantize"), call.flags.text("draft-quantize"))
+        for field in FILE_FIELDS:
+            if field in body:
+                body[field] = _send(call.client, body[field], progress)
+        steps = Steps(progress, "pulling {}...", GATHERING)
+        for answer in call.client.stream("/api/create", body):
+            steps.show(answer)
+
+
+def _check_name(name: str) -> None:
+    from ollama_compat.store.names import InvalidName, ModelName  # only here: the store takes long to import
+
+    try:
+        ModelName.parse(name)
+    except InvalidName as error:
+        raise CommandError(f"invalid model name: {name}") from error
+
+
+def _read(name: str) -> tuple[modelfile.Modelfile, Path]:
+    """The Modelfile and its directory. Without one the model is whatever lies in the working directory."""
+    path = Path(name or "Modelfile").absolute()
+    try:
+        data = path.read_bytes() if path.exists() else None
+        text = "FROM .\n" if data is None else data
+        return modelfile.parse(text), path.parent if data is not None else Path.cwd()
+    except modelfile.ModelfileError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"read {path}: {(error.strerror or '').lower()}") from error
+
+
+def _body(source: modelfile.Modelfile, directory: Path) -> dict[str, Any]:
+    try:
+        return create_body(source, directory)
+    except OSError as error:
+        raise CommandError(f"open {error.filename}: {(error.strerror or '').lower()}") from error
+
+
+def _quantize(body: dict[str, Any], level: str, draft_level: str) -> None:
+    if level:
+        body["quantize"] = level
+    if draft_level:
+        if not body.get("draft_files"):
+            raise CommandError("--draft-quantize requires a DRAFT model")
+        body["draft_quantize"] = draft_level
+
+
+def _send(client: Client, files: Mapping[str, str], progress: Progress) -> dict[str, str]:
+    """Send what the server lacks; name -> digest."""
+    names = sent_names(files)
+    for file, digest in files.items():
+        _send_file(client, Path(file), digest, progress)
+    return {names[file]: digest for file, digest in files.items()}
+
+
+def _send_file(client: Client, path: Path, digest: str, progress: Progress) -> None:
+    size, done = max(path.stat().st_size, 1), 0
+    spinner = Spinner(f"copying file {digest} 0%")
+
+    def sent(count: int) -> None:
+        nonlocal done
+        done += count
+        spinner.message = f"copying file {digest} {100 * done // size}%"
+
+    progress.add(spinner)
+    if not client.has_blob(digest):
+        client.send_blob(digest, path, sent)
+    spinner.message = f"copying file {digest} 100%"
+    spinner.finish()

@@ -1,0 +1,44 @@
+"""What a client command is told by its environment, read once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from ollama_compat.settings import Address, address
+
+_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Environment:
+    """Where the server is and how the interactive session behaves."""
+
+    host: Address
+    home: Path
+    no_history: bool = False
+    editor: str = "vi"
+    proxies: Mapping[str, str] = dataclasses.field(default_factory=dict)  # scheme, or "no", to its variable's text
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Environment:
+        """Ollama's variables, trimmed of spaces and quotes as Ollama does."""
+        editors = (text(environ, "OLLAMA_EDITOR"), environ.get("VISUAL", ""), environ.get("EDITOR", ""), "vi")
+        proxies = {kind: _either_case(environ, f"{kind}_proxy") for kind in ("http", "https", "no")}
+        return cls(
+            host=address(text(environ, "OLLAMA_HOST")),
+            home=Path(environ.get("HOME") or Path.home()),
+            no_history=text(environ, "OLLAMA_NOHISTORY") not in _FALSE,
+            editor=next(editor for editor in editors if editor),
+            proxies={kind: value for kind, value in proxies.items() if value},
+        )
+
+
+def text(environ: Mapping[str, str], key: str) -> str:
+    """A variable without the spaces and quotes around it; empty when unset."""
+    return environ.get(key, "").strip().strip("\"'")
+
+
+def _either_case(environ: Mapping[str, str], key: str) -> str:
+    return environ.get(key.upper()) or environ.get(key) or ""
