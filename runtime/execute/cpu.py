@@ -31,7 +31,7 @@ class CpuExecutor:
         logits: Value = model(self._recorder)
         self._pool = Pool(threads)
         self._program: npt.NDArray[np.int64] = np.array(
-            [(kernel.address, arguments.ctypes.data) for kernel, arguments in self._recorder.program], np.int64
+            [(kernel.address(leaves.cache), arguments.ctypes.data) for kernel, arguments in self._recorder.program], np.int64
         )
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
         self._logits = logits

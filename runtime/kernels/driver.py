@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit
 
+from runtime.kernels.cache import KernelCache
+from runtime.kernels.jit import njit
 from runtime.kernels.memory import bits_f32, fetch_add
 
 SIGNATURE = "void(int64,int64,int64,int64)"  # arguments, counter, thread, threads
@@ -21,18 +22,17 @@ inline = njit(inline="always", error_model="numpy", fastmath=FAST)
 
 
 class Driver:
-    """A numba function (arguments, counter, thread, threads) that is compiled when its address is first asked for."""
+    """A numba function (arguments, counter, thread, threads), compiled when its address is first asked for."""
 
     def __init__(self, function: Callable[[int, int, int, int], None]) -> None:
         self.function = function
         self.name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         self._compiled: Any = None
 
-    @property
-    def address(self) -> int:
+    def address(self, cache: KernelCache) -> int:
         """Address of the compiled kernel, `void(int64 arguments, int64 counter, int64 thread, int64 threads)`."""
         if self._compiled is None:
-            self._compiled = cfunc(SIGNATURE, cache=True, error_model="numpy", fastmath=FAST)(self.function)
+            self._compiled = cache.cfunc(SIGNATURE, self.function, error_model="numpy", fastmath=FAST)
         return int(self._compiled.address)
 
 

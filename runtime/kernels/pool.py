@@ -15,8 +15,9 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from runtime.kernels.jit import njit
 from runtime.kernels.memory import call4, fetch_add, i64, load_acquire, load_strict, pause, store_release
 
 SPINS = 4000  # `pause`s, about 50 us, before a waiting thread gives its core away
