@@ -353,6 +353,14 @@ def chat_reply(
     return reply | (metrics.fields() if metrics else {})
 
 
+def with_logprobs(reply: Mapping[str, Any], logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last object of a reply of /api/chat with the log probabilities of all, in their place."""
+    entries = {"logprobs": logprobs} if logprobs else {}
+    metrics = {f.name for f in dataclasses.fields(Metrics)}
+    front = {key: value for key, value in reply.items() if key not in metrics and key != "logprobs"}
+    return front | entries | {key: value for key, value in reply.items() if key in metrics}
+
+
 def generate_reply(
     model: str,
     response: str = "",

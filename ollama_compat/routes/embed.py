@@ -1,0 +1,106 @@
+"""POST /api/embed and the older /api/embeddings."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from aiohttp import web
+
+from ollama_compat import call, lookup, options, wire
+from ollama_compat.errors import ApiError, BadRequest, ModelNotFound
+from ollama_compat.gojson import Number
+from ollama_compat.runner import PromptTooLong
+from ollama_compat.schema import EmbeddingRequest, EmbedRequest
+from ollama_compat.services import Services, services
+from ollama_compat.store import StoredModel
+
+
+async def embed(request: web.Request) -> web.Response:
+    """A unit vector for each input."""
+    started_ns = time.perf_counter_ns()
+    body = await wire.read(request, EmbedRequest)
+    parts = services(request)
+    _require_name(body.model)
+    inputs = _inputs(body.input)
+    stored = await _find(parts, body.model)
+    wanted = call.wanted(stored, options.merge(stored.params, body.options))
+    async with parts.residency.use(wanted, body.keep_alive) as resident:
+        loaded_ns = time.perf_counter_ns()
+        if not inputs:
+            return wire.json_response({"model": body.model, "embeddings": []})
+        try:
+            found = await resident.runner.embed(inputs, truncate=body.truncate, normalize=True)
+        except PromptTooLong:
+            raise BadRequest("the input length exceeds the context length") from None
+    return wire.json_response(
+        {
+            "model": body.model,
+            "embeddings": [_cut(vector, body.dimensions) for vector in found.embeddings],
+            "total_duration": time.perf_counter_ns() - started_ns,
+            "load_duration": loaded_ns - started_ns,
+            "prompt_eval_count": found.prompt_tokens,
+        }
+    )
+
+
+async def embeddings(request: web.Request) -> web.Response:
+    """One vector for one prompt."""
+    body = await wire.read(request, EmbeddingRequest)
+    parts = services(request)
+    stored = await _find(parts, body.model)
+    wanted = call.wanted(stored, options.merge(stored.params, body.options))
+    async with parts.residency.use(wanted, body.keep_alive) as resident:
+        if not body.prompt:
+            return wire.json_response({"embedding": []})
+        try:
+            found = await resident.runner.embed([body.prompt], truncate=False, normalize=not _is_raw(stored))
+        except ApiError as error:
+            raise ApiError(500, error.message) from None
+    return wire.json_response({"embedding": found.embeddings[0]})
+
+
+def _require_name(model: str) -> None:
+    try:
+        lookup.parse(model)
+    except lookup.NoName:
+        raise ModelNotFound(model) from None
+
+
+async def _find(parts: Services, model: str) -> StoredModel:
+    try:
+        return await lookup.find(parts, model)
+    except ModelNotFound:
+        raise ModelNotFound(model, f'model "{model}" not found, try pulling it first') from None
+
+
+def _inputs(value: Any) -> list[str]:
+    """The texts of an input: one, several, or none."""
+    texts = value if isinstance(value, list) else [value] if value not in (None, "") else []
+    if not all(isinstance(text, str) and not isinstance(text, Number) for text in texts):
+        raise BadRequest("invalid input type")
+    return texts
+
+
+def _cut(vector: list[float], dimensions: int) -> list[float]:
+    """The first `dimensions` numbers, made a unit vector again."""
+    if not 0 < dimensions < len(vector):
+        return vector
+    norm = max(math.sqrt(sum(x * x for x in vector[:dimensions])), 1e-12)
+    return [x / norm for x in vector[:dimensions]]
+
+
+def _is_raw(stored: StoredModel) -> bool:
+    """Whether the older route gives vectors of this model as they come, for some were always asked for so."""
+    header = stored.header
+    if header is None:
+        return False
+    if header.architecture in ("nomic-bert", "nomic-bert-moe"):
+        return not header.flag("normalize_embeddings")
+    is_bert = header.architecture == "bert"
+    refuses = header.has("normalize_embeddings") and not header.flag("normalize_embeddings")
+    return is_bert and (header.text("tokenizer.ggml.model") != "bert" or refuses)
+
+
+ROUTES = [web.post("/api/embed", embed), web.post("/api/embeddings", embeddings)]

@@ -1,0 +1,99 @@
+"""Routes about the server itself, and those of Ollama's cloud, which this server has none of."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ollama_compat import duration, wire
+from ollama_compat.errors import ApiError, BadRequest
+from ollama_compat.services import services
+from ollama_compat.settings import VERSION
+
+_CLOUD_OFF = "ollama cloud is disabled"
+
+_RECOMMENDED = (
+    {
+        "model": "demo-moe",
+        "description": "A very small Mixture-of-Experts model that comes with the server",
+        "context_length": 2048,
+        "max_output_tokens": 2048,
+    },
+)
+
+
+async def root(_: web.Request) -> web.Response:
+    """The greeting by which clients know an Ollama server."""
+    return web.Response(text="Ollama is running")
+
+
+async def version(_: web.Request) -> web.Response:
+    return wire.json_response({"version": VERSION})
+
+
+async def status(request: web.Request) -> web.Response:
+    return wire.json_response({"cloud": {"disabled": True, "source": services(request).settings.cloud_source}})
+
+
+async def ps(request: web.Request) -> web.Response:
+    """What is loaded, the one that stays longest first."""
+    loaded = services(request).residency.list()
+    return wire.json_response(
+        {
+            "models": [
+                {
+                    "name": resident.wanted.name,
+                    "model": resident.wanted.name,
+                    "size": resident.loaded.size,
+                    "digest": resident.wanted.digest,
+                    "details": resident.wanted.details,
+                    "expires_at": duration.local(resident.expires_ns),
+                    "size_vram": resident.loaded.size_vram,
+                    "context_length": resident.context_length,
+                }
+                for resident in loaded
+            ]
+        }
+    )
+
+
+async def me(_: web.Request) -> web.Response:
+    raise ApiError(503, "account unavailable")
+
+
+async def signout(_: web.Request) -> web.Response:
+    raise ApiError(401, "you are not currently signed in")
+
+
+async def web_search(request: web.Request) -> web.Response:
+    await _require_body(request)
+    raise ApiError(403, f"{_CLOUD_OFF}: web search is unavailable")
+
+
+async def web_fetch(request: web.Request) -> web.Response:
+    await _require_body(request)
+    raise ApiError(403, f"{_CLOUD_OFF}: web fetch is unavailable")
+
+
+async def _require_body(request: web.Request) -> None:
+    if not (await wire.read_body(request)).strip():
+        raise BadRequest("missing request body")
+
+
+async def recommendations(_: web.Request) -> web.Response:
+    return wire.json_response({"recommendations": _RECOMMENDED})
+
+
+ROUTES = [
+    web.head("/", root),
+    web.get("/", root, allow_head=False),
+    web.head("/api/version", version),
+    web.get("/api/version", version, allow_head=False),
+    web.get("/api/status", status, allow_head=False),
+    web.get("/api/ps", ps, allow_head=False),
+    web.post("/api/me", me),
+    web.post("/api/signout", signout),
+    web.delete("/api/user/keys/{key}", signout),
+    web.post("/api/experimental/web_search", web_search),
+    web.post("/api/experimental/web_fetch", web_fetch),
+    web.get("/api/experimental/model-recommendations", recommendations, allow_head=False),
+]

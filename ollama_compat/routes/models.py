@@ -1,0 +1,184 @@
+"""Routes about the models of the store: list, show, copy, delete, blobs, create, pull, push."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from ollama_compat import duration, lookup, stream, wire
+from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidModelName, ModelNotFound
+from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
+from ollama_compat.services import services
+from ollama_compat.store import StoredModel
+from ollama_compat.store.create import create as create_model
+from ollama_compat.store.names import ModelName
+from ollama_compat.store.show import show as show_model
+
+_CHUNK = 1 << 20  # bytes
+_NO_REGISTRY = "this version of the server cannot reach a registry yet"
+
+
+async def tags(request: web.Request) -> web.Response:
+    """All models, the latest first."""
+    stored = await asyncio.to_thread(services(request).store.list)
+    entries = await asyncio.to_thread(lambda: [model.list_entry(duration.local(model.modified_ns)) for model in stored])
+    return wire.json_response({"models": entries})
+
+
+async def openai_models(request: web.Request) -> web.Response:
+    """All models as OpenAI's API lists them."""
+    stored = await asyncio.to_thread(services(request).store.list)
+    return wire.json_response(
+        {"object": "list", "data": [_openai_model(model.name.short(), model) for model in stored] or None},
+        content_type=wire.PLAIN_JSON,
+    )
+
+
+async def openai_model(request: web.Request) -> web.Response:
+    """One model as OpenAI's API shows it."""
+    name = request.match_info["model"]
+    try:
+        stored = await lookup.find(services(request), name, lookup.CLOUD_DETAILS)
+    except ApiError as error:
+        kind = {400: "invalid_request_error", 404: "not_found_error"}.get(error.status, "api_error")
+        message = f"model '{ModelName.parse(name).short()}' not found" if isinstance(error, ModelNotFound) else error.message
+        body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+        return wire.json_response(body, error.status, wire.PLAIN_JSON)
+    return wire.json_response(_openai_model(name, stored), content_type=wire.PLAIN_JSON)
+
+
+def _openai_model(identifier: str, stored: StoredModel) -> dict[str, Any]:
+    created = stored.modified_ns // duration.SECOND
+    return {"id": identifier, "object": "model", "created": created, "owned_by": stored.name.namespace}
+
+
+async def show(request: web.Request) -> web.Response:
+    """Everything about one model."""
+    body = await wire.read(request, ShowRequest)
+    agent = request.headers.get("User-Agent", "")
+    return wire.json_response(await asyncio.to_thread(show_model, services(request).store, body, agent))
+
+
+async def copy(request: web.Request) -> web.Response:
+    """Gives a model a second name."""
+    body = await wire.read(request, CopyRequest)
+    source = _name(body.source, "source")
+    destination = _name(body.destination, "destination")
+    store = services(request).store
+    found = await asyncio.to_thread(lookup.resolve, store, source)
+    if found is None:
+        raise ModelNotFound(body.source, f"model {duration.quote(body.source)} not found")
+    await asyncio.to_thread(store.copy, found, destination)
+    return wire.empty_response()
+
+
+def _name(text: str, what: str) -> ModelName:
+    try:
+        return ModelName.parse(text)
+    except InvalidModelName:
+        raise BadRequest(f"{what} {duration.quote(text)} is invalid") from None
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Removes a model, and the files that no other one needs."""
+    body = await wire.read(request, DeleteRequest)
+    text = body.model or body.name
+    try:
+        name = lookup.parse(text).stored_name
+    except InvalidModelName:
+        raise BadRequest(f"name {duration.quote(text)} is invalid") from None
+    try:
+        await asyncio.to_thread(services(request).store.delete, name)
+    except ModelNotFound:
+        raise ModelNotFound(text) from None
+    return wire.empty_response()
+
+
+async def head_blob(request: web.Request) -> web.Response:
+    """Whether a blob is there."""
+    digest = request.match_info["digest"]
+    if not services(request).store.has_blob(digest):
+        raise ApiError(404, f"blob {duration.quote(digest)} not found")
+    return wire.empty_response()
+
+
+async def post_blob(request: web.Request) -> web.Response:
+    """Stores the body under its digest; one that is there is answered without reading, and the body then drained."""
+    written = await services(request).store.write_blob(request.match_info["digest"], _chunks(request))
+    return wire.empty_response(201 if written else 200)
+
+
+async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
+    iterator = request.content.iter_chunked(_CHUNK)
+    while True:
+        try:
+            async with asyncio.timeout(wire.BODY_IDLE_SECONDS):
+                chunk = await anext(iterator, b"")
+        except TimeoutError:
+            raise ApiError(408, "request body timed out") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """Makes a model from files or from another model."""
+    body = await wire.read(request, CreateRequest)
+    return await _progress(request, create_model(services(request).store, body), body.stream)
+
+
+async def pull(request: web.Request) -> web.StreamResponse:
+    """Fetches a model. Without a registry that is the one that ships with the server."""
+    body = await wire.read(request, PullRequest)
+    text = body.model or body.name
+    try:
+        name = lookup.parse(text).stored_name
+    except lookup.NoName:
+        raise InvalidModelName from None
+    return await _progress(request, _pull(request, name), body.stream)
+
+
+async def _pull(request: web.Request, name: ModelName) -> stream.Parts:
+    yield stream.READY
+    yield {"status": "pulling manifest"}
+    if await asyncio.to_thread(lookup.resolve, services(request).store, name) is None:
+        raise InternalError(f"pull model manifest: {_NO_REGISTRY}")
+    yield {"status": "success"}
+
+
+async def push(request: web.Request) -> web.StreamResponse:
+    """Publishes a model, once there is a registry to publish to."""
+    body = await wire.read(request, PushRequest)
+    lookup.parse(body.model or body.name)
+    return await _progress(request, _push(), body.stream)
+
+
+async def _push() -> stream.Parts:
+    yield stream.READY
+    yield {"status": "retrieving manifest"}
+    raise InternalError(_NO_REGISTRY)
+
+
+async def _progress(request: web.Request, parts: stream.Parts, streamed: bool) -> web.StreamResponse:
+    if streamed:
+        return await stream.stream(request, parts)
+    return await stream.gather(parts, stream.last, wire.PLAIN_JSON)
+
+
+ROUTES = [
+    web.head("/api/tags", tags),
+    web.get("/api/tags", tags, allow_head=False),
+    web.get("/v1/models", openai_models, allow_head=False),
+    web.get("/v1/models/{model}", openai_model, allow_head=False),
+    web.post("/api/show", show),
+    web.post("/api/copy", copy),
+    web.delete("/api/delete", delete),
+    web.head("/api/blobs/{digest}", head_blob),
+    web.post("/api/blobs/{digest}", post_blob),
+    web.post("/api/create", create),
+    web.post("/api/pull", pull),
+    web.post("/api/push", push),
+]
