@@ -111,7 +111,7 @@ async def _next(parts: Parts) -> Part | None:
 
 
 async def gather(parts: Parts, join: Callable[[list[Part]], Part], content_type: str = wire.JSON) -> web.Response:
-    """All the parts put together by `join`, as one JSON answer."""
+    """All the parts put together by `join`, as one JSON answer of that content type."""
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
         try:
             return wire.json_response(join([part async for part in parts if part is not READY]), content_type=content_type)

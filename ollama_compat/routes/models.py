@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidMod
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
 from ollama_compat.services import services
 from ollama_compat.store import StoredModel
-from ollama_compat.store.create import create as create_model
+from ollama_compat.store import create as creation
 from ollama_compat.store.names import ModelName
 from ollama_compat.store.show import show as show_model
 
@@ -127,7 +128,15 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
 async def create(request: web.Request) -> web.StreamResponse:
     """Makes a model from files or from another model."""
     body = await wire.read(request, CreateRequest)
-    return await _progress(request, create_model(services(request).store, body), body.stream)
+    creation.check(body)
+    return await _progress(request, _create(request, body), body.stream)
+
+
+async def _create(request: web.Request, body: CreateRequest) -> stream.Parts:
+    yield stream.READY
+    async with contextlib.aclosing(creation.create(services(request).store, body)) as parts:  # type: ignore[type-var]
+        async for part in parts:
+            yield part
 
 
 async def pull(request: web.Request) -> web.StreamResponse:

@@ -24,7 +24,7 @@ async def create(store: Store, request: CreateRequest) -> AsyncIterator[dict[str
 
     Whatever goes wrong, and whenever the caller stops listening: the model is there in full or as it was before.
     """
-    steps = _Steps(_make(store, request, _check(request)))
+    steps = _Steps(_make(store, request, check(request)))
     try:
         while (progress := await asyncio.to_thread(steps.next)) is not None:
             yield progress
@@ -48,7 +48,7 @@ class _Steps:
             self._steps.close()
 
 
-def _check(request: CreateRequest) -> ModelName:
+def check(request: CreateRequest) -> ModelName:
     """The model's name; BadRequest for what is wrong in the request by itself."""
     for files in (request.files, request.draft_files):
         _check_files(files or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -45,8 +46,13 @@ class Live:
                 return response.status, [json.loads(line) async for line in response.content]
             return response.status, await response.json()
 
-    async def running(self) -> int:
-        """Requests that the runners are working on."""
+    async def until_running(self, count: int) -> None:
+        """Waits until the runners work on so many requests."""
+        async with asyncio.timeout(10):
+            while await self._running() != count:  # noqa: ASYNC110  (a process tells it, not an event)
+                await asyncio.sleep(0.01)
+
+    async def _running(self) -> int:
         return sum([(await resident.runner.stats()).running for resident in self.services.residency.list()])
 
 
@@ -71,4 +77,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 async def live(start: Callable[..., Any]) -> Live:
     """A server with the usual settings."""
     server: Live = await start()
+    return server
+
+
+@pytest.fixture
+async def go(start: Callable[..., Any]) -> Live:
+    """A server that takes a model's Go template wherever there is one."""
+    server: Live = await start(go_template=True)
     return server
