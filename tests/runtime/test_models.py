@@ -19,8 +19,10 @@ from runtime.execute.cpu import CpuExecutor
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 Open = Callable[..., CpuExecutor]
 
-# against the float64 twin on the same weights: rounding of int8 activations and of an f16 cache, by type
-BUDGET = {"F32": 2e-6, "F16": 2e-6, "BF16": 2e-6, "Q8_0": 2e-4, "Q4_0": 2e-4, "Q4_K": 3e-4, "Q5_K": 3e-4, "Q6_K": 3e-4}
+# A rounding of an activation to int8 that falls the other way, for a difference in the last bit, changes all later layers:
+# so whole models with quantised weights are held to a loose bound, and the leaves to a tight one (test_leaves.py).
+EXACT, ROUNDED = 1e-6, 2e-3
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K")
 
 
 @pytest.mark.parametrize("architecture", tiny_gguf.ARCHITECTURES)
@@ -33,19 +35,20 @@ def test_logits_match_llama_cpp(architecture: str, kind: str, tmp_path: Path, ex
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
-@pytest.mark.parametrize("kind", BUDGET)
+@pytest.mark.parametrize("kind", TYPES)
 def test_logits_match_twin(architecture: str, kind: str, tmp_path: Path, executors: Open) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
     tokens = np.random.default_rng(2).integers(0, 300, 70).tolist()
     logits = Text(executors(path), blocks_for(128)).feed(tokens)
-    assert naive.nmse(logits, naive.Model(path).logits(tokens)) <= BUDGET[kind]
+    assert naive.nmse(logits, naive.Model(path, packed=True).logits(tokens)) <= (EXACT if "F" in kind else ROUNDED)
 
 
 def test_types_mix_within_a_model(tmp_path: Path, executors: Open) -> None:
     shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["mixtral"], type=Type.Q4_K, down=Type.Q8_0)
     path = tiny_gguf.write(tmp_path / "m.gguf", shape)
     tokens = list(range(40))
-    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), naive.Model(path).logits(tokens)) <= 3e-4
+    expected = naive.Model(path, packed=True).logits(tokens)
+    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), expected) <= ROUNDED
 
 
 @pytest.mark.parametrize(
