@@ -50,7 +50,7 @@ class Assembly:
         self._set_licenses()
         self._set_parameters()
         if self._request.messages:
-            self._set(manifests.MESSAGES, gotext.json_line(self._request.messages))
+            self._set(manifests.MESSAGES, gotext.json_line(self._request.messages, is_map=False))
         yield from ({"status": part.status} for part in self._parts if part.status)
 
     def write(self, name: ModelName) -> None:

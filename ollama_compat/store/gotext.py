@@ -47,20 +47,23 @@ def by_key(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(value.items(), key=lambda item: item[0].encode("utf-8", "surrogatepass"))
 
 
-def json_line(value: Any) -> bytes:
-    """The value and a line end, as Go's JSON encoder writes it: `any` holds float64 numbers, maps are sorted."""
-    return gojson.dumps(_encodable(value)) + b"\n"
+def json_line(value: Any, *, is_map: bool = True) -> bytes:
+    """The value and a line end, as Go's JSON encoder writes it: numbers are float64, maps sorted by key.
+
+    Without `is_map` objects keep their order, as the fields of Go's structs do.
+    """
+    return gojson.dumps(_encodable(value, is_map)) + b"\n"
 
 
-def _encodable(value: Any) -> Any:
+def _encodable(value: Any, is_map: bool) -> Any:
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
         return orjson.Fragment(_json_number(value).encode())
     if isinstance(value, Mapping):
-        return {key: _encodable(item) for key, item in by_key(value)}
+        return {key: _encodable(item, is_map) for key, item in (by_key(value) if is_map else value.items())}
     if isinstance(value, list):
-        return [_encodable(item) for item in value]
+        return [_encodable(item, is_map) for item in value]
     return value
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import urllib.parse
 
 from ollama_compat.errors import BadRequest
 
 CLOUD = "https://ollama.com:443"
+
+_ADDRESS = re.compile(r"(?P<host>\[[^]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]+))?")
 
 
 def remote_url(text: str) -> str:
@@ -18,10 +21,12 @@ def remote_url(text: str) -> str:
         return CLOUD
     try:
         url = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
-        host = url.hostname or "localhost"
-        port = url.port
     except ValueError:
         raise BadRequest("bad remote") from None
-    address = f"[{host}]" if ":" in host else host
+    user, at, address = url.netloc.rpartition("@")
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise BadRequest("bad remote")
+    host = match["host"] or "localhost"
     path = posixpath.normpath(url.path) if url.path else ""
-    return url._replace(netloc=f"{address}:{port or 11434}", path="" if path == "/" else path).geturl()
+    return url._replace(netloc=f"{user}{at}{host}:{match['port'] or 11434}", path="" if path == "/" else path).geturl()
