@@ -32,6 +32,7 @@ UNEXPECTED_END = "unexpected EOF"
 _BAD_COMMAND = "command must be one of " + ", ".join(f'"{name}"' for name in COMMANDS[:-1]) + f', or "{COMMANDS[-1]}"'
 _BAD_ROLE = 'message role must be one of "system", "user", or "assistant"'
 _QUOTED = frozenset({"license", "template", "system", "adapter", "renderer", "parser", "requires", "draft"})
+_FLOAT32_END = 3.4028235677973366e38  # from here on a number rounds to no finite float32
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -236,10 +237,10 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    if text != text.strip() or not text.isascii() or "_" in text:
+    if text != text.strip() or not text.isascii():
         raise ValueError(text)
     number = float.fromhex(text) if text.lower().lstrip("+-").startswith("0x") else float(text)
-    if abs(number) > 3.4028235677973366e38 and number not in (float("inf"), float("-inf")):
+    if abs(number) > _FLOAT32_END and "inf" not in text.lower():
         raise ValueError(text)
     return number
 

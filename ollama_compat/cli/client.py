@@ -152,7 +152,7 @@ class Client:
 
     def _connection(self) -> http.client.HTTPConnection:
         secure = self.address.scheme == "https"
-        host, port = self._proxy or (self.address.host, self.address.port)
+        host, port = self._proxy or (self.address.host or "localhost", self.address.port)
         if not secure:
             return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS, blocksize=1 << 20)
         context = ssl.create_default_context()
@@ -186,8 +186,11 @@ class _Counted:
 
 
 def encode(body: Any) -> bytes:
-    """JSON in UTF-8."""
-    return encode_text(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+    """JSON in UTF-8; CommandError for numbers that JSON cannot write."""
+    try:
+        return encode_text(json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    except ValueError as error:
+        raise CommandError("json: unsupported value: not a finite number") from error
 
 
 def encode_text(text: str) -> bytes:

@@ -83,7 +83,7 @@ def _help(program: str, args: Sequence[str]) -> None:
         print(command.help(program, VARIABLES), end="")
     elif words:
         topics = " ".join(f"`{word}`" for word in words)
-        print(f"Unknown help topic [{topics}]\n{overview(COMMANDS, program, own_flags(program))}", end="", file=sys.stderr)
+        print(f"Unknown help topic [{topics}]\n{overview(COMMANDS, program, own_flags(program)[1:])}", end="", file=sys.stderr)
     else:
         _run_bare(program, [f"--{HELP}"])
 
