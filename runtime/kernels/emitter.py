@@ -1,0 +1,476 @@
+"""SIMD primitives: Python methods that append LLVM IR to a kernel. The only importer of `llvmlite.ir`.
+
+A kernel's whole loop nest is emitted inside one numba intrinsic (Python loops unroll), which compiles five to ten times
+faster than an intrinsic per operation. Leaves are written once, over virtual vectors of up to 64 bytes; the classes here
+differ in how a product of bytes is formed and in the width of a register, and LLVM splits the rest.
+
+Values are LLVM SSA values, so a float sum has exactly the order in which it is emitted: no fast-math flag is ever set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+
+Value = Any  # an llvmlite.ir.Value: llvmlite ships no types
+Type = Any
+Builder = Any
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F16, F32 = ir.HalfType(), ir.FloatType()
+POINTER = I8.as_pointer()
+PREFETCH_AHEAD = 2048
+"""Bytes between the block in work and the one asked for; 512 and 8192 were measured to be clearly slower."""
+CACHE_LINE = 64
+
+_BYTE_VNNI_TAKES_BYTES = llvmlite.binding.llvm_version_info >= (22, 0, 0)  # before: <n x i32> operands
+
+
+class Emitter:
+    """Plain LLVM IR for 16-byte registers: any CPU. Also the base of the x86 tiers, which override what they do better."""
+
+    tier = "portable"
+    register = 16  # bytes
+    registers = 16
+    I8, I16, I32, I64, F32 = I8, I16, I32, I64, F32  # for those who import no LLVM
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+
+    @property
+    def lanes(self) -> int:
+        """32-bit lanes in a register."""
+        return self.register // 4
+
+    # ------------------------------------------------------------ types and constants
+
+    @staticmethod
+    def bytes(count: int) -> Type:
+        return ir.VectorType(I8, count)
+
+    @staticmethod
+    def floats(count: int) -> Type:
+        return ir.VectorType(F32, count)
+
+    @staticmethod
+    def vector(element: Type, count: int) -> Type:
+        return ir.VectorType(element, count)
+
+    @staticmethod
+    def zero(kind: Type) -> Value:
+        return ir.Constant(kind, None)
+
+    @staticmethod
+    def constant(kind: Type, value: float | Sequence[float]) -> Value:
+        """`value` in every lane, or one value a lane."""
+        if not isinstance(kind, ir.VectorType):
+            return ir.Constant(kind, value)
+        return ir.Constant(kind, list(value) if isinstance(value, Sequence) else [value] * kind.count)
+
+    def _like(self, value: Value, other: Value) -> Value:
+        return other if isinstance(other, ir.Value) else self.constant(value.type, other)
+
+    # ------------------------------------------------------------ memory
+
+    def index(self, value: Value | int) -> Value:
+        return value if isinstance(value, ir.Value) else I64(value)
+
+    def pointer(self, address: Value) -> Value:
+        """i64 address -> i8 pointer."""
+        return self.builder.inttoptr(address, POINTER)
+
+    def at(self, pointer: Value, offset: Value | int) -> Value:
+        return self.builder.gep(pointer, [self.index(offset)])
+
+    def load(self, pointer: Value, offset: Value | int, kind: Type) -> Value:
+        """Unaligned load."""
+        return self.builder.load(self.builder.bitcast(self.at(pointer, offset), kind.as_pointer()), align=1)
+
+    def store(self, value: Value, pointer: Value, offset: Value | int) -> None:
+        """Unaligned store."""
+        self.builder.store(value, self.builder.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=1)
+
+    def load_pointer(self, table: Value, index: int) -> Value:
+        """Entry `index` of an int64 array of addresses."""
+        return self.pointer(self.load(table, 8 * index, I64))
+
+    def prefetch(self, pointer: Value, length: int, ahead: int = PREFETCH_AHEAD) -> None:
+        """Ask for the cache lines of [ahead, ahead + length); an address that is not mapped is ignored by the CPU."""
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
+        function = self._declare(kind, "llvm.prefetch.p0")
+        for offset in range(0, length, CACHE_LINE):
+            self.builder.call(function, [self.at(pointer, ahead + offset), I32(0), I32(3), I32(1)])
+
+    # ------------------------------------------------------------ lanes
+
+    def shuffle(self, first: Value, lanes: Sequence[int], second: Value | None = None) -> Value:
+        other = ir.Constant(first.type, ir.Undefined) if second is None else second
+        return self.builder.shuffle_vector(first, other, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
+
+    def splat(self, scalar: Value, count: int) -> Value:
+        undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
+        return self.shuffle(self.builder.insert_element(undefined, scalar, I32(0)), [0] * count)
+
+    def load_splat(self, pointer: Value, offset: Value | int, kind: Type, count: int) -> Value:
+        return self.splat(self.load(pointer, offset, kind), count)
+
+    def lane(self, vector: Value, index: int) -> Value:
+        return self.builder.extract_element(vector, I32(index))
+
+    def first_lane(self, scalar: Value, count: int) -> Value:
+        """`scalar` in lane 0, zero in the others."""
+        return self.builder.insert_element(self.zero(ir.VectorType(scalar.type, count)), scalar, I32(0))
+
+    def halves(self, vector: Value) -> tuple[Value, Value]:
+        middle = vector.type.count // 2
+        return self.shuffle(vector, range(middle)), self.shuffle(vector, range(middle, 2 * middle))
+
+    def concat(self, low: Value, high: Value) -> Value:
+        return self.shuffle(low, range(2 * low.type.count), high)
+
+    def doubled(self, vector: Value) -> Value:
+        return self.shuffle(vector, list(range(vector.type.count)) * 2)
+
+    def widened(self, vector: Value, count: int) -> Value:
+        """Zeros appended up to `count` lanes."""
+        if vector.type.count == count:
+            return vector
+        return self.widened(self.concat(vector, self.zero(vector.type)), count)
+
+    def to_lanes(self, vector: Value) -> Value:
+        """A vector of sums with as many lanes as a register has: folded, or zeros appended."""
+        return self.widened(self.fold(vector, self.lanes), self.lanes)
+
+    def fold(self, vector: Value, count: int) -> Value:
+        """Halves added until `count` lanes are left."""
+        while vector.type.count > count:
+            vector = self.add(*self.halves(vector))
+        return vector
+
+    def sum(self, vector: Value) -> Value:
+        """All lanes, added pairwise: lane i to lane i + n/2 first."""
+        low, high = self.halves(self.fold(vector, 2))
+        return self.add(self.lane(low, 0), self.lane(high, 0))
+
+    # ------------------------------------------------------------ arithmetic
+
+    def add(self, left: Value, right: Value) -> Value:
+        return self.builder.fadd(left, right) if _is_float(left) else self.builder.add(left, right)
+
+    def sub(self, left: Value, right: Value) -> Value:
+        return self.builder.fsub(left, right) if _is_float(left) else self.builder.sub(left, right)
+
+    def mul(self, left: Value, right: Value | float) -> Value:
+        right = self._like(left, right)
+        return self.builder.fmul(left, right) if _is_float(left) else self.builder.mul(left, right)
+
+    def fma(self, left: Value, right: Value, addend: Value) -> Value:
+        """left * right + addend; rounded twice here, because a CPU without FMA would call a library function a lane."""
+        return self.add(self.mul(left, right), addend)
+
+    def negative(self, value: Value) -> Value:
+        return self.builder.fneg(value)
+
+    def band(self, left: Value, right: Value | int | Sequence[int]) -> Value:
+        return self.builder.and_(left, self._like(left, right))
+
+    def bor(self, left: Value, right: Value | int) -> Value:
+        return self.builder.or_(left, self._like(left, right))
+
+    def xor(self, left: Value, right: Value | int) -> Value:
+        return self.builder.xor(left, self._like(left, right))
+
+    def shl(self, value: Value, count: int | Sequence[int]) -> Value:
+        return self.builder.shl(value, self.constant(value.type, count))
+
+    def shr(self, value: Value, count: int | Sequence[int]) -> Value:
+        """Logical shift."""
+        return self.builder.lshr(value, self.constant(value.type, count))
+
+    def sar(self, value: Value, count: int) -> Value:
+        return self.builder.ashr(value, self.constant(value.type, count))
+
+    def shift_bytes(self, value: Value, left: Sequence[int], mask: int) -> Value:
+        """Each byte shifted left (negative: right), then masked. `left` has one count for each equal part of the vector.
+
+        The shift is one of 32-bit lanes, so `mask` must clear what came over from the neighbour.
+        """
+        wide = self.cast(value, ir.VectorType(I32, value.type.count // 4))
+        counts = [count for count in left for _ in range(wide.type.count // len(left))]
+        if any(count > 0 for count in counts):
+            assert min(counts) >= 0
+            wide = self.shl(wide, counts)
+        elif any(counts):
+            wide = self.shr(wide, [-count for count in counts])
+        return self.band(self.cast(wide, value.type), mask)
+
+    # ------------------------------------------------------------ conversions
+
+    def cast(self, value: Value, kind: Type) -> Value:
+        """The same bits as another type."""
+        return self.builder.bitcast(value, kind)
+
+    def zext(self, vector: Value, element: Type) -> Value:
+        return self.builder.zext(vector, _with_element(vector.type, element))
+
+    def sext(self, vector: Value, element: Type) -> Value:
+        return self.builder.sext(vector, _with_element(vector.type, element))
+
+    def trunc(self, vector: Value, element: Type) -> Value:
+        return self.builder.trunc(vector, _with_element(vector.type, element))
+
+    def float(self, integers: Value) -> Value:
+        """i32 -> f32."""
+        return self.builder.sitofp(integers, _with_element(integers.type, F32))
+
+    def half(self, bits: Value) -> Value:
+        """f16 bits (i16, scalar or vector) -> f32, by integer operations: the baseline CPU has no such instruction.
+
+        The exponent is rebased by a multiplication with 2^112, which is exact and turns f16 subnormals into normal
+        numbers; infinities and NaNs then get their all-ones exponent back.
+        """
+        kind = _with_element(bits.type, I32)
+        wide = self.zext(bits, I32)
+        magnitude = self.shl(self.band(wide, 0x7FFF), 13)
+        rebased = self.cast(self.mul(self.cast(magnitude, _with_element(kind, F32)), 2.0**112), kind)
+        special = self.builder.icmp_unsigned(">=", magnitude, self.constant(kind, 0x7C00 << 13))
+        rebased = self.builder.select(special, self.bor(magnitude, 0x7F800000), rebased)
+        sign = self.shl(self.band(wide, 0x8000), 16)
+        return self.cast(self.bor(rebased, sign), _with_element(kind, F32))
+
+    def load_half(self, pointer: Value, offset: int, count: int) -> Value:
+        """One f16 as f32 in `count` lanes."""
+        return self.splat(self.half(self.load(pointer, offset, I16)), count)
+
+    def brain(self, bits: Value) -> Value:
+        """bf16 bits (i16, scalar or vector) -> f32."""
+        return self.cast(self.shl(self.zext(bits, I32), 16), _with_element(bits.type, F32))
+
+    def abs(self, floats: Value) -> Value:
+        kind = _with_element(floats.type, I32)
+        return self.cast(self.band(self.cast(floats, kind), 0x7FFFFFFF), floats.type)
+
+    def maximum(self, left: Value, right: Value) -> Value:
+        return self.builder.select(self.builder.fcmp_ordered(">", left, right), left, right)
+
+    # ------------------------------------------------------------ products of small integers
+
+    def madd16(self, left: Value, right: Value) -> Value:
+        """i16 x i16, neighbours added: <n x i16>, <n x i16> -> <n/2 x i32>."""
+        count = left.type.count
+        products = self.mul(self.sext(left, I32), self.sext(right, I32))
+        return self.add(self.shuffle(products, range(0, count, 2)), self.shuffle(products, range(1, count, 2)))
+
+    def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
+        """start + u8 x s8, four neighbours added: -> <n/4 x i32>. |signed| <= 127; unsigned <= 127 on CPUs without VNNI."""
+        pairs = self.madd16(self.zext(unsigned, I16), self.sext(signed, I16))
+        count = pairs.type.count
+        quads = self.add(self.shuffle(pairs, range(0, count, 2)), self.shuffle(pairs, range(1, count, 2)))
+        return self.add(start, quads)
+
+    def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
+        """s8 x s8, four neighbours added: <32 x i8>, <32 x i8> -> <8 x i32>.
+
+        `bias` (i32) is -128 times the sum of `signed`, for CPUs that can only multiply u8 by s8; |signed| <= 127.
+        """
+        pairs = self.madd16(self.sext(weights, I16), self.sext(signed, I16))
+        return self.add(self.shuffle(pairs, range(0, 16, 2)), self.shuffle(pairs, range(1, 16, 2)))
+
+    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
+        """The operand for `dot_scaled`: scale `groups[k]` for the k-th 16 bytes of a vector.
+
+        `scales`: bytes (unsigned) or i16 (signed); every value lies within [-128, 127].
+        """
+        spread = self.shuffle(scales, [group for group in groups for _ in range(4)])
+        return self.zext(spread, I32) if scales.type.element == I8 else self.sext(spread, I32)
+
+    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
+        """total + scale * (u8 x s8), in `lanes` i32 lanes. unsigned <= 63, |signed| <= 127: no partial sum leaves i16."""
+        quads = self.dot(self.zero(ir.VectorType(I32, unsigned.type.count // 4)), unsigned, signed)
+        narrow = self.sext(self.trunc(quads, I16), I32)  # tells LLVM that 16-bit multiplications do
+        return self.add(total, self.fold(self.mul(narrow, scales), self.lanes))
+
+    # ------------------------------------------------------------ control
+
+    def loop(
+        self,
+        count: Value | int,
+        carried: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """`carried = body(i, carried)` for i in [0, count); returns what was carried out (phi nodes)."""
+        builder, count = self.builder, self.index(count)
+        before = builder.basic_block
+        head, after = builder.append_basic_block("loop"), builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", count, I64(0)), head, after)
+        builder.position_at_end(head)
+        i = _phi(builder, I64, I64(0), before)
+        phis = [_phi(builder, value.type, value, before) for value in carried]
+        results = body(i, list(phis))
+        last = builder.basic_block
+        following = builder.add(i, I64(1))
+        for phi, value in zip([i, *phis], [following, *results], strict=True):
+            phi.add_incoming(value, last)
+        builder.cbranch(builder.icmp_signed("<", following, count), head, after)
+        builder.position_at_end(after)
+        outs = [_phi(builder, value.type, value, before) for value in carried]
+        for out, value in zip(outs, results, strict=True):
+            out.add_incoming(value, last)
+        return outs
+
+    # ------------------------------------------------------------ LLVM intrinsics
+
+    def _declare(self, kind: Type, name: str) -> Value:
+        known = self.builder.module.globals.get(name)
+        return known if known is not None else ir.Function(self.builder.module, kind, name)
+
+    def call(self, name: str, result: Type, *operands: Value) -> Value:
+        kind = ir.FunctionType(result, [operand.type for operand in operands])
+        return self.builder.call(self._declare(kind, name), operands)
+
+    def _by_register(self, operation: Callable[..., Value], *operands: Value) -> Value:
+        """`operation` on register-sized pieces of the operands."""
+        first = operands[0].type
+        if first.count * _bits(first.element) <= 8 * self.register:
+            return operation(*operands)
+        pieces = zip(*(self.halves(operand) for operand in operands), strict=True)
+        return self.concat(*(self._by_register(operation, *piece) for piece in pieces))
+
+
+class Avx2(Emitter):
+    """AVX2, FMA and F16C: 32-byte registers, `vpmaddubsw` (which saturates: u * s * 2 must fit i16) and `vpmaddwd`."""
+
+    tier = "avx2"
+    register = 32
+
+    def fma(self, left: Value, right: Value, addend: Value) -> Value:
+        kind = left.type
+        name = f"llvm.fma.v{kind.count}f32" if isinstance(kind, ir.VectorType) else "llvm.fma.f32"
+        return self.call(name, kind, left, right, addend)
+
+    def half(self, bits: Value) -> Value:
+        return self.builder.fpext(self.cast(bits, _with_element(bits.type, F16)), _with_element(bits.type, F32))
+
+    def load_half(self, pointer: Value, offset: int, count: int) -> Value:
+        return self.half(self.load_splat(pointer, offset, I16, count))
+
+    def madd16(self, left: Value, right: Value) -> Value:
+        return self._by_register(self._madd16, left, right)
+
+    def _madd16(self, left: Value, right: Value) -> Value:
+        name = {8: "sse2.pmadd.wd", 16: "avx2.pmadd.wd", 32: "avx512.pmaddw.d.512"}[left.type.count]
+        return self.call(f"llvm.x86.{name}", ir.VectorType(I32, left.type.count // 2), left, right)
+
+    def _maddubs(self, unsigned: Value, signed: Value) -> Value:
+        """u8 x s8, neighbours added to i16 with saturation."""
+        assert unsigned.type.count == 32
+        return self.call("llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(I16, 16), unsigned, signed)
+
+    def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
+        pairs = self._by_register(self._maddubs, unsigned, signed)
+        return self.add(start, self.madd16(pairs, self.constant(pairs.type, 1)))
+
+    def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
+        # |w| x (sign of w) x; |-128| is 128 as an unsigned byte, and 2 * 128 * 127 fits i16
+        magnitude = self.call("llvm.abs.v32i8", weights.type, weights, I1(0))
+        flipped = self.call("llvm.x86.avx2.psign.b", signed.type, signed, weights)
+        return self.dot(self.zero(ir.VectorType(I32, 8)), magnitude, flipped)
+
+    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
+        return self._scale_pairs(scales, groups, repeat=True)
+
+    def _scale_pairs(self, scales: Value, groups: Sequence[int], *, repeat: bool) -> Value:
+        """i16 pairs (s, s) or (s, 0), four pairs a group."""
+        zero = scales.type.count  # first lane of the second shuffle operand
+        wide = [zero] if scales.type.element == I8 else []
+        nothing = [zero] * (1 + len(wide))
+        lanes = [lane for g in groups for _ in range(4) for lane in [g, *wide, *([g, *wide] if repeat else nothing)]]
+        return self.cast(self.shuffle(scales, lanes, self.zero(scales.type)), ir.VectorType(I16, 8 * len(groups)))
+
+    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
+        for u, s, scale in self._registers(unsigned, signed, scales):
+            total = self.add(total, self._madd16(self._maddubs(u, s), scale))
+        return total
+
+    def _registers(self, *vectors: Value) -> list[tuple[Value, ...]]:
+        """Vectors of 64 bytes cut into registers, in order."""
+        if self.register == 64:
+            return [vectors]
+        return list(zip(*(self.halves(vector) for vector in vectors), strict=True))
+
+
+class AvxVnni(Avx2):
+    """AVX2 with the VEX-coded `vpdpbusd` and `vpdpwssd`."""
+
+    tier = "avxvnni"
+
+    def _vnni(self, name: str, element: Type, start: Value, left: Value, right: Value) -> Value:
+        bits = 32 * start.type.count
+        kind = ir.VectorType(element, bits // _bits(element)) if _BYTE_VNNI_TAKES_BYTES else start.type
+        return self.call(f"llvm.x86.avx512.{name}.{bits}", start.type, start, self.cast(left, kind), self.cast(right, kind))
+
+    def _dpbusd(self, start: Value, unsigned: Value, signed: Value) -> Value:
+        return self._vnni("vpdpbusd", I8, start, unsigned, signed)
+
+    def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
+        return self._by_register(self._dpbusd, start, unsigned, signed)
+
+    def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
+        # (w + 128) as an unsigned byte, and the sum that starts at -128 times the other side's sum
+        return self.dot(self.first_lane(bias, 8), self.xor(weights, 0x80), signed)
+
+    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
+        return self._scale_pairs(scales, groups, repeat=False)
+
+    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
+        # a quad fits i16, so its low half is its value, and the pair (scale, 0) drops the high half
+        for u, s, scale in self._registers(unsigned, signed, scales):
+            quads = self._dpbusd(self.zero(total.type), u, s)
+            total = self._vnni("vpdpwssd", I16, total, quads, scale)
+        return total
+
+
+class Avx512(AvxVnni):
+    """AVX-512 F, BW, DQ, VL and VNNI: 64-byte registers."""
+
+    tier = "avx512"
+    register = 64
+    registers = 32
+
+
+_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512)}
+
+
+def emitter(tier: str, builder: Builder) -> Emitter:
+    """The primitives of a tier, writing to `builder`."""
+    return _EMITTERS[tier](builder)
+
+
+def _phi(builder: Builder, kind: Type, value: Value, block: Value) -> Value:
+    phi = builder.phi(kind)
+    phi.add_incoming(value, block)
+    return phi
+
+
+def _is_float(value: Value) -> bool:
+    kind = value.type
+    return bool((kind.element if isinstance(kind, ir.VectorType) else kind) == F32)
+
+
+def _with_element(kind: Type, element: Type) -> Type:
+    return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
+
+
+def _bits(element: Type) -> int:
+    return 32 if element == F32 else int(element.width)
+
+
+def standalone(body: Callable[[Builder], None]) -> str:
+    """IR text of a module with one function, `void kernel(i64, i64)`, that `body` fills."""
+    module = ir.Module("standalone")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64]), "kernel")
+    body(ir.IRBuilder(function.append_basic_block("entry")))
+    return str(module)

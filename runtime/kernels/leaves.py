@@ -1,0 +1,208 @@
+"""Leaves: compiled inner loops, one for each (quant type, columns), that drivers call through their address.
+
+All arguments are int64 (addresses, counts):
+
+    dot              void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks)
+                     out_ptrs[c][r] = weight row r (at w + r * w_stride) . packed activations at a_ptrs[c], in f32
+    quantize         void(x, out, n)            n f32 -> packed activations
+    dequantize_row   void(w, out, n_blocks)     one row -> f32
+
+Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
+(row, column) has the same bits whatever the number of columns of the leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from runtime.kernels import jit
+from runtime.kernels.cache import KernelCache
+from runtime.kernels.emitter import Emitter, Value, emitter
+from runtime.quants import BY_NAME, LeafType
+from runtime.quants.activations import ACTIVATIONS
+
+COLUMNS = (1, 2, 4, 8)
+"""Activation columns that dot leaves come for."""
+
+
+def needed(type_names: Iterable[str], columns: Iterable[int] = COLUMNS) -> list[str]:
+    """Names of all leaves for weights of these types; types without leaves (NumPy reference only) add none."""
+    kinds = [kind for kind in (BY_NAME[name] for name in sorted(set(type_names))) if isinstance(kind, LeafType)]
+    dots = [f"dot.{kind.name}.{count}" for kind in kinds for count in columns]
+    packs = [f"quantize.{name}" for name in sorted({kind.activation for kind in kinds})]
+    return dots + packs + [f"dequantize_row.{kind.name}" for kind in kinds]
+
+
+def activation_bytes(activation: str, n: int) -> int:
+    """Bytes of a packed row of `n` activations."""
+    return ACTIVATIONS[activation].row_bytes(n)
+
+
+class Leaves:
+    """The compiled leaves of this process; keeps them alive."""
+
+    def __init__(self, cache: KernelCache | None = None, tier: str = jit.TIER.name) -> None:
+        self.cache = cache or KernelCache(jit.FOLDER)
+        self.tier = tier
+        self._compiled: dict[str, Any] = {}
+
+    def columns(self, quant: str) -> tuple[int, ...]:
+        """The column counts that `dot` takes for this type."""
+        return COLUMNS
+
+    def dot(self, quant: str, columns: int) -> int:
+        """Address of the dot leaf of a type."""
+        return self.compile(f"dot.{quant}.{columns}")
+
+    def quantize(self, activation: str) -> int:
+        """Address of the leaf that packs activations."""
+        return self.compile(f"quantize.{activation}")
+
+    def dequantize_row(self, quant: str) -> int:
+        """Address of the leaf that turns a row into floats."""
+        return self.compile(f"dequantize_row.{quant}")
+
+    def compile(self, name: str) -> int:
+        """Address of the leaf of that name (see `needed`), compiled or loaded at the first call."""
+        if name not in self._compiled:
+            function, signature = _kernel(name, self.tier)
+            self._compiled[name] = self.cache.cfunc(signature, function, error_model="numpy")
+        return int(self._compiled[name].address)
+
+    def assembly(self, name: str) -> str:
+        """The leaf's machine code as text; only for one that this process has compiled."""
+        self.compile(name)
+        return str(self._compiled[name]._library.get_asm_str())
+
+
+# ------------------------------------------------------------ the numba side
+
+
+@intrinsic(prefer_literal=True)
+def _leaf(context: Any, name: Any, tier: Any, arguments: Any) -> Any:
+    """The body of leaf `name` (a literal): its whole loop nest."""
+
+    def generate(target: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = [builder.extract_value(args[2], i) for i in range(len(signature.args[2]))]
+        _emit(emitter(signature.args[1].literal_value, builder), signature.args[0].literal_value, values)
+        return target.get_dummy_value()
+
+    return types.void(name, tier, arguments), generate
+
+
+def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
+    """The numba function and its signature.
+
+    It closes over strings alone: numba types those as literals, and puts them into the key of its disk cache.
+    """
+
+    def six(a: int, b: int, c: int, d: int, e: int, f: int) -> None:
+        _leaf(name, tier, (a, b, c, d, e, f))
+
+    def three(a: int, b: int, c: int) -> None:
+        _leaf(name, tier, (a, b, c))
+
+    function: Callable[..., None] = six if name.startswith("dot.") else three
+    function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
+    return function, "void(int64,int64,int64,int64,int64,int64)" if function is six else "void(int64,int64,int64)"
+
+
+# ------------------------------------------------------------ the loops around the types' emitters
+
+
+def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
+    kind, subject, *rest = name.split(".")
+    if kind == "dot":
+        _emit_dot(e, _leaf_type(subject), int(rest[0]), *arguments)
+    elif kind == "quantize":
+        _emit_quantize(e, subject, *arguments)
+    else:
+        _emit_dequantize_row(e, _leaf_type(subject), *arguments)
+
+
+def _leaf_type(name: str) -> LeafType:
+    kind = BY_NAME[name]
+    assert isinstance(kind, LeafType), name
+    return kind
+
+
+def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
+              n_blocks: Value) -> None:  # fmt: skip
+    weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
+    xs = [e.load_pointer(inputs, column) for column in range(columns)]
+    outs = [e.load_pointer(outputs, column) for column in range(columns)]
+    group = min(columns, e.registers // (4 if kind.sums == 1 else 2 * kind.sums))  # columns whose sums stay in registers
+
+    def row(r: Value, _: list[Value]) -> list[Value]:
+        start = e.at(weights, e.builder.mul(r, stride))
+        for first in range(0, columns, group):
+            totals = _emit_row(e, kind, start, xs[first : first + group], n_blocks, prefetch=first == 0)
+            for out, total in zip(outs[first:], totals, strict=False):
+                e.store(total, out, e.builder.mul(r, e.index(4)))
+        return []
+
+    e.loop(rows, [], row)
+
+
+def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, *, prefetch: bool) -> list[Value]:
+    """One weight row times some columns: the sums."""
+    sums = [kind.start(e) for _ in xs]
+    width = len(sums[0])
+    packed = ACTIVATIONS[kind.activation]
+    packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
+
+    def step(first: Value, count: int) -> Callable[[Value, list[Value]], list[Value]]:
+        def body(i: Value, flat: list[Value]) -> list[Value]:
+            block = e.builder.add(first, e.builder.mul(i, e.index(count)))
+            at = e.at(w, e.builder.mul(block, e.index(kind.block_bytes)))
+            if prefetch and count == kind.steps(e)[0]:
+                e.prefetch(at, count * kind.block_bytes)
+            inputs = [e.at(x, e.builder.mul(block, e.index(packed_bytes))) for x in xs]
+            columns = [flat[k : k + width] for k in range(0, len(flat), width)]
+            return [value for column in kind.emit_dot(e, at, inputs, columns, count) for value in column]
+
+        return body
+
+    flat = [value for column in sums for value in column]
+    for first, count, repeats in _steps(e, kind, n_blocks):
+        flat = e.loop(repeats, flat, step(first, count))
+    return [kind.finish(e, flat[k : k + width]) for k in range(0, len(flat), width)]
+
+
+def _emit_quantize(e: Emitter, name: str, x: Value, out: Value, n: Value) -> None:
+    activation = ACTIVATIONS[name]
+    source, target = e.pointer(x), e.pointer(out)
+
+    def block(i: Value, _: list[Value]) -> list[Value]:
+        values = e.at(source, e.builder.mul(i, e.index(4 * activation.block_size)))
+        activation.emit_quantize(e, values, e.at(target, e.builder.mul(i, e.index(activation.block_bytes))))
+        return []
+
+    e.loop(e.builder.udiv(n, e.index(activation.block_size)), [], block)
+
+
+def _emit_dequantize_row(e: Emitter, kind: LeafType, w: Value, out: Value, n_blocks: Value) -> None:
+    weights, target = e.pointer(w), e.pointer(out)
+    for first, count, repeats in _steps(e, kind, n_blocks):
+
+        def step(i: Value, _: list[Value], first: Value = first, count: int = count) -> list[Value]:
+            block = e.builder.add(first, e.builder.mul(i, e.index(count)))
+            at = e.at(weights, e.builder.mul(block, e.index(kind.block_bytes)))
+            kind.emit_dequantize(e, at, e.at(target, e.builder.mul(block, e.index(4 * kind.block_size))), count)
+            return []
+
+        e.loop(repeats, [], step)
+
+
+def _steps(e: Emitter, kind: LeafType, n_blocks: Value) -> list[tuple[Value, int, Value]]:
+    """How a row is walked: (first block, blocks a step, steps)."""
+    walk, first = [], e.index(0)
+    for count in kind.steps(e):
+        repeats = e.builder.udiv(e.builder.sub(n_blocks, first), e.index(count)) if count > 1 else e.builder.sub(n_blocks, first)
+        walk.append((first, count, repeats))
+        first = e.builder.add(first, e.builder.mul(repeats, e.index(count)))
+    return walk

@@ -1,0 +1,56 @@
+"""`python -m runtime.kernels.probe TIER`: execute a small kernel of the tier; exit status 0 when its numbers are right.
+
+It uses every instruction family that leaves of the tier use. A CPU without them kills the process by a signal.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import sys
+
+import llvmlite.binding as llvm
+
+from runtime.kernels.emitter import Emitter, Value, emitter, standalone
+from runtime.kernels.isa import TIERS, Tier
+
+UNSIGNED = [(7 * i + 3) % 64 for i in range(64)]
+SIGNED = [(37 * i + 11) % 255 - 127 for i in range(64)]
+SCALES = [(5 + 7 * i) * (1 - 2 * (i % 2)) for i in range(16)]
+GROUPS = (9, 2, 15, 4)
+HALF = 0x3E00  # 1.5
+
+
+def main(tier: Tier) -> bool:
+    data = bytes(UNSIGNED) + bytes(x & 255 for x in SIGNED + SCALES) + HALF.to_bytes(2, "little") * 16
+    source, result = array.array("B", data), array.array("f", [0.0])
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=tier.cpu, features=tier.features, jit=True)
+    module = llvm.parse_assembly(standalone(lambda builder: _body(emitter(tier.name, builder), *builder.function.args)))
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(engine.get_function_address("kernel"))
+    kernel(source.buffer_info()[0], result.buffer_info()[0])
+    return result[0] == _expected()
+
+
+def _body(e: Emitter, source: Value, result: Value) -> None:
+    memory = e.pointer(source)
+    unsigned, signed = e.load(memory, 0, e.bytes(64)), e.load(memory, 64, e.bytes(64))
+    scales = e.sext(e.load(memory, 128, e.bytes(16)), e.I16)
+    total = e.dot_scaled(e.zero(e.vector(e.I32, e.lanes)), unsigned, signed, e.lane_scales(scales, GROUPS))
+    total = e.add(total, e.to_lanes(e.madd16(scales, scales)))
+    halves = e.half(e.load(memory, 144, e.vector(e.I16, e.lanes)))
+    floats = e.float(total)
+    e.store(e.sum(e.fma(floats, halves, floats)), e.pointer(result), 0)
+    e.builder.ret_void()
+
+
+def _expected() -> float:
+    dots = [sum(UNSIGNED[i] * SIGNED[i] for i in range(16 * k, 16 * k + 16)) for k in range(4)]
+    return 2.5 * (sum(SCALES[group] * dot for group, dot in zip(GROUPS, dots, strict=True)) + sum(s * s for s in SCALES))
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(TIERS[sys.argv[1]]) else 1)

@@ -1,0 +1,20 @@
+"""Tensor types of GGUF, one file each; a new one is a file and a line in this table."""
+
+from __future__ import annotations
+
+from runtime.quants.base import LeafType, QuantType
+from runtime.quants.bf16 import BF16
+from runtime.quants.f16 import F16
+from runtime.quants.f32 import F32
+from runtime.quants.q4_0 import Q4_0
+from runtime.quants.q4_k import Q4_K
+from runtime.quants.q5_k import Q5_K
+from runtime.quants.q6_k import Q6_K
+from runtime.quants.q8_0 import Q8_0
+
+_ALL: tuple[QuantType, ...] = (F32(), F16(), BF16(), Q4_0(), Q8_0(), Q4_K(), Q5_K(), Q6_K())
+
+TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
+BY_NAME: dict[str, QuantType] = {kind.name: kind for kind in _ALL}
+
+__all__ = ["BY_NAME", "TYPES", "LeafType", "QuantType"]

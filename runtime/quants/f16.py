@@ -1,0 +1,23 @@
+"""F16: IEEE half precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.floating import FloatType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class F16(FloatType):
+    name = "F16"
+    type_id = 1
+    block_bytes = 2
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        return halves(blocks)
+
+    def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
+        return e.half(e.load(w, offset, e.I16 if count == 1 else e.vector(e.I16, count)))

@@ -1,0 +1,25 @@
+"""F32: the values themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value
+from runtime.quants.floating import FloatType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class F32(FloatType):
+    name = "F32"
+    type_id = 0
+    block_bytes = 4
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        return np.ascontiguousarray(blocks).view("<f4")
+
+    def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
+        return e.load(w, offset, e.F32 if count == 1 else e.floats(count))

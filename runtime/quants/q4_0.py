@@ -1,0 +1,39 @@
+"""Q4_0: 32 nibbles, 8 subtracted, and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.small import SmallBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q4_0(SmallBlockType):
+    # ggml-common.h block_q4_0: f16 d; u8 qs[16], low nibbles are values 0-15, high ones 16-31.  value = d * (q - 8)
+    name = "Q4_0"
+    type_id = 2
+    block_bytes = 18
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        packed = blocks[:, 2:]
+        quants = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.int8) - np.int8(8)
+        return halves(blocks[:, :2]) * quants.astype(np.float32)
+
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        quants = self._quants(e, w)
+        starts = [e.first_lane(e.sar(bias, 4), 8) for bias in biases]  # -128 -> -8 times the sum
+        return [e.dot(start, quants, x) for start, x in zip(starts, xs, strict=True)]
+
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        quants = e.zext(self._quants(e, w), e.I32)
+        return e.sub(quants, e.constant(quants.type, 8))
+
+    def _quants(self, e: Emitter, w: Value) -> Value:
+        """The 32 nibbles in order."""
+        return e.shift_bytes(e.doubled(e.load(w, 2, e.bytes(16))), (0, -4), 15)

@@ -1,0 +1,28 @@
+"""Q4_K: eight groups of 32 nibbles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Value
+from runtime.quants.scale_min import ScaleMinType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q4_K(ScaleMinType):
+    # ggml-common.h block_q4_K: f16 d; f16 dmin; u8 scales[12]; u8 qs[128]
+    # 32 bytes of qs hold two groups: low nibbles the even one, high nibbles the odd one
+    name = "Q4_K"
+    type_id = 12
+    block_bytes = 144
+
+    def quants(self, blocks: Bytes) -> Bytes:
+        packed = blocks[:, 16:].reshape(-1, 4, 32)
+        return np.stack([packed & 15, packed >> 4], axis=2).reshape(-1, 8, 32)
+
+    def emit_quants(self, e: Emitter, w: Value, pair: int) -> Value:
+        return e.shift_bytes(e.doubled(e.load(w, 16 + 32 * pair, e.bytes(32))), (0, -4), 15)

@@ -1,0 +1,33 @@
+"""Q5_K: eight groups of 32 five-bit quants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Value
+from runtime.quants.scale_min import ScaleMinType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q5_K(ScaleMinType):
+    # ggml-common.h block_q5_K: f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128]
+    # qs as in Q4_K; bit g of qh[i] is the fifth bit of value i of group g
+    name = "Q5_K"
+    type_id = 13
+    block_bytes = 176
+
+    def quants(self, blocks: Bytes) -> Bytes:
+        packed = blocks[:, 48:].reshape(-1, 4, 32)
+        nibbles = np.stack([packed & 15, packed >> 4], axis=2).reshape(-1, 8, 32)
+        fifth = blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+        quants: Bytes = nibbles | fifth << 4
+        return quants
+
+    def emit_quants(self, e: Emitter, w: Value, pair: int) -> Value:
+        nibbles = e.shift_bytes(e.doubled(e.load(w, 48 + 32 * pair, e.bytes(32))), (0, -4), 15)
+        fifth = e.shift_bytes(e.doubled(e.load(w, 16, e.bytes(32))), (4 - 2 * pair, 3 - 2 * pair), 16)
+        return e.bor(nibbles, fifth)

@@ -1,0 +1,68 @@
+"""Q6_K: sixteen groups of 16 six-bit quants, 32 subtracted, each with a signed 8-bit scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.activations import Q8K
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.super_block import SuperBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q6_K(SuperBlockType):
+    # ggml-common.h block_q6_K: u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d.  value = d * scale[group] * (q - 32)
+    # Each half of 128 values has 64 bytes of ql (low nibbles: values 0-63, high: 64-127) and 32 bytes of qh, whose
+    # byte i holds the upper two bits of values i, 32 + i, 64 + i and 96 + i, from its lowest bits on.
+    name = "Q6_K"
+    type_id = 14
+    block_bytes = 210
+    SCALES = 192
+    D = 208
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        scales = halves(blocks[:, self.D :]) * blocks[:, self.SCALES : self.D].view(np.int8).astype(np.float32)
+        low, high = blocks[:, :128].reshape(-1, 2, 64), blocks[:, 128:192].reshape(-1, 2, 1, 32)
+        nibbles = np.stack([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)
+        upper = high >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
+        quants = (nibbles | upper << 4).astype(np.int8) - np.int8(32)
+        values: Floats = scales[:, :, None] * quants.reshape(-1, 16, 16).astype(np.float32)
+        return values.reshape(-1, self.block_size)
+
+    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+        scales = e.sext(e.load(w, self.SCALES, e.bytes(16)), e.I16)
+        offsets = e.mul(scales, -32)
+        totals = [e.to_lanes(e.madd16(offsets, e.load(x, Q8K.SUMS, e.vector(e.I16, 16)))) for x in xs]
+        for quarter in range(4):
+            quants = self._quants(e, w, quarter)
+            operand = e.lane_scales(scales, range(4 * quarter, 4 * quarter + 4))
+            inputs = [e.load(x, 64 * quarter, e.bytes(64)) for x in xs]
+            totals = [e.dot_scaled(total, quants, x, operand) for total, x in zip(totals, inputs, strict=True)]
+        d = e.load_half(w, self.D, e.lanes)
+        return [
+            [e.fma(e.mul(e.float(total), d), e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])]
+            for x, total, column in zip(xs, totals, sums, strict=True)
+        ]
+
+    def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
+        scales = e.float(e.sext(e.load(w, self.SCALES, e.bytes(16)), e.I32))
+        scales = e.mul(scales, e.load_half(w, self.D, 16))
+        for quarter in range(4):
+            for half, quants in enumerate(e.halves(self._quants(e, w, quarter))):
+                centred = e.sub(e.zext(quants, e.I32), e.constant(e.vector(e.I32, 32), 32))
+                group = 4 * quarter + 2 * half
+                spread = e.shuffle(scales, [group] * 16 + [group + 1] * 16)
+                e.store(e.mul(e.float(centred), spread), out, 4 * (64 * quarter + 32 * half))
+
+    @staticmethod
+    def _quants(e: Emitter, w: Value, quarter: int) -> Value:
+        """The unsigned quants of values [64 quarter, 64 quarter + 64)."""
+        half, part = divmod(quarter, 2)
+        low = e.shift_bytes(e.load(w, 64 * half, e.bytes(64)), (-4 * part,), 15)
+        high = e.doubled(e.load(w, 128 + 32 * half, e.bytes(32)))
+        return e.bor(low, e.shift_bytes(high, (0, -2) if part else (4, 2), 0x30))

@@ -1,0 +1,31 @@
+"""Q8_0: 32 signed bytes and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.small import SmallBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q8_0(SmallBlockType):
+    # ggml-common.h block_q8_0: f16 d; i8 qs[32].  value = d * q
+    name = "Q8_0"
+    type_id = 8
+    block_bytes = 34
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        return halves(blocks[:, :2]) * blocks[:, 2:].view(np.int8).astype(np.float32)
+
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        weights = e.load(w, 2, e.bytes(32))
+        return [e.dot_signed(weights, x, bias) for x, bias in zip(xs, biases, strict=True)]
+
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        return e.sext(e.load(w, 2, e.bytes(32)), e.I32)

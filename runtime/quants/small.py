@@ -1,0 +1,59 @@
+"""What the types with blocks of 32 values and one scale share (Q8_0, Q4_0)."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runtime.quants.activations import Q80
+from runtime.quants.base import LeafType, Value
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+LANES = 8  # 32 products, four to a lane
+
+
+class SmallBlockType(LeafType):
+    """value = d * integer, with the f16 d first in the block. Two running sums, for even and odd blocks."""
+
+    block_size = 32
+    activation = "q8_0"
+    sums = 2
+
+    @abc.abstractmethod
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        """For each activation vector (<32 x i8>) and its bias (see Q80): the integer products in <8 x i32>."""
+
+    @abc.abstractmethod
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        """The block's 32 integers, <32 x i32>."""
+
+    def steps(self, e: Emitter) -> Sequence[int]:
+        return (2, 1)
+
+    def start(self, e: Emitter) -> list[Value]:
+        return [e.zero(e.floats(LANES))] * 2
+
+    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+        totals = [list(column) for column in sums]
+        for k in range(count):
+            block = e.at(w, k * self.block_bytes)
+            inputs = [e.at(x, k * Q80.block_bytes) for x in xs]
+            quants = [e.load(x, 0, e.bytes(32)) for x in inputs]
+            biases = [e.load(x, Q80.BIAS, e.I32) for x in inputs]
+            scale = e.load_half(block, 0, LANES)
+            for column, x, product in zip(totals, inputs, self.emit_products(e, block, quants, biases), strict=True):
+                both = e.mul(scale, e.load_splat(x, Q80.SCALE, e.F32, LANES))
+                column[k] = e.fma(e.float(product), both, column[k])
+        return totals
+
+    def finish(self, e: Emitter, sums: list[Value]) -> Value:
+        return e.sum(e.add(*sums))
+
+    def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
+        for k in range(count):
+            block = e.at(w, k * self.block_bytes)
+            values = e.mul(e.load_half(block, 0, self.block_size), e.float(self.emit_integers(e, block)))
+            e.store(values, out, 4 * k * self.block_size)
