@@ -6,6 +6,7 @@ import array
 import dataclasses
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from runtime.token_roles import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _TOKEN_TYPES = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER_DEFINED, 5: UNUSED, 6: BYTE}
 
 
@@ -63,7 +65,7 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     if len(ids) < len(tokens):
         twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
         raise ModelError(f"{_key('tokens')}: the token {twice!r} appears twice")
-    attributes = _attributes(metadata, len(tokens))
+    attributes = _attributes(metadata, tokens)
     declared = {i for i, attribute in enumerate(attributes) if attribute & CONTROL}
     roles = _roles(metadata, DEFAULT_IDS[model], pre, len(tokens))
     find_roles(roles, ids, attributes)
@@ -130,12 +132,16 @@ def _tokens(metadata: Mapping[str, Any]) -> list[str]:
     return tokens
 
 
-def _attributes(metadata: Mapping[str, Any], count: int) -> list[int]:
+def _attributes(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
     if "tokenizer.ggml.token_type" not in metadata:
-        return [NORMAL] * count
-    types = _numbers(metadata, "token_type", "i", count)
+        return [NORMAL] * len(tokens)
+    types = _numbers(metadata, "token_type", "i", len(tokens))
     kind = _TOKEN_TYPES.get
-    return [kind(number, 0) for number in types[:count]]
+    attributes = [kind(number, 0) for number in types[: len(tokens)]]
+    for token, attribute in zip(tokens, attributes, strict=True):
+        if attribute == BYTE and not _BYTE_TOKEN.fullmatch(token):
+            raise ModelError(f"{_key('tokens')}: {token!r} is no name of a byte")
+    return attributes
 
 
 def _scores(metadata: Mapping[str, Any], count: int) -> Sequence[float]:
