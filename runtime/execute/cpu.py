@@ -19,6 +19,7 @@ from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Weights, aligned_array, open_weights
 
 MAX_OUTPUTS = 128  # logits rows of one step
+THREAD_BYTES = 8 << 20  # weights a token for each thread: with less, threads wait for one another more than they compute
 SPARE_CACHE = 512 << 20  # bytes of cache beyond the promised context, for prefixes and for more sequences
 
 
@@ -44,7 +45,8 @@ class CpuExecutor:
         self.max_outputs = limits.outputs
         self.size = weights.nbytes + self._recorder.nbytes
         self.size_vram = 0
-        self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**30:.1f} GiB), {threads} threads"
+        plural = "s" if threads > 1 else ""
+        self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB), {threads} thread{plural}"
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
@@ -99,8 +101,22 @@ def load(
     model = models.build(weights)
     leaves = Leaves()
     kernel_compile.ahead(leaves, {tensor.quant.name for tensor in weights}, progress)
-    threads = num_thread if num_thread > 0 else cores.physical()
+    most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
+    threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
     return CpuExecutor(weights, model, leaves, threads, _limits(model, num_ctx, num_parallel, num_batch))
+
+
+def bytes_per_token(weights: Weights, model: Transformer) -> int:
+    """Bytes of weights that one token's decode reads: all, but of the experts only those that are chosen, and of an
+    embedding table that is not the output nothing."""
+    config, output = model.config, model.output.weight.name
+    total = 0
+    for tensor in weights:
+        if tensor.name == model.token_embd.weight.name != output:
+            continue
+        stacked = len(tensor.shape) == 3
+        total += tensor.nbytes * config.expert_used_count // config.expert_count if stacked else tensor.nbytes
+    return total
 
 
 def _limits(model: Transformer, num_ctx: int, num_parallel: int, num_batch: int) -> Limits:
@@ -109,4 +125,5 @@ def _limits(model: Transformer, num_ctx: int, num_parallel: int, num_batch: int)
     layer = 2 * config.head_count_kv * BLOCK_TOKENS * (config.key_length + config.value_length)
     spare = min(SPARE_CACHE // (layer * config.block_count), 31 * table)
     rows = max(1, min(num_batch, 4096))
-    return Limits(rows=rows, outputs=min(rows, MAX_OUTPUTS), blocks=num_parallel * table + 1 + spare, table=table + 1)
+    promised = num_parallel * table + 1
+    return Limits(rows, min(rows, MAX_OUTPUTS), promised + spare, promised, table + 1)

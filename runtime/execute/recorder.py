@@ -31,6 +31,7 @@ class Limits:
     rows: int
     outputs: int
     blocks: int  # in the pool
+    promised: int  # blocks of these that hold the context promised; the others are touched only when there is use for them
     table: int  # blocks a sequence can have
 
 
@@ -87,8 +88,9 @@ class Recorder:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of activations and of the cache."""
-        return self._buffers.nbytes + sum(cache.keys.nbytes + cache.values.nbytes for cache in self.caches)
+        """Bytes of activations and of the promised part of the cache."""
+        cache = sum(cache.keys.nbytes + cache.values.nbytes for cache in self.caches)
+        return self._buffers.nbytes + cache * self._limits.promised // self._limits.blocks
 
     # ------------------------------------------------------------ Ops
 

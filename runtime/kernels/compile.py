@@ -38,7 +38,8 @@ def ahead(leaves: Leaves, quants: Iterable[str], progress: Progress) -> None:
     missing = [name for name in _names(quants) if name not in _read(ready)]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
-    for name in missing[:FEW] if len(missing) <= FEW else ():
+        return
+    for name in missing:
         compile_one(name, leaves)
         _append(ready, name)
 
@@ -75,12 +76,13 @@ def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:
         worker.start()
     running, count = len(workers), 0
     while running:
-        name = done.get()
-        running -= name is None
-        if name is not None:
-            count += 1
-            _append(ready, name)
-            progress("compiling kernels", count, len(names))
+        finished = done.get()
+        if finished is None:
+            running -= 1
+            continue
+        count += 1
+        _append(ready, finished)
+        progress("compiling kernels", count, len(names))
     for worker in workers:
         worker.join()
 

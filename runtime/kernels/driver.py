@@ -44,7 +44,7 @@ def driver(function: Callable[[int, int, int, int], None]) -> Driver:
 @inline
 def claim(counter: int, step: int) -> int:
     """The next piece of this row's work: the first of `step` items that nobody else has taken."""
-    return fetch_add(counter, step)
+    return int(fetch_add(counter, step))
 
 
 @inline
