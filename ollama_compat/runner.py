@@ -152,7 +152,10 @@ class Runner:
     def kill(self) -> None:
         """Ends the process, and whatever it started, at once."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            if os.name == "posix":
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
 
     def _end(self) -> str:
         """How the process ended."""

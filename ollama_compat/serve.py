@@ -106,6 +106,7 @@ def configure_logging(settings: Settings) -> None:
     level = logging.DEBUG if settings.debug else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # malformed requests, with tracebacks; our faults we log
 
 
 def _raise_file_limit() -> None:
