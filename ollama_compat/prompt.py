@@ -23,6 +23,7 @@ from ollama_compat.template.messages import render as render_go
 from runtime.frames import BREAK, Failed
 
 Message = dict[str, Any]
+Tools = list[dict[str, Any]] | None  # None: the request has none; a Go template tells that from an empty list
 Render = Callable[[Sequence[Message]], Awaitable[str]]
 
 CHATML = (
@@ -47,7 +48,7 @@ class Prompt:
         return self.text.replace(BREAK, "")
 
 
-async def for_chat(services: Services, call: Call, resident: Resident, messages: list[Message], tools: list[Any]) -> Prompt:
+async def for_chat(services: Services, call: Call, resident: Resident, messages: list[Message], tools: Tools) -> Prompt:
     """The prompt of a conversation."""
     if is_native(call.stored):
         _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
@@ -75,7 +76,7 @@ def _refuse_images(stored: StoredModel, messages: Sequence[Message], error: ApiE
 # ---------------------------------------------------------------- Jinja
 
 
-async def _native(services: Services, call: Call, resident: Resident, messages: list[Message], tools: list[Any]) -> Prompt:
+async def _native(services: Services, call: Call, resident: Resident, messages: list[Message], tools: Tools) -> Prompt:
     source = call.stored.chat_template or CHATML
     loaded = resident.loaded
     safe_tools = protect_value(tools, loaded.control_tokens)
@@ -179,7 +180,7 @@ def is_native(stored: StoredModel) -> bool:
     return source == "jinja" or (source != "go" and stored.chat_template is not None)
 
 
-async def _rendered(call: Call, resident: Resident, messages: list[Message], tools: list[Any]) -> Prompt:
+async def _rendered(call: Call, resident: Resident, messages: list[Message], tools: Tools) -> Prompt:
     template = Template.parse(call.stored.go.source)
     control = resident.loaded.control_tokens
     safe_tools = protect_value(tools, control)

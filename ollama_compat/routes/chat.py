@@ -46,19 +46,19 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
     """The prompt instead of an answer."""
     messages = conversation(prepared.stored, body.messages or [])
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
-        text = await prompt.for_chat(parts, prepared, resident, messages, body.tools or [])
+        text = await prompt.for_chat(parts, prepared, resident, messages, body.tools)
     images = sum(len(message.get("images", ())) for message in messages)
     return schema.chat_reply(body.model, {"role": "", "content": ""}, debug=schema.debug_info(text.shown(), images))
 
 
 async def reply(parts: Services, prepared: Call, body: ChatRequest) -> stream.Parts:
     """The objects of the answer. Tool calls of a native template come with the last one, as from Ollama."""
-    messages, tools = conversation(prepared.stored, body.messages or []), body.tools or []
+    messages = conversation(prepared.stored, body.messages or [])
     late = prompt.is_native(prepared.stored)
     calls: list[dict[str, Any]] = []
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
-        text = await prompt.for_chat(parts, prepared, resident, messages, tools)
+        text = await prompt.for_chat(parts, prepared, resident, messages, body.tools)
         yield stream.READY
         cut = body.truncate and not late
         preserved = text.parser.preserved if text.parser else ()
