@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from runtime.core import ModelError
 from runtime.token_roles import BYTE, CONTROL, UNKNOWN
-from runtime.vocabulary import Vocabulary
+from runtime.vocabulary import Vocabulary, read_merges
 
 Encoder = Callable[[str], list[int]]
 
 BLOCK = "\u2581"  # stands for a space in SentencePiece's vocabularies
 
 
-def make_encoder(vocabulary: Vocabulary) -> Encoder:
-    """The encoder for the vocabulary's model."""
+def make_encoder(vocabulary: Vocabulary, metadata: Mapping[str, Any]) -> Encoder:
+    """The encoder for the vocabulary's model; `metadata` has the merges of a BPE one."""
     if vocabulary.model == "llama":
         return _sentence_piece(vocabulary)
     if vocabulary.model == "bert":
         return WordPiece(vocabulary).encode
-    return _byte_pairs(vocabulary)
+    return _byte_pairs(vocabulary, read_merges(metadata, vocabulary.ids))
 
 
 def _with_blocks(tokenizer: Tokenizer) -> Encoder:
@@ -31,12 +31,12 @@ def _with_blocks(tokenizer: Tokenizer) -> Encoder:
     return encode
 
 
-def _byte_pairs(vocabulary: Vocabulary) -> Encoder:
+def _byte_pairs(vocabulary: Vocabulary, merges: list[tuple[str, str]]) -> Encoder:
     """BPE by a list of merges: byte-level, or on raw text with <0xNN> tokens for what has none."""
     pre = vocabulary.pre
     model = models.BPE(
         vocab=vocabulary.ids,
-        merges=_merges(vocabulary),
+        merges=merges,
         ignore_merges=pre.ignore_merges,
         byte_fallback=pre.spaces_as_blocks,
     )
@@ -51,19 +51,6 @@ def _byte_pairs(vocabulary: Vocabulary) -> Encoder:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     return encode
-
-
-def _merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """The merges as pairs, best first; of one that is listed twice the first counts."""
-    ids = vocabulary.ids
-    pairs = []
-    for merge in dict.fromkeys(vocabulary.merges):
-        at = merge.find(" ", 1)  # a token may begin with a space
-        left, right = merge[:at], merge[at + 1 :]
-        if at < 0 or left not in ids or right not in ids or left + right not in ids:
-            raise ModelError(f"key 'tokenizer.ggml.merges': {merge!r} joins or makes what is no token")
-        pairs.append((left, right))
-    return pairs
 
 
 def _sentence_piece(vocabulary: Vocabulary) -> Encoder:

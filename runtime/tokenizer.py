@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtime.special_tokens import SpecialTokens
-from runtime.token_models import BLOCK, make_encoder
+from runtime.token_models import BLOCK, Encoder, make_encoder
 from runtime.token_roles import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
 from runtime.vocabulary import Vocabulary, read_vocabulary
 
@@ -15,10 +15,10 @@ from runtime.vocabulary import Vocabulary, read_vocabulary
 class Tokenizer:
     """Made by `from_gguf`. Safe to use from several threads at once, as nothing in it changes."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, encode_text: Encoder) -> None:
         self._vocabulary = vocabulary
         self._special = SpecialTokens(vocabulary)
-        self._encode_text = make_encoder(vocabulary)
+        self._encode_text = encode_text
         self._bytes_of = _byte_alphabet()
         self.n_vocab = len(vocabulary.tokens)
         self.bos_id = vocabulary.roles.get("bos")
@@ -31,7 +31,8 @@ class Tokenizer:
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Tokenizer:
         """The tokenizer of a GGUF file. ModelError names the key that is missing, wrong or not supported."""
-        return cls(read_vocabulary(metadata))
+        vocabulary = read_vocabulary(metadata)
+        return cls(vocabulary, make_encoder(vocabulary, metadata))
 
     def encode(self, text: str, parse_special: bool = True, add_special: bool = True) -> list[int]:
         """Token ids. `parse_special`: control tokens in the text are tokens, except where BREAK cuts them.

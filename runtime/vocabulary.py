@@ -44,7 +44,6 @@ class Vocabulary:
     attributes: list[int]  # bits of runtime.token_roles
     control: list[int]  # control tokens by the file or by a rule; text of a user must not become one
     scores: Sequence[float]  # "llama" only
-    merges: list[str]  # "gpt2" and "gemma4" only
     roles: Mapping[str, int]  # "bos", "eos", "unknown", ... -> id
     eog: frozenset[int]
     add_bos: bool
@@ -81,7 +80,6 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         attributes=attributes,
         control=[i for i, attribute in enumerate(attributes) if attribute & CONTROL or i in declared],
         scores=_scores(metadata, len(tokens)) if model == "llama" else (),
-        merges=_strings(metadata, "merges") if model in ("gpt2", "gemma4") else [],
         roles=roles,
         eog=frozenset(eog),
         add_bos=add_bos or pre.always_bos,
@@ -90,6 +88,21 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         lowercase=lowercase,
         strip_accents=_value(metadata, "normalizer.strip_accents", bool, lowercase),
     )
+
+
+def read_merges(metadata: Mapping[str, Any], ids: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The pairs of tokens that a BPE vocabulary joins, best first; of a pair that is listed twice the first counts.
+
+    They are not kept in the vocabulary, as they are many and nobody needs them twice.
+    """
+    pairs = []
+    for merge in dict.fromkeys(_strings(metadata, "merges")):
+        at = merge.find(" ", 1)  # a token may begin with a space
+        left, right = merge[:at], merge[at + 1 :]
+        if at < 0 or left not in ids or right not in ids or left + right not in ids:
+            raise ModelError(f"{_key('merges')}: {merge!r} joins or makes what is no token")
+        pairs.append((left, right))
+    return pairs
 
 
 def _key(name: str) -> str:
@@ -108,7 +121,7 @@ def _value(metadata: Mapping[str, Any], name: str, kind: type[T], default: T | N
 
 def _strings(metadata: Mapping[str, Any], name: str) -> list[str]:
     values = _value(metadata, name, list)
-    if not all(isinstance(value, str) for value in values):
+    if not {str}.issuperset(map(type, values)):
         raise ModelError(f"{_key(name)}: expected an array of strings")
     return values
 

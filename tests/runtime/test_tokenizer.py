@@ -500,4 +500,3 @@ def test_long_texts_take_no_time_worth_mentioning() -> None:
         tokenizer = Tokenizer.from_gguf(byte_level({}, pre=name))
         for text in (" " * n + "1", "7" * n, "A" * n):
             assert len(tokenizer.encode(text)) == len(text)
-
