@@ -28,7 +28,7 @@ def show(store: Store, request: ShowRequest, user_agent: str = "") -> dict[str, 
     model = _find(store, ModelRef.parse(asked))
     answer = _describe(model, request)
     if user_agent.startswith(_COPILOT):  # it shows this key, and its users know the name that they asked for
-        answer["model_info"]["general.basename"] = asked
+        answer["model_info"] = dict(sorted((answer["model_info"] | {"general.basename": asked}).items()))
     return answer
 
 
