@@ -37,6 +37,7 @@ class Store:
         self._go_template = go_template
         self._lock = threading.RLock()  # held while manifests change and blobs are removed
         self._pins: collections.Counter[str] = collections.Counter()  # digests that a model in the making needs
+        self._deferred: set[str] = set()  # of those, what can go when they are let go
         self._read: dict[ModelName, StoredModel] = {}  # by the name on disk
 
     # ------------------------------------------------------------ finding
@@ -151,7 +152,11 @@ class Store:
                 return
             for digest in digests:
                 key = digest.lower().replace("-", ":")
-                if key not in needed and not self._pins[key]:
+                if key in needed:
+                    continue
+                if self._pins[key]:
+                    self._deferred.add(key)
+                else:
                     self.blobs.remove(digest)
 
     # ------------------------------------------------------------ blobs
@@ -185,10 +190,14 @@ class Store:
             self._pins[digest.lower()] += 1
 
     def unpin(self, digests: Iterable[str]) -> None:
-        """The opposite of `pinning`."""
+        """The opposite of `pinning`; what should have been removed meanwhile goes now."""
         with self._lock:
             self._pins.subtract(digests)
             self._pins += collections.Counter()  # forgets zeros
+            free = {digest for digest in self._deferred if not self._pins[digest]}
+            self._deferred -= free
+            if free:
+                self.collect(free)
 
 
 class Making:
@@ -200,7 +209,8 @@ class Making:
 
     def close(self) -> None:
         """The model has its manifest now, or there will be none."""
-        self._store.unpin(self._pinned)
+        pinned, self._pinned = self._pinned, []
+        self._store.unpin(pinned)
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be; BadRequest for what is no digest."""

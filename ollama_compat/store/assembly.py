@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from ollama_compat import gojson, gotypes
+from ollama_compat import gotypes
 from ollama_compat.errors import ApiError, BadRequest, InternalError
 from ollama_compat.schema import CreateRequest
 from ollama_compat.store import Making, Store, gotext, manifests, sources
@@ -159,9 +159,9 @@ class Assembly:
 
     def _stored_parameters(self, digest: str) -> dict[str, Any]:
         try:
-            value = gojson.plain(gojson.loads(self._store.blobs.read(digest)))
+            value = gotext.read_json(self._store.blobs.read(digest))
         except ValueError as error:
-            raise InternalError(str(error) or "EOF") from None
+            raise InternalError(f"the model's params are damaged: {error}") from None
         if not isinstance(value, dict | None):
             raise InternalError(f"json: cannot unmarshal {_word(value)} into Go value of type map[string]interface {{}}")
         return value or {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ollama_compat import gojson
 from ollama_compat.errors import InternalError
+from ollama_compat.store import gotext
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class ModelConfig:
     def decode(cls, data: bytes) -> ModelConfig:
         """The config in a blob, which may come from anywhere; what is not known is left out. InternalError when it is none."""
         try:
-            body = gojson.plain(gojson.loads(data))
+            body = gotext.read_json(data)
         except ValueError as error:
-            raise InternalError(f"the model's config is damaged: {error or 'it is empty'}") from None
+            raise InternalError(f"the model's config is damaged: {error}") from None
         if not isinstance(body, dict):
             raise InternalError("the model's config is damaged: it is no object")
         got = {}

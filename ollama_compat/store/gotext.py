@@ -47,6 +47,16 @@ def by_key(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(value.items(), key=lambda item: item[0].encode("utf-8", "surrogatepass"))
 
 
+def read_json(data: bytes) -> Any:
+    """The JSON value in a blob or a manifest, numbers as int or float; ValueError when there is none."""
+    try:
+        return gojson.plain(gojson.loads(data))
+    except gojson.NoBody:
+        raise ValueError("it is empty") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def json_line(value: Any, *, is_map: bool = True) -> bytes:
     """The value and a line end, as Go's JSON encoder writes it: numbers are float64, maps sorted by key.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ollama_compat import gojson
 from ollama_compat.errors import InternalError
-from ollama_compat.store import folders
+from ollama_compat.store import folders, gotext
 from ollama_compat.store.blobs import DIGEST
 from ollama_compat.store.names import InvalidName, ModelName
 
@@ -101,12 +101,12 @@ def encode(config: Layer, layers: tuple[Layer, ...]) -> bytes:
 def decode(name: ModelName, data: bytes, modified_ns: int) -> Manifest:
     """The manifest in `data`; ManifestError when it is none."""
     try:
-        body = gojson.plain(gojson.loads(data))
+        body = gotext.read_json(data)
     except ValueError as error:
-        raise ManifestError(name, str(error) or "it is empty") from None
-    if not isinstance(body, dict) or not isinstance(body.get("layers") or [], list):
+        raise ManifestError(name, str(error)) from None
+    if not isinstance(body, dict) or not isinstance(body.get("layers"), list | None):
         raise ManifestError(name, "it is not a list of layers")
-    layers = tuple(_layer(name, layer) for layer in body.get("layers") or [])
+    layers = tuple(_layer(name, layer) for layer in body.get("layers") or ())
     config = _layer(name, body.get("config") or {"digest": ""})
     return Manifest(name, config, layers, hashlib.sha256(data).hexdigest(), modified_ns)
 

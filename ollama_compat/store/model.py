@@ -8,10 +8,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ollama_compat import gojson
 from ollama_compat.errors import InternalError
 from ollama_compat.store import capabilities as caps
-from ollama_compat.store import manifests
+from ollama_compat.store import gotext, manifests
 from ollama_compat.store.blobs import Blobs
 from ollama_compat.store.config import ModelConfig
 from ollama_compat.store.header import UNKNOWN, ModelHeader
@@ -206,10 +205,10 @@ def _text(blobs: Blobs, layer: Layer) -> str:
 
 def _json(blobs: Blobs, layer: Layer) -> Any:
     try:
-        return gojson.plain(gojson.loads(blobs.read(layer.digest)))
+        return gotext.read_json(blobs.read(layer.digest))
     except ValueError as error:
         what = layer.media_type.rpartition(".")[2]
-        raise InternalError(f"the model's {what} are damaged: {error or 'they are empty'}") from None
+        raise InternalError(f"the model's {what} are damaged: {error}") from None
 
 
 def _params(blobs: Blobs, layers: list[Layer]) -> dict[str, Any]:
