@@ -72,7 +72,7 @@ class _Finder:
             pieces.append(text[last:start])
             pieces += self._cut(text[start:end], tokens)
             last = end
-        return [*pieces, text[last:]]
+        return _joined([*pieces, text[last:]])
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int, set[int]]]:
         """Parts [start, end) of `text` that tokens cover without a gap, and the tokens in each."""
@@ -106,6 +106,17 @@ class _Finder:
             word = self._texts[token]
             pieces = [part for piece in pieces for part in (_cut(piece, word, token) if isinstance(piece, str) else (piece,))]
         return pieces
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """The pieces with neighbouring texts made one: a stretch may begin or end with text that no token took."""
+    result: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, str) and result and isinstance(result[-1], str):
+            result[-1] += piece
+        else:
+            result.append(piece)
+    return result
 
 
 def _cut(text: str, word: str, token: int) -> list[Piece]:

@@ -187,6 +187,12 @@ def test_special_token_that_overlaps_itself() -> None:
     assert texts(tokenizer, tokenizer.encode("aaaaaaa")) == ["aaaa", "aa", "a"]
 
 
+def test_text_that_overlapping_tokens_leave_is_not_torn() -> None:
+    tokenizer = Tokenizer.from_gguf(byte_level({"aa": USER, "bcd": USER, "yb": USER}, ["a x", "y c"]))
+    assert texts(tokenizer, tokenizer.encode("aaaxyc")) == ["aa", "ax", "yc"]
+    assert texts(tokenizer, tokenizer.encode("xaybcd")) == ["x", "a", "y", "bcd"]
+
+
 def test_thousands_of_special_tokens() -> None:
     special = {f"<unused{i}>": CONTROL for i in range(6000)}
     tokenizer = Tokenizer.from_gguf(byte_level(special))
