@@ -120,10 +120,16 @@ def _tool_calls(calls: Sequence[Mapping[str, Any]], *, plain: bool) -> str:
     lines = []
     for call in calls:
         function = call.get("function") or {}
-        arguments = json.dumps(function.get("arguments"), ensure_ascii=False, separators=(",", ":"))
+        arguments = _go_json(function.get("arguments"))
         name = f"{normal}{function.get('name', '')}{grey}"
         lines.append(f"  Model called a non-existent function '{name}()' with arguments: {normal}{arguments}{grey}")
     return grey + "\n".join(lines) + normal
+
+
+def _go_json(value: Any) -> str:
+    """JSON as Go writes it, safe within HTML."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def print_statistics(last: Mapping[str, Any]) -> None:

@@ -213,7 +213,8 @@ def _json_fault(data: bytes) -> str:
     try:
         gojson.loads(data)
     except (gojson.SyntaxFault, gojson.NoBody) as error:
-        return str(error) or "unexpected end of JSON input"
+        text = str(error)
+        return text if text and text != "unexpected EOF" else "unexpected end of JSON input"
     return ""
 
 

@@ -11,6 +11,7 @@ from ollama_compat.cli.errors import CommandError
 from ollama_compat.duration import quote
 
 MAX_BYTES = 100 * 1024 * 1024
+_HEAD = 512  # bytes that tell what a file is
 _PATH = re.compile(r"(?:[a-zA-Z]:)?(?:\./|/|\\)[\S\\ ]+?\.(?:jpg|jpeg|png|webp|wav)\b", re.IGNORECASE | re.ASCII)
 _ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'\\*?~])")
 
@@ -42,7 +43,7 @@ def extract(text: str) -> tuple[str, list[str]]:
 
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(_HEAD)
         kind = _kind(head)
         if kind not in ("image/jpeg", "image/png", "image/webp", "audio/wave"):
             raise CommandError(f"invalid file type: {kind}")
@@ -52,7 +53,8 @@ def _read(path: Path) -> bytes:
 
 
 def _kind(head: bytes) -> str:
-    """The media type that the first bytes tell."""
+    """The media type that the first bytes tell; a file shorter than they are is filled up with zeros."""
+    head = head.ljust(_HEAD, b"\0")
     if head.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -12,21 +13,28 @@ CELL_WIDTH = 30  # cells are wrapped at so many columns where the caller says no
 _ANSI = re.compile("\033\\[(?:[0-9]{1,3}(?:;[0-9]{1,3})*)?[m|K]")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """The lines of a cell, and the columns that it needs: those of the limit where that made it wrap."""
+
+    lines: list[str]
+    width: int
+
+
 def render(rows: Sequence[Sequence[str]], header: Sequence[str] = (), cell_width: int = CELL_WIDTH) -> str:
     """The table's lines, each ended by a newline. Trailing spaces are Ollama's: one after a header, a gap after a row."""
     heads = [wrap(cell, cell_width) for cell in header]
-    wrapped = [[wrap(cell, cell_width) for cell in row] for row in rows]
-    widths = _column_widths([heads, *wrapped])
-    lines = [_header_line(heads, widths)] if header else []
-    for row in wrapped:
-        lines.extend(_row_lines(row, widths))
+    cells = [[wrap(cell, cell_width) for cell in row] for row in rows]
+    widths = _column_widths([heads, *cells])
+    lines = [_header_line(header, widths)] if header else []
+    for row in cells:
+        lines.extend(_row_lines([cell.lines for cell in row], widths))
     return "".join(f"{line}\n" for line in lines)
 
 
-def _column_widths(rows: Sequence[Sequence[Sequence[str]]]) -> list[int]:
+def _column_widths(rows: Sequence[Sequence[Cell]]) -> list[int]:
     count = max((len(row) for row in rows), default=0)
-    columns = [[line for row in rows if column < len(row) for line in row[column]] for column in range(count)]
-    return [max(map(_width, lines), default=0) for lines in columns]
+    return [max(row[column].width for row in rows if column < len(row)) for column in range(count)]
 
 
 def _width(text: str) -> int:
@@ -37,8 +45,8 @@ def _pad(text: str, width: int) -> str:
     return text + " " * (width - _width(text))
 
 
-def _header_line(heads: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
-    cells = [_pad(heads[i][0] if i < len(heads) else "", width) for i, width in enumerate(widths)]
+def _header_line(header: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [_pad(header[i] if i < len(header) else "", width) for i, width in enumerate(widths)]
     return GAP.join(cells) + " "
 
 
@@ -49,12 +57,13 @@ def _row_lines(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]
     return ["".join(_pad(cell[i], widths[column]) + GAP for column, cell in enumerate(filled)) for i in range(height)]
 
 
-def wrap(text: str, limit: int) -> list[str]:
-    """Lines of a cell, as even as can be (least sum of squared gaps), no line longer than `limit` or the longest word."""
-    widest = max(_width(line) for line in text.split("\n"))
+def wrap(text: str, limit: int) -> Cell:
+    """A cell in lines, as even as can be (least sum of squared gaps), none longer than `limit` or the longest word."""
+    widest = min(max(_width(line) for line in text.split("\n")), limit)
     words = text.replace("\n", " ").split(" ")
     sizes = [text_width(word) for word in words]
-    return [" ".join(words[start:end]) for start, end in _breaks(sizes, max(min(widest, limit), *sizes))]
+    lines = [" ".join(words[start:end]) for start, end in _breaks(sizes, max(widest, *sizes))]
+    return Cell(lines, max(widest, *map(_width, lines)))
 
 
 def _breaks(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
