@@ -96,7 +96,7 @@ def test_answers_of_go() -> None:
         ("{{ range .Messages }}{{ .Role }} {{ .Content }}{{ end }}", {"content", "messages", "role"}),
         ('{{ range $i, $m := .Messages }}{{ if eq $m.Role "x" }}{{ $i }}{{ end }}{{ end }}', {"messages", "$m", "role", "$i"}),
         ("{{ if (index .Messages 0).Role }}{{ end }}", {"response"}),  # what chains are taken from is not seen
-        ('{{ if and (not .Think) (gt (len .Messages) 1) }}{{ end }}{{ printf "%s" .Thinking | len }}', {"think", "messages", "thinking"}),
+        ('{{ if and (not .Think) (gt (len .Messages) 1) }}{{ end }}{{ print .Thinking }}', {"think", "messages", "thinking"}),
         ('{{ define "x" }}{{ .Messages }}{{ end }}', {"messages"}),
         ('{{ template "x" .Suffix }}', {"suffix", "response"}),
         ("", {"response"}),
@@ -197,7 +197,8 @@ def test_work_is_bounded(source: str) -> None:
     [
         '{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}',
         '{{ define "a" }}{{ if 1 }}{{ with 1 }}{{ range 1 }}{{ template "b" . }}{{ end }}{{ end }}{{ end }}{{ end }}'
-        '{{ define "b" }}{{ if 1 }}{{ if 1 }}{{ if 1 }}{{ template "a" . }}{{ end }}{{ end }}{{ end }}{{ end }}{{ template "a" . }}',
+        '{{ define "b" }}{{ if 1 }}{{ if 1 }}{{ if 1 }}{{ template "a" . }}{{ end }}{{ end }}{{ end }}{{ end }}'
+        '{{ template "a" . }}',
     ],
 )
 def test_recursion_is_bounded(source: str) -> None:
