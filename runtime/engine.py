@@ -1,0 +1,193 @@
+"""The engine: requests for text in, one step at a time, token frames out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from runtime.answer import Answer
+from runtime.core import BLOCK_TOKENS, ContextLengthError, Executor, FloatArray
+from runtime.frames import Done, Failed, Generate, Reply, Stats
+from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
+from runtime.sampling import NotANumber, Sampler, SamplingError
+from runtime.scheduler import Scheduler, Sequence
+from runtime.tokenizer import Tokenizer
+
+SHORTEST_NS = 1000  # Ollama leaves a duration of 0 out
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Job:
+    """A request and what has become of it. Made by `Engine.prepare`; afterwards only the engine writes it."""
+
+    request: Generate
+    prompt: Prompt
+    sequence: Sequence
+    sampler: Sampler
+    answer: Answer
+    generated: int = 0
+    cached: int = 0  # prompt tokens that were in the cache
+    started_ns: int = 0  # when its first step began
+    first_ns: int = 0  # when its first token was there
+    last_ns: int = 0
+
+    def start(self, now: int) -> None:
+        """Note the first step; a job that was suspended has had it."""
+        if not self.started_ns:
+            self.started_ns, self.cached = now, self.sequence.cached
+
+    def count(self, now: int) -> None:
+        """Note a token."""
+        self.generated += 1
+        self.first_ns = self.first_ns or now
+        self.last_ns = now
+
+    def done(self, reason: str) -> Done:
+        """The frame that ends it."""
+        return Done(
+            id=self.request.id,
+            reason=reason,
+            prompt_tokens=len(self.prompt.tokens),
+            cached_tokens=self.cached,
+            prompt_ns=max(self.first_ns - self.started_ns, 0),
+            eval_tokens=self.generated,
+            eval_ns=max(self.last_ns - self.first_ns, SHORTEST_NS) if self.generated else 0,
+            context=self.prompt.context + self.answer.context(),
+            stop=self.answer.stop,
+        )
+
+
+class Engine:
+    """Runs jobs on an executor. All methods but `prepare` and `stats` belong to one thread."""
+
+    def __init__(
+        self, executor: Executor, tokenizer: Tokenizer, num_ctx: int, clock: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
+        self.num_ctx = min(num_ctx, executor.n_ctx_train, executor.n_blocks * BLOCK_TOKENS)
+        self._executor = executor
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, self.num_ctx)
+        self._jobs: dict[int, Job] = {}
+        self._steps = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a step to do."""
+        return bool(self._jobs)
+
+    def prepare(self, request: Generate) -> Job | Failed:
+        """Everything that can be done for a request without the model. Any thread may call this."""
+        if request.images:
+            return Failed(request.id, "unsupported", "this model does not support images")
+        if request.grammar:
+            return Failed(request.id, "unsupported", "structured output is not supported")
+        try:
+            sampler = Sampler(request.sampling, self.num_ctx)
+            prompt = make_prompt(request, self._tokenizer, self.num_ctx)
+        except ContextLengthError as error:
+            return Failed(request.id, "context_length", str(error), error.n_prompt, error.n_ctx)
+        except SamplingError as error:
+            return Failed(request.id, "bad_request", f"Failed to initialize samplers: {error}")
+        except PromptError as error:
+            return Failed(request.id, "bad_request", str(error))
+        sampler.accept(prompt.tokens)
+        answer = Answer(request, self._tokenizer)
+        return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer)
+
+    def submit(self, job: Job) -> list[Reply]:
+        """Let a job wait for its turn. One without any token to evaluate ends at once."""
+        number = job.request.id
+        if number in self._jobs:
+            return [Failed(number, "bad_request", f"request {number} is there already")]
+        if not job.prompt.tokens:
+            return [job.done("stop")]
+        self._jobs[number] = job
+        self._scheduler.add(job.sequence)
+        return []
+
+    def cancel(self, number: int) -> list[Reply]:
+        """End a request; its blocks are free. It may have ended by itself before."""
+        job = self._jobs.get(number)
+        return [] if job is None else self._end(job, job.done("cancelled"))
+
+    def fail(self, kind: str, message: str) -> list[Reply]:
+        """End all requests with an error."""
+        return [reply for job in list(self._jobs.values()) for reply in self._end(job, Failed(job.request.id, kind, message))]
+
+    def stats(self, number: int) -> Stats:
+        """Counters, for the request `number`. Any thread may call this."""
+        scheduler, pool = self._scheduler, self._scheduler.pool
+        return Stats(
+            id=number,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks_total=pool.n_blocks,
+            blocks_free=pool.n_blank,
+            blocks_cached=pool.n_idle,
+            steps=self._steps,
+            size=self._executor.size,
+            size_vram=self._executor.size_vram,
+        )
+
+    def step(self) -> list[Reply]:
+        """One forward pass and what comes of it."""
+        step = self._scheduler.schedule()
+        if step is None:
+            return []
+        begin = self._clock()
+        for sequence in step.admitted:
+            self._jobs[sequence.id].start(begin)
+        if step.copies:
+            self._executor.copy_blocks(step.copies)
+        logits = self._executor.forward(step.batch)
+        now = self._clock()
+        self._scheduler.advance(step, (now - begin) / 1e9)
+        self._steps += 1
+        replies: list[Reply] = []
+        for row, sequence in enumerate(step.ready):
+            replies += self._next_token(self._jobs[sequence.id], logits[row], now)
+        return replies
+
+    def _next_token(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
+        try:
+            token = job.sampler.sample(logits)
+        except NotANumber:
+            return self._end(job, Failed(job.request.id, "internal", "the model computed values that are not numbers"))
+        job.count(now)
+        replies: list[Reply] = []
+        ends = token in self._tokenizer.eog_ids
+        if not ends or job.answer.shows(token):
+            job.sampler.accept((token,))
+            job.sequence.tokens.append(token)
+            _append(replies, job.answer.push(token, logits))
+        reason = self._reason(job, ends)
+        if reason is not None:
+            _append(replies, job.answer.finish())
+            return replies + self._end(job, job.done(reason))
+        if len(job.sequence.tokens) >= self.num_ctx:
+            keep = kept(job.request.num_keep, len(job.prompt.tokens), self._tokenizer)
+            self._scheduler.restart(job.sequence, shifted(job.sequence.tokens, keep, self.num_ctx))
+        return replies
+
+    def _reason(self, job: Job, ends: bool) -> str | None:
+        """Why the answer is over, if it is. A limit of 0 tokens lets one through, as llama-server's does."""
+        request = job.request
+        if ends or job.answer.stop:
+            return "stop"
+        if 0 <= request.num_predict <= job.generated:
+            return "length"
+        if not request.shift and len(job.sequence.tokens) >= self.num_ctx:
+            return "length"
+        return None
+
+    def _end(self, job: Job, reply: Done | Failed) -> list[Reply]:
+        del self._jobs[job.request.id]
+        self._scheduler.remove(job.sequence)
+        return [reply]
+
+
+def _append(replies: list[Reply], reply: Reply | None) -> None:
+    if reply is not None:
+        replies.append(reply)

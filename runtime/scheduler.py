@@ -1,0 +1,221 @@
+"""Which sequences run, and which of their tokens go into the next step.
+
+Sequences wait in the order of their arrival and run as soon as their prompt fits the cache. Every step carries one row for
+each sequence that is writing, and in the rows that are left, pieces of the prompts that are still being read. When the cache
+is full, the youngest sequence gives its blocks back and waits again; what it had is computed anew, or found in the cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+import numpy as np
+
+from runtime.core import Batch, IntArray
+from runtime.kv_cache import BlockPool, BlockTable, Opened, blocks_for
+
+MIXED_SECONDS = 0.1  # how long reading prompts may hold up those who write, each step
+MIXED_ROWS = 32  # prompt rows of such a step at the least
+READERS = 4  # long prompts that are read at the same time
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Sequence:
+    """Tokens and what is known of their keys and values. The engine appends to `tokens`, the scheduler writes the rest."""
+
+    id: int
+    tokens: list[int]
+    arrival: int = 0
+    computed: int = 0  # leading tokens that are in the cache
+    cached: int = 0  # of these, found there when the sequence was last admitted
+    table: BlockTable | None = None  # while it runs
+    line: int = -1  # of the batch's tables, while it runs
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.computed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One forward pass. `ready`: the sequences whose next token the logits give, in the order of the batch's outputs."""
+
+    batch: Batch
+    rows: list[tuple[Sequence, int]]  # how many tokens of each
+    ready: list[Sequence]
+    reading: int  # rows that are not the only one of a sequence
+    admitted: list[Sequence]  # that run from this step on
+    copies: list[tuple[int, int]]  # blocks to copy, (from, to), one after the other, before the pass
+
+
+class Scheduler:
+    """Owns the block pool. `max_outputs`: sequences that may run; `num_ctx`: tokens that each may have."""
+
+    def __init__(self, n_blocks: int, max_rows: int, max_outputs: int, num_ctx: int) -> None:
+        self.pool = BlockPool(n_blocks)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # by arrival
+        self._max_rows = max_rows
+        self._max_running = min(max_outputs, max_rows)
+        self._arrivals = 0
+        self._refused: tuple[Sequence, int] | None = None  # who did not fit, and how many blocks there were for it
+        self._seconds_per_row = 0.0
+        self._lines = list(range(self._max_running - 1, -1, -1))
+        self._tables: IntArray = np.zeros((self._max_running, blocks_for(num_ctx)), np.int32)
+        self._buffer: IntArray = np.zeros((4, max_rows), np.int32)
+        self._places: IntArray = np.arange(num_ctx, dtype=np.int32)
+
+    def add(self, sequence: Sequence) -> None:
+        """A new sequence, behind all others."""
+        sequence.arrival = self._arrivals
+        self._arrivals += 1
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence; its blocks are free."""
+        if sequence.table is None:
+            self.waiting.remove(sequence)
+        else:
+            self._stop(sequence)
+
+    def restart(self, sequence: Sequence, tokens: list[int]) -> None:
+        """Let a running sequence go on with other tokens: what is not in the cache is read again."""
+        self._suspend(sequence)
+        sequence.tokens = tokens
+
+    def schedule(self) -> Step | None:
+        """The next step, or None if there is nothing to do."""
+        self._grow()
+        opened = self._admit()
+        return self._step(opened) if self.running else None
+
+    def advance(self, step: Step, seconds: float) -> None:
+        """The step has been carried out, in so many seconds: its tokens are in the cache."""
+        for sequence, rows in step.rows:
+            sequence.computed += rows
+            assert sequence.table is not None
+            self.pool.seal(sequence.table, sequence.tokens, sequence.computed)
+        if step.reading >= MIXED_ROWS:
+            new = seconds / step.reading
+            self._seconds_per_row = (self._seconds_per_row + new) / 2 if self._seconds_per_row else new
+
+    # ------------------------------------------------------------ who runs
+
+    def _grow(self) -> None:
+        """Room for the next token of all who run, the oldest first."""
+        for sequence in list(self.running):
+            table = sequence.table
+            if table is None or len(sequence.tokens) <= table.capacity:
+                continue
+            while not self.pool.grow(table, len(sequence.tokens)):
+                youngest = self.running[-1]
+                self._suspend(youngest)
+                if youngest is sequence:
+                    break
+            else:
+                self._write_line(sequence)
+
+    def _admit(self) -> list[tuple[Sequence, Opened]]:
+        admitted: list[tuple[Sequence, Opened]] = []
+        while self.waiting and len(self.running) < self._max_running and self._has_time():
+            sequence = self.waiting[0]
+            # a block for each running sequence, so that none need be suspended again at once
+            spare = len(self.running)
+            if self._refused == (sequence, self.pool.n_free - spare):
+                break
+            opened = self.pool.open(sequence.tokens, spare)
+            if opened is None:
+                self._refused = (sequence, self.pool.n_free - spare)
+                break
+            self._refused = None
+            self.waiting.popleft()
+            self._start(sequence, opened)
+            admitted.append((sequence, opened))
+        return admitted
+
+    def _start(self, sequence: Sequence, opened: Opened) -> None:
+        sequence.table, sequence.computed, sequence.cached = opened.table, opened.cached, opened.cached
+        sequence.line = self._lines.pop()
+        self._write_line(sequence)
+        at = len(self.running)
+        while at and self.running[at - 1].arrival > sequence.arrival:
+            at -= 1
+        self.running.insert(at, sequence)
+
+    def _has_time(self) -> bool:
+        """Whether another prompt could be read now. Later it may find more of itself in the cache."""
+        reading = [sequence.pending for sequence in self.running if sequence.pending > 1]
+        return len(reading) < READERS or sum(reading) + len(self.running) < self._budget()
+
+    def _stop(self, sequence: Sequence) -> None:
+        assert sequence.table is not None
+        self.running.remove(sequence)
+        self.pool.close(sequence.table, sequence.tokens, sequence.computed)
+        self._lines.append(sequence.line)
+        sequence.table, sequence.line, sequence.computed = None, -1, 0
+
+    def _suspend(self, sequence: Sequence) -> None:
+        """Back to those who wait, at its place by arrival."""
+        self._stop(sequence)
+        at = 0
+        while at < len(self.waiting) and self.waiting[at].arrival < sequence.arrival:
+            at += 1
+        self.waiting.insert(at, sequence)
+
+    def _write_line(self, sequence: Sequence) -> None:
+        assert sequence.table is not None
+        blocks = sequence.table.blocks
+        self._tables[sequence.line, : len(blocks)] = blocks
+
+    # ------------------------------------------------------------ what is computed
+
+    def _step(self, opened: list[tuple[Sequence, Opened]]) -> Step:
+        writing = [sequence for sequence in self.running if sequence.pending == 1]
+        reading = [sequence for sequence in self.running if sequence.pending > 1]
+        rows = [(sequence, 1) for sequence in writing] + self._shares(reading, len(writing))
+        batch, ready = self._batch(rows)
+        copies = [each.copy for _, each in opened if each.copy is not None]
+        return Step(batch, rows, ready, len(batch.tokens) - len(writing), [sequence for sequence, _ in opened], copies)
+
+    def _batch(self, rows: list[tuple[Sequence, int]]) -> tuple[Batch, list[Sequence]]:
+        tokens, positions, lines, outputs = self._buffer
+        ready: list[Sequence] = []
+        end = width = height = 0
+        for sequence, count in rows:
+            start, end, at, stop = end, end + count, sequence.computed, sequence.computed + count
+            if count == 1:
+                tokens[start], positions[start], lines[start] = sequence.tokens[at], at, sequence.line
+            else:
+                tokens[start:end] = sequence.tokens[at:stop]
+                positions[start:end] = self._places[at:stop]
+                lines[start:end] = sequence.line
+            if stop == len(sequence.tokens):
+                outputs[len(ready)] = end - 1
+                ready.append(sequence)
+            width, height = max(width, stop), max(height, sequence.line + 1)
+        tables = self._tables[:height, : blocks_for(width)]
+        return Batch(tokens[:end], positions[:end], lines[:end], tables, outputs[: len(ready)]), ready
+
+    def _budget(self) -> int:
+        """Rows that a step may have while others write."""
+        if all(sequence.pending > 1 for sequence in self.running):
+            return self._max_rows
+        rows = int(MIXED_SECONDS / self._seconds_per_row) if self._seconds_per_row else 0
+        return min(self._max_rows, len(self.running) + max(rows, MIXED_ROWS))
+
+    def _shares(self, reading: list[Sequence], used: int) -> list[tuple[Sequence, int]]:
+        """How many rows of each prompt: half for the oldest, so that it gets on; then the shortest first, as they end soonest."""
+        budget = self._budget() - used
+        if not reading or budget <= 0:
+            return []
+        oldest = reading[0]
+        left = budget - min(oldest.pending, budget - budget // 2)
+        shares = []
+        for sequence in sorted(reading[1:], key=lambda sequence: sequence.pending):
+            count = min(sequence.pending, left)
+            if count > 0:
+                shares.append((sequence, count))
+                left -= count
+                budget -= count
+        return [(oldest, min(oldest.pending, budget)), *shares]
