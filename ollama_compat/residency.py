@@ -124,8 +124,8 @@ class Residency:
 
     async def _acquire(self, wanted: Wanted, keep_alive: float | None) -> Resident:
         resident = self._residents.get(wanted.path)
-        if resident is not None and resident.serves(wanted):
-            return self._hold(resident, wanted, keep_alive)
+        if resident is not None and resident.serves(wanted) and await self._take(resident, wanted, keep_alive):
+            return resident
         if self._queued > self._settings.max_queue:
             raise ServerBusy
         self._queued += 1
@@ -134,6 +134,17 @@ class Residency:
                 return self._hold(await self._resident(wanted), wanted, keep_alive)
         finally:
             self._queued -= 1
+
+    async def _take(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> bool:
+        """Holds the resident if its runner lives: one that has just been killed may not have been missed yet."""
+        self._hold(resident, wanted, keep_alive)
+        alive = False
+        try:
+            alive = await resident.runner.alive()
+        finally:
+            if not alive:
+                self._release(resident)
+        return alive
 
     def _hold(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> Resident:
         resident.users += 1
@@ -177,7 +188,7 @@ class Residency:
         _file_size(wanted)
         while True:
             resident = self._residents.get(wanted.path)
-            if resident is not None and resident.serves(wanted):
+            if resident is not None and resident.serves(wanted) and await resident.runner.alive():
                 return resident
             if resident is not None:
                 await self._evict(resident)

@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "runtime.worker")
 _ROOT = Path(runtime.__file__).resolve().parent.parent  # where `-m` finds our packages, whatever the server's directory
 _CLOSE_SECONDS = 5.0  # what a runner is given to end by itself
+_PING_SECONDS = 30.0  # what it is given to answer a question that it answers beside its work; then it hangs
+_WATCH_SECONDS = 10.0  # silence, while somebody waits for it, after which it is asked
 _STDERR_LINE = 1 << 16
 
 Progress = Callable[[LoadProgress], None]
@@ -52,7 +54,9 @@ class Runner:
         self._waiting: dict[int | None, asyncio.Queue[Reply | ApiError]] = {}  # by request; None: the load
         self._errors: deque[str] = deque(maxlen=20)  # the last lines of its log
         self._closing = False
+        self._heard = 0.0  # when the last frame came, by the loop's clock
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._log(process.stderr)))
+        self._watcher = asyncio.create_task(self._watch())
         self.dead = asyncio.Event()
 
     @classmethod
@@ -135,6 +139,19 @@ class Runner:
         assert isinstance(reply, frames.Stats)
         return reply
 
+    async def alive(self) -> bool:
+        """Whether the process answers. One that hangs is killed, so that its requests end and the next ones get another."""
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                await self.stats()
+        except RunnerDied:
+            return False
+        except TimeoutError:
+            _LOG.error("model runner %d does not answer, killing it", self.pid)
+            self.kill()
+            return False
+        return True
+
     async def close(self) -> None:
         """Ends the process: by closing its pipe, else by SIGKILL. Whoever still waits gets RunnerDied."""
         self._closing = True
@@ -147,6 +164,7 @@ class Runner:
         finally:
             self.kill()
             await asyncio.gather(*self._tasks)
+            await asyncio.gather(self._watcher, return_exceptions=True)
             await self._process.wait()
 
     def kill(self) -> None:
@@ -210,6 +228,7 @@ class Runner:
             while True:
                 prefix = await self._stdout.readexactly(frames.PREFIX_BYTES)
                 body = await self._stdout.readexactly(frames.body_length(prefix))
+                self._heard = asyncio.get_running_loop().time()
                 self._dispatch(frames.decode(body))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -224,8 +243,17 @@ class Runner:
         if queue is not None:  # else whoever asked is gone
             queue.put_nowait(frame)
 
+    async def _watch(self) -> None:
+        """Asks a runner that has been silent for long whether it still lives, while a request waits for it. Not during a load."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self._waiting and None not in self._waiting and loop.time() - self._heard >= _WATCH_SECONDS:
+                await self.alive()
+
     async def _died(self) -> None:
         self.dead.set()
+        self._watcher.cancel()
         status = await self._process.wait()
         if not self._closing:
             _LOG.error("model runner %d ended unexpectedly, status %d", self.pid, status)

@@ -26,6 +26,7 @@ class StubRunner:
 
     def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception]) -> None:
         self.dead = asyncio.Event()
+        self.hangs = False
         self._diary, self._gate, self._failures = diary, gate, failures
         self.request = Load("")
 
@@ -36,6 +37,9 @@ class StubRunner:
         if self._failures:
             raise self._failures.pop(0)
         return Loaded("stub", min(request.num_ctx, TRAIN), TRAIN, 1, "", "", False, [], 1, 0, "here", 1)
+
+    async def alive(self) -> bool:
+        return not self.dead.is_set() and not self.hangs
 
     def kill(self) -> None:
         self._diary.append("kill")
@@ -258,6 +262,14 @@ async def test_a_dead_runner_is_replaced_at_the_next_request(make: Make) -> None
     await world.touch("a")
     world.residency.list()[0].runner.dead.set()
     assert world.names() == []
+    await world.touch("a")
+    assert world.diary == ["load a", "close a", "load a"]
+
+
+async def test_a_runner_that_does_not_answer_is_replaced(make: Make) -> None:
+    world = make()
+    await world.touch("a")
+    world.residency.list()[0].runner.hangs = True  # type: ignore[attr-defined]
     await world.touch("a")
     assert world.diary == ["load a", "close a", "load a"]
 

@@ -246,6 +246,12 @@ async def test_a_runner_that_dies_gives_the_typed_error_and_is_replaced(live: An
     assert (await chat(live, "say(Again)", stream=False))[1]["message"]["content"] == "Again"
 
 
+async def test_a_runner_that_was_just_killed_costs_no_request(live: Any) -> None:
+    for n in range(3):
+        assert (await chat(live, f"say(Number {n})", stream=False))[1]["message"]["content"] == f"Number {n}"
+        os.kill(live.services.residency.list()[0].runner.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_client_that_goes_away_ends_its_request(live: Any, streamed: bool) -> None:
     task = asyncio.create_task(chat(live, "slow()", stream=streamed))

@@ -154,6 +154,25 @@ async def test_a_death_in_the_middle_of_an_answer_ends_it_with_an_error() -> Non
     assert [reply.text for reply in said if isinstance(reply, Token)] == ["last words"]
 
 
+async def test_a_runner_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_compat.runner._WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("ollama_compat.runner._PING_SECONDS", 0.2)
+    async with loaded() as runner:
+        waiting = asyncio.create_task(collect(runner, "hang()"))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()  # silent, but it answers
+        os.kill(runner.pid, signal.SIGSTOP)
+        with pytest.raises(RunnerDied):
+            await waiting
+
+
+async def test_a_runner_knows_whether_it_lives() -> None:
+    async with loaded() as runner:
+        assert await runner.alive()
+        os.kill(runner.pid, signal.SIGKILL)
+        assert not await runner.alive()
+
+
 async def test_close_ends_the_process() -> None:
     async with loaded() as runner:
         pid = runner.pid
