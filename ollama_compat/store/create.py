@@ -117,7 +117,8 @@ def _from(store: Store, making: Making, request: CreateRequest, config: ModelCon
 
 def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False) -> Steps:
     parts = yield from sources.from_files(making, files, media_type, single=single)
-    return (yield from split.join(making, parts))
+    parts = yield from split.join(making, parts)
+    return parts if media_type == manifests.DRAFT else parts + sources.detected(making, parts)
 
 
 def _additions(making: Making, request: CreateRequest) -> Steps:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ollama_compat.errors import ApiError, BadRequest, InternalError
-from ollama_compat.store import Making, manifests
+from ollama_compat.store import Making, gotext, manifests
 from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.manifests import Layer, Manifest
+from ollama_compat.template import detect
 from runtime.gguf_file import GGUFError
 
 Steps = Generator[dict[str, Any], None, Any]
@@ -137,6 +138,21 @@ def _parse(making: Making, name: str, digest: str, media_type: str) -> Part:
     digest = digest.replace("-", ":")
     layer = Layer(media_type or _media_type(header), digest, size, source=name)
     return Part(layer, existing(digest), header, file=name)
+
+
+def detected(making: Making, parts: Sequence[Part]) -> list[Part]:
+    """Go template and parameters for files whose Jinja template is close to a known one."""
+    found = []
+    for part in parts:
+        jinja = part.header.chat_template if part.header else ""
+        name = detect.named(jinja) if jinja else None
+        if name is not None:
+            template = add(making, manifests.TEMPLATE, detect.template(name).encode())
+            found.append(dataclasses.replace(template, status=f"using autodetected template {name}"))
+            params = detect.params(name)
+            if params:  # Ollama takes nothing but `stop` from them
+                found.append(add(making, manifests.PARAMS, gotext.json_line({"stop": params.get("stop")})))
+    return found
 
 
 def _media_type(header: ModelHeader) -> str:

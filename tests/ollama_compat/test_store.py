@@ -203,6 +203,7 @@ async def test_a_model_in_the_making_keeps_its_blobs(store: Store) -> None:
 
 async def test_many_changes_side_by_side(store: Store, tmp_path: Path) -> None:
     digest = await upload(store, write_gguf(tmp_path / "n.gguf", pairs=language_model("llama", 7)))
+    await make(store, "keeper", files={"n.gguf": digest})  # or the upload would go with the last model that has it
 
     async def churn(number: int) -> None:
         for turn in range(3):

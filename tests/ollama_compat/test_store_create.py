@@ -220,6 +220,34 @@ async def test_a_draft_is_stored_beside_its_model(store: Store, plain: str) -> N
     assert store.get(ModelName.parse("a")).config.draft == {"model_format": "gguf", "architecture": "llama"}
 
 
+@pytest.mark.parametrize(
+    ("name", "stop"), [("zephyr", ["<|system|>", "</s>", "<|user|>", "<|assistant|>"]), ("gemma3-instruct", ["<end_of_turn>"])]
+)
+async def test_a_known_jinja_template_gets_its_go_template(store: Store, tmp_path: Path, name: str, stop: list[str]) -> None:
+    index = json.loads((ROOT / "ollama_compat/data/templates/index.json").read_text())
+    jinja = next(entry["template"] for entry in index if entry["name"] == name) + " changed a little"
+    pairs = language_model("llama", 1, ("tokenizer.chat_template", "string", jinja))
+    digest = await upload(store, write_gguf(tmp_path / "m.gguf", pairs=pairs))
+    progress = await make(store, "a", files={"m.gguf": digest})
+    model = store.get(ModelName.parse("a"))
+    assert progress[:4] == [
+        "parsing GGUF",
+        "verifying conversion",
+        f"using existing layer {digest}",
+        f"using autodetected template {name}",
+    ]
+    assert progress[4] == f"using existing layer {model.manifest.layers[2].digest}"
+    assert layers(store, "a") == [("model", ""), ("template", ""), ("params", "")]
+    assert model.template == (ROOT / f"ollama_compat/data/templates/{name}.gotmpl").read_text()
+    assert sorted(model.params["stop"]) == sorted(stop)
+    assert list(model.params) == ["stop"]
+    # a template of one's own takes its place, parameters add to its own
+    await make(store, "b", files={"m.gguf": digest}, template="{{ .Prompt }}", parameters={"seed": 1})
+    assert store.get(ModelName.parse("b")).template == "{{ .Prompt }}"
+    assert store.get(ModelName.parse("b")).params.keys() == {"stop", "seed"}
+    assert_sound(store)
+
+
 def split_model(folder: Path) -> list[Path]:
     """A model in three files; tensor `blk.i.x.weight` is full of i."""
     writer = gguf.GGUFWriter(folder / "sp.gguf", "llama", split_max_tensors=2)
