@@ -1,0 +1,76 @@
+"""A model ready to answer: its executor, its tokenizer, and what the server wants to know of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from runtime.core import Executor, ModelError
+from runtime.frames import Load, Loaded
+from runtime.gguf_file import GGUFError, open_gguf
+from runtime.tokenizer import Tokenizer
+from runtime.weights import Progress
+
+
+class LoadError(Exception):
+    """The model cannot be loaded. `kind` is one of runtime.frames.FAILURES."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model:
+    """What a runner runs."""
+
+    architecture: str
+    executor: Executor
+    tokenizer: Tokenizer
+
+    def loaded(self, num_ctx: int, load_ns: int) -> Loaded:
+        """The frame that answers Load. `num_ctx`: what a sequence can have."""
+        executor, tokenizer = self.executor, self.tokenizer
+        return Loaded(
+            architecture=self.architecture,
+            num_ctx=num_ctx,
+            n_ctx_train=executor.n_ctx_train,
+            n_vocab=executor.n_vocab,
+            bos_token=self._text(tokenizer.bos_id),
+            eos_token=self._text(tokenizer.eos_id),
+            add_bos=tokenizer.add_bos,
+            control_tokens=tokenizer.control_tokens,
+            size=executor.size,
+            size_vram=executor.size_vram,
+            placement=executor.placement,
+            load_ns=load_ns,
+        )
+
+    def _text(self, token: int | None) -> str:
+        return "" if token is None else self.tokenizer.token_text(token)
+
+
+def open_model(request: Load, progress: Progress) -> Model:
+    """Read a GGUF file for the CPU. Raises LoadError or MemoryError."""
+    if request.adapters:
+        raise LoadError("unsupported", "adapters are not supported")
+    try:
+        with open_gguf(request.path) as file:
+            architecture = str(file.metadata.get("general.architecture", ""))
+            tokenizer = Tokenizer.from_gguf(file.metadata)
+        return Model(architecture, _executor(request, progress), tokenizer)
+    except (GGUFError, ModelError, OSError) as error:
+        raise LoadError("bad_model", str(error)) from error
+
+
+def _executor(request: Load, progress: Progress) -> Executor:
+    from runtime.execute import cpu  # numba takes half a second; a file that is no model is refused before
+
+    return cpu.load(
+        request.path,
+        num_ctx=request.num_ctx,
+        num_parallel=request.num_parallel,
+        num_batch=request.num_batch,
+        num_thread=request.num_thread,
+        kv_cache_type=request.kv_cache_type,
+        progress=progress,
+    )

@@ -1,0 +1,224 @@
+"""The runner process: frames on stdin, the engine, frames on stdout. One model, for as long as the process lives.
+
+The main thread runs the engine. A second thread reads the requests, answers those that need no step, and gets the others
+ready, so that neither a long prompt nor a question for the counters waits for, or holds up, the tokens of others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, NoReturn
+
+from runtime import frames
+from runtime.engine import Engine, Job
+from runtime.frames import Cancel, Failed, Frame, FrameError, Generate, Load, Reply
+from runtime.loader import LoadError, Model, open_model
+from runtime.weights import Progress
+
+_LOG = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.05  # between two reports of the same phase
+
+Opener = Callable[[Load, Progress], Model]
+
+
+def main(opener: Opener = open_model) -> NoReturn:
+    """Serve one model until stdin closes. Ends the process: 0 when the parent is done with it, else 1."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    faulthandler.enable()  # a crash in a kernel leaves its place in the log
+    _die_with_parent()
+    requests, writer = _take_pipes()
+    request = _read(requests)
+    if request is None:
+        _exit(0)
+    if not isinstance(request, Load):
+        _LOG.error("the first frame is %s, not Load", type(request).__name__)
+        _exit(1)
+    worker = Worker(requests, writer)
+    _exit(worker.run(request, opener))
+
+
+class Worker:
+    """The two threads and what they share: `_inbox` from the reader to the engine, and the writer."""
+
+    def __init__(self, requests: BinaryIO, writer: Writer) -> None:
+        self._requests = requests
+        self._writer = writer
+        self._inbox: queue.SimpleQueue[Job | Cancel] = queue.SimpleQueue()
+        self._ready = threading.Event()  # the model is loaded
+        self._model: Model
+        self._engine: Engine
+
+    def run(self, request: Load, opener: Opener) -> int:
+        """Load the model, then step until the process ends or fails. Returns the exit status."""
+        threading.Thread(target=self._receive, daemon=True, name="reader").start()
+        begin = time.perf_counter_ns()
+        try:
+            model = opener(request, _Throttled(self._writer))
+        except LoadError as error:
+            return self._fail(Failed(None, error.kind, str(error)))
+        except MemoryError as error:
+            return self._fail(Failed(None, "out_of_memory", str(error) or "not enough memory for the model"))
+        except Exception as error:  # whatever it is, the server must hear of it
+            _LOG.exception("loading %s failed", request.path)
+            return self._fail(Failed(None, "internal", f"loading the model failed: {error!r}"))
+        self._model = model
+        self._engine = Engine(model.executor, model.tokenizer, request.num_ctx)
+        self._writer.send([model.loaded(self._engine.num_ctx, time.perf_counter_ns() - begin)])
+        self._ready.set()
+        return self._steps()
+
+    def _fail(self, *failures: Reply) -> int:
+        self._writer.send(failures)
+        return 1
+
+    # ------------------------------------------------------------ engine thread
+
+    def _steps(self) -> int:
+        engine = self._engine
+        try:
+            while True:
+                while not engine.busy or not self._inbox.empty():
+                    self._writer.send(self._take(self._inbox.get()))
+                self._writer.send(engine.step())
+        except Exception as error:  # the state of the model is unknown: no request may go on
+            _LOG.exception("a step failed")
+            out_of_memory = isinstance(error, MemoryError)
+            kind, message = ("out_of_memory", "memory ran out") if out_of_memory else ("internal", f"a step failed: {error!r}")
+            return self._fail(*engine.fail(kind, message))
+
+    def _take(self, item: Job | Cancel) -> list[Reply]:
+        return self._engine.submit(item) if isinstance(item, Job) else self._engine.cancel(item.id)
+
+    # ------------------------------------------------------------ reader thread
+
+    def _receive(self) -> None:
+        """Handle requests until the parent closes the pipe; then nothing is worth finishing."""
+        while (request := _read(self._requests)) is not None:
+            self._ready.wait()
+            try:
+                reply = self._answer(request)
+            except Exception as error:  # a request may break nothing but itself
+                _LOG.exception("a %s request failed", type(request).__name__)
+                reply = Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")
+            if reply is not None:
+                self._writer.send([reply])
+        _exit(0)
+
+    def _answer(self, request: Frame) -> Reply | None:
+        match request:
+            case Generate():
+                job = self._engine.prepare(request)
+                if isinstance(job, Failed):
+                    return job
+                self._inbox.put(job)
+            case Cancel():
+                self._inbox.put(request)
+            case frames.Tokenize():
+                tokens = self._model.tokenizer.encode(request.text, request.parse_special, request.add_special)
+                return frames.Tokens(request.id, tokens)
+            case frames.Detokenize():
+                return self._text(request)
+            case frames.GetStats():
+                return self._engine.stats(request.id)
+            case frames.Embed():
+                return Failed(request.id, "unsupported", "this model does not support embeddings")
+            case _:
+                _LOG.error("%s is no request that a loaded runner takes", type(request).__name__)
+        return None
+
+    def _text(self, request: frames.Detokenize) -> Reply:
+        tokenizer = self._model.tokenizer
+        if not all(0 <= token < tokenizer.n_vocab for token in request.tokens):
+            return Failed(request.id, "bad_request", "the list holds tokens that this model does not have")
+        return frames.Text(request.id, tokenizer.decode(request.tokens))
+
+
+class Writer:
+    """The way out. Threads may share it: frames never mix."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, replies: Iterable[Reply]) -> None:
+        """Write frames. A parent that is gone ends the process."""
+        data = memoryview(b"".join(map(frames.encode, replies)))
+        with self._lock:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BrokenPipeError:
+                    _exit(0)
+
+
+class _Throttled:
+    """Sends load progress, but not more of it than a person can see."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._last = ("", 0.0)  # phase and time
+
+    def __call__(self, phase: str, completed: int, total: int) -> None:
+        now = time.monotonic()
+        if phase != self._last[0] or completed >= total or now - self._last[1] >= PROGRESS_SECONDS:
+            self._last = (phase, now)
+            self._writer.send([frames.LoadProgress(phase, completed, total)])
+
+
+def _read(pipe: BinaryIO) -> Frame | None:
+    """The next frame; None at the end, also if that comes in the middle of a frame."""
+    prefix = pipe.read(frames.PREFIX_BYTES)
+    try:
+        if len(prefix) == frames.PREFIX_BYTES:
+            length = frames.body_length(prefix)
+            body = pipe.read(length)
+            if len(body) == length:
+                return frames.decode(body)
+    except FrameError:
+        _LOG.exception("the server broke the protocol")
+        _exit(1)
+    return None
+
+
+def _take_pipes() -> tuple[BinaryIO, Writer]:
+    """stdin and stdout for frames alone: whatever else prints goes to stderr, whatever else reads finds the end."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return requests, Writer(replies)
+
+
+def _die_with_parent() -> None:
+    """A runner without its server is of no use; when memory runs out, it goes before the server does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # quietly, also in the middle of a kernel
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        try:
+            with open("/proc/self/oom_score_adj", "w") as score:
+                score.write("500")
+        except OSError:
+            _LOG.warning("cannot raise the OOM score of this process")
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process now, whatever other threads do: kernel threads take no notice of an exception."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
