@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.template import chat_types
+from ollama_compat.template.errors import TemplateError
 from ollama_compat.template.gotemplate import Template, nodes
 
 Message = Mapping[str, Any]
@@ -33,7 +34,10 @@ def render(
     system, collated = collate(messages)
     if "messages" not in template.variables():
         return "".join(_rounds(template, collated, common))
-    shown = {"Messages": chat_types.messages_value(collated), "Tools": chat_types.tools_value(tools)}
+    try:
+        shown = {"Messages": chat_types.messages_value(collated), "Tools": chat_types.tools_value(tools)}
+    except RecursionError:
+        raise TemplateError("exceeded max depth") from None
     return template.execute({"System": system, **shown, "Response": "", **common})
 
 

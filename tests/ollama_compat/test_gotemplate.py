@@ -220,6 +220,12 @@ def test_deep_templates_run() -> None:
     assert Template.parse("{{ " + "(" * 99 + "1" + ")" * 99 + " }}{{ .Response }}").execute({"Response": ""}) == "1"
 
 
+def test_variables_are_bounded() -> None:
+    with pytest.raises(TemplateError, match="too many variables"):
+        Template.parse("{{ $x := 1 }}" * 300)
+    assert Template.parse("{{ if 1 }}{{ $x := 1 }}{{ end }}" * 300 + "{{ .Response }}").execute({"Response": "r"}) == "r"
+
+
 def test_length_is_bounded() -> None:
     with pytest.raises(TemplateError, match="longer than"):
         Template.parse("x" * (MAX_LENGTH + 1))

@@ -257,3 +257,17 @@ def test_errors_name_the_types_of_ollama() -> None:
         render(Template.parse("{{ range .Messages }}{{ .Nope }}{{ end }}"), messages=USER)
     message = "can't evaluate field Nope in type *template.templateMessage"
     assert caught.value.message == f'template: :1:24: executing "" at <.Nope>: {message}'
+
+
+@pytest.mark.parametrize("depth", [300, 600, 5000])
+def test_deep_arguments_are_an_error_or_text(depth: int) -> None:
+    arguments: dict[str, Any] = {}
+    for _ in range(depth):
+        arguments = {"a": arguments}
+    message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    template = Template.parse("{{ range .Messages }}{{ range .ToolCalls }}{{ .Function.Arguments }}{{ end }}{{ end }}")
+    try:
+        got = render(template, messages=[message])
+    except TemplateError as error:
+        got = error.message
+    assert got == '{"a":' * depth + "{}" + "}" * depth or "depth" in got

@@ -10,7 +10,7 @@ from ollama_compat.template.gotemplate.lexer import Kind, Token, lex
 from ollama_compat.template.gotemplate.literals import quote
 from ollama_compat.template.gotemplate.pipelines import PipelineParser
 
-MAX_LENGTH = 1 << 20  # characters of a template
+MAX_LENGTH = 256 << 10  # characters of a template; a second of parsing
 
 
 def parse(text: str, functions: Collection[str]) -> Mapping[str, nodes.List]:

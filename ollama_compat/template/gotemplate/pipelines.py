@@ -9,6 +9,8 @@ from ollama_compat.template.gotemplate.lexer import Kind, Token
 from ollama_compat.template.gotemplate.literals import LiteralError, quote
 from ollama_compat.template.gotemplate.tokens import TokenReader
 
+MAX_VARIABLES = 200  # in scope; they are searched for one by one
+
 _NUMBERS = (Kind.NUMBER, Kind.CHAR_CONSTANT, Kind.COMPLEX)
 _STRINGS = (Kind.STRING, Kind.RAW_STRING)
 _NAMES = (Kind.BOOL, Kind.DOT, Kind.FIELD, Kind.IDENTIFIER, Kind.NIL, Kind.VARIABLE)
@@ -66,6 +68,8 @@ class PipelineParser(TokenReader):
 
     def _declare(self, found: list[nodes.Variable], token: Token) -> None:
         self._next_word()
+        if len(self._variables) > MAX_VARIABLES:
+            self._fail("too many variables")
         found.append(nodes.Variable(token.pos, (token.text,)))
         self._variables.append(token.text)
 
