@@ -18,6 +18,7 @@ from llvmlite import ir
 Value = Any  # an llvmlite.ir.Value: llvmlite ships no types
 Type = Any
 Builder = Any
+Operand = tuple[Value, ...]  # scales for 128 values, in the form that the tier's `dot_scaled` takes
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
@@ -236,7 +237,7 @@ class Emitter:
         wide = self.zext(bits, I32)
         magnitude = self.shl(self.band(wide, 0x7FFF), 13)
         rebased = self.cast(self.mul(self.cast(magnitude, _with_element(kind, F32)), 2.0**112), kind)
-        special = self.builder.icmp_unsigned(">=", magnitude, self.constant(kind, 0x7C00 << 13))
+        special = self.builder.icmp_signed(">=", magnitude, self.constant(kind, 0x7C00 << 13))
         rebased = self.builder.select(special, self.bor(magnitude, 0x7F800000), rebased)
         sign = self.shl(self.band(wide, 0x8000), 16)
         return self.cast(self.bor(rebased, sign), _with_element(kind, F32))
@@ -265,33 +266,51 @@ class Emitter:
         return self.add(self.shuffle(products, range(0, count, 2)), self.shuffle(products, range(1, count, 2)))
 
     def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
-        """start + u8 x s8, four neighbours added: -> <n/4 x i32>. |signed| <= 127; unsigned <= 127 on CPUs without VNNI."""
-        pairs = self.madd16(self.zext(unsigned, I16), self.sext(signed, I16))
-        count = pairs.type.count
-        quads = self.add(self.shuffle(pairs, range(0, count, 2)), self.shuffle(pairs, range(1, count, 2)))
-        return self.add(start, quads)
+        """start + u8 x s8, four products to a lane: -> <n/4 x i32>. |signed| <= 127; unsigned <= 127 on CPUs without VNNI."""
+        return self.add(start, self._by_register(lambda u, s: self._quads(self.zext(u, I16), s), unsigned, signed))
 
     def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
-        """s8 x s8, four neighbours added: <32 x i8>, <32 x i8> -> <8 x i32>.
+        """s8 x s8, four products to a lane: <32 x i8>, <32 x i8> -> <8 x i32>.
 
         `bias` (i32) is -128 times the sum of `signed`, for CPUs that can only multiply u8 by s8; |signed| <= 127.
         """
-        pairs = self.madd16(self.sext(weights, I16), self.sext(signed, I16))
-        return self.add(self.shuffle(pairs, range(0, 16, 2)), self.shuffle(pairs, range(1, 16, 2)))
+        return self._by_register(lambda w, s: self._quads(self.sext(w, I16), s), weights, signed)
 
-    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
-        """The operand for `dot_scaled`: scale `groups[k]` for the k-th 16 bytes of a vector.
+    def _quads(self, left: Value, right: Value, scale: Value | None = None) -> Value:
+        """A register of products, times a scale: <16 x i16>, <16 x s8> -> <4 x i32>.
 
-        `scales`: bytes (unsigned) or i16 (signed); every value lies within [-128, 127].
+        First the two halves are added, in i16 (2 * 128 * 127 fits), and then neighbours.
         """
-        spread = self.shuffle(scales, [group for group in groups for _ in range(4)])
-        return self.zext(spread, I32) if scales.type.element == I8 else self.sext(spread, I32)
+        products = self.add(*self.halves(self.mul(left, self.sext(right, I16))))
+        return self.madd16(products, self.constant(products.type, 1) if scale is None else scale)
 
-    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
-        """total + scale * (u8 x s8), in `lanes` i32 lanes. unsigned <= 63, |signed| <= 127: no partial sum leaves i16."""
-        quads = self.dot(self.zero(ir.VectorType(I32, unsigned.type.count // 4)), unsigned, signed)
-        narrow = self.sext(self.trunc(quads, I16), I32)  # tells LLVM that 16-bit multiplications do
-        return self.add(total, self.fold(self.mul(narrow, scales), self.lanes))
+    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
+        """The operands for `dot_scaled`, one for each 128 of the 256 values of a super-block.
+
+        `scales`: <16 x i8>; `order`: which of them each 16 consecutive values have.
+        """
+        wide = self.sext(scales, I16) if signed else self.zext(scales, I16)
+        spread = [self.shuffle(wide, [group] * 8) for group in order]
+        return [tuple(spread[first : first + 8]) for first in (0, 8)]
+
+    def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
+                   ) -> list[Value]:  # fmt: skip
+        """For each column: total + scale * (u8 weights x s8 inputs) over 128 values (two <64 x i8>), in `lanes` i32 lanes.
+
+        weights <= 63 and |inputs| <= 127, so that the sum of four products fits i16.
+        """
+        columns = [self._registers(vectors) for vectors in inputs]
+        sums = list(totals)
+        for k, (u, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
+            for c, column in enumerate(columns):
+                sums[c] = self.add(sums[c], self._quads(self.zext(u, I16), column[k], scale))
+        return sums
+
+    def _registers(self, vectors: Sequence[Value]) -> list[Value]:
+        """Vectors cut into registers, in order."""
+        if vectors[0].type.count == self.register:
+            return list(vectors)
+        return self._registers([half for vector in vectors for half in self.halves(vector)])
 
     # ------------------------------------------------------------ control
 
@@ -379,27 +398,57 @@ class Avx2(Emitter):
         flipped = self.call("llvm.x86.avx2.psign.b", signed.type, signed, weights)
         return self.dot(self.zero(ir.VectorType(I32, 8)), magnitude, flipped)
 
-    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
-        return self._scale_pairs(scales, groups, repeat=True)
+    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
+        tables = self._scale_tables(scales, order, signed=signed)
+        spread = [self._dwords(table, [slot] * 4) for table in tables for slot in range(4)]
+        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
 
-    def _scale_pairs(self, scales: Value, groups: Sequence[int], *, repeat: bool) -> Value:
-        """i16 pairs (s, s) or (s, 0), four pairs a group."""
-        zero = scales.type.count  # first lane of the second shuffle operand
-        wide = [zero] if scales.type.element == I8 else []
-        nothing = [zero] * (1 + len(wide))
-        lanes = [lane for g in groups for _ in range(4) for lane in [g, *wide, *([g, *wide] if repeat else nothing)]]
-        return self.cast(self.shuffle(scales, lanes, self.zero(scales.type)), ir.VectorType(I16, 8 * len(groups)))
+    def _scale_tables(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Value]:
+        """Scales as i16 pairs (s, s), so placed that one `vpshufd` makes an operand of `dot_scaled`.
 
-    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
-        for u, s, scale in self._registers(unsigned, signed, scales):
-            total = self.add(total, self._madd16(self._maddubs(u, s), scale))
-        return total
+        A register has R lanes of 16 bytes; the R scales of register k's lanes stand at dword k % 4 of those lanes in
+        table k // 4. Hidden from LLVM, which would turn each operand into two general shuffles.
+        """
+        r = self.register // 16
+        tables = []
+        for first in range(0, 16, 4 * r):
+            placed = [order[first + r * slot + lane] for lane in range(r) for slot in range(4) for _ in (0, 1)]
+            picked = self.shuffle(scales, placed)
+            pairs = self.sext(picked, I16) if signed else self.zext(picked, I16)
+            tables.append(self._opaque(self.cast(pairs, ir.VectorType(I32, self.lanes))))
+        return tables
 
-    def _registers(self, *vectors: Value) -> list[tuple[Value, ...]]:
-        """Vectors of 64 bytes cut into registers, in order."""
-        if self.register == 64:
-            return [vectors]
-        return list(zip(*(self.halves(vector) for vector in vectors), strict=True))
+    def _dwords(self, table: Value, slots: Sequence[int]) -> Value:
+        """`vpshufd`: the dwords `slots` of each 16-byte lane, as i16."""
+        lanes = [4 * lane + slot for lane in range(self.register // 16) for slot in slots]
+        return self.cast(self.shuffle(table, lanes), ir.VectorType(I16, 2 * self.lanes))
+
+    def _opaque(self, value: Value) -> Value:
+        """The same value, of which LLVM knows nothing: an empty piece of assembly."""
+        return self._after(value, [])
+
+    def _after(self, value: Value, others: Sequence[Value]) -> Value:
+        """`value`, but not before `others` are there: LLVM otherwise starts everything at once and runs out of registers.
+
+        No instruction comes of it, so the CPU does not wait.
+        """
+        kind = ir.FunctionType(value.type, [value.type, *(other.type for other in others)])
+        tied = self.builder.asm(kind, "", ",".join(["=v", "0", *["v"] * len(others)]), [value, *others], side_effect=False)
+        tied.attributes.add("readnone")
+        tied.attributes.add("nounwind")
+        return tied
+
+    def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
+                   ) -> list[Value]:  # fmt: skip
+        columns = [self._registers(vectors) for vectors in inputs]
+        sums = list(totals)
+        for k, (u, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
+            u, scale = self._after(u, sums), self._after(scale, sums)
+            sums = [
+                self.add(total, self._madd16(self._maddubs(u, column[k]), scale))
+                for total, column in zip(sums, columns, strict=True)
+            ]
+        return sums
 
 
 class AvxVnni(Avx2):
@@ -422,15 +471,26 @@ class AvxVnni(Avx2):
         # (w + 128) as an unsigned byte, and the sum that starts at -128 times the other side's sum
         return self.dot(self.first_lane(bias, 8), self.xor(weights, 0x80), signed)
 
-    def lane_scales(self, scales: Value, groups: Sequence[int]) -> Value:
-        return self._scale_pairs(scales, groups, repeat=False)
+    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
+        tables = self._scale_tables(scales, order, signed=signed)
+        spread = [self._dwords(table, [slot, slot, slot + 1, slot + 1]) for table in tables for slot in (0, 2)]
+        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
 
-    def dot_scaled(self, total: Value, unsigned: Value, signed: Value, scales: Value) -> Value:
-        # a quad fits i16, so its low half is its value, and the pair (scale, 0) drops the high half
-        for u, s, scale in self._registers(unsigned, signed, scales):
-            quads = self._dpbusd(self.zero(total.type), u, s)
-            total = self._vnni("vpdpwssd", I16, total, quads, scale)
-        return total
+    def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
+                   ) -> list[Value]:  # fmt: skip
+        registers = self._registers(weights)
+        columns = [self._registers(vectors) for vectors in inputs]
+        sums, zero = list(totals), self.zero(totals[0].type)
+        for k, scale in enumerate(scales):
+            for c, column in enumerate(columns):
+                low, high = (self._dpbusd(zero, registers[i], column[i]) for i in (2 * k, 2 * k + 1))
+                sums[c] = self._vnni("vpdpwssd", I16, sums[c], self._pack(low, high), scale)  # four products fit i16
+        return sums
+
+    def _pack(self, low: Value, high: Value) -> Value:
+        """Two registers of i32 -> one of i16, 16-byte lane by lane."""
+        name = "avx2.packssdw" if self.register == 32 else "avx512.packssdw.512"
+        return self.call(f"llvm.x86.{name}", ir.VectorType(I16, 2 * self.lanes), low, high)
 
 
 class Avx512(AvxVnni):

@@ -133,16 +133,16 @@ def _leaf_type(name: str) -> LeafType:
 def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
               n_blocks: Value) -> None:  # fmt: skip
     weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
-    xs = [e.load_pointer(inputs, column) for column in range(columns)]
-    outs = [e.load_pointer(outputs, column) for column in range(columns)]
     group = min(columns, e.registers // (4 if kind.sums == 1 else 2 * kind.sums))  # columns whose sums stay in registers
 
     def row(r: Value, _: list[Value]) -> list[Value]:
         start = e.at(weights, e.builder.mul(r, stride))
         for first in range(0, columns, group):
-            totals = _emit_row(e, kind, start, xs[first : first + group], n_blocks, prefetch=first == 0)
-            for out, total in zip(outs[first:], totals, strict=False):
-                e.store(total, out, e.builder.mul(r, e.index(4)))
+            # pointers are read again for each row: sixteen of them would not stay in registers anyway
+            xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
+            totals = _emit_row(e, kind, start, xs, n_blocks, prefetch=first == 0)
+            for column, total in enumerate(totals, first):
+                e.store(total, e.load_pointer(outputs, column), e.builder.mul(r, e.index(4)))
         return []
 
     e.loop(rows, [], row)

@@ -14,10 +14,10 @@ import llvmlite.binding as llvm
 from runtime.kernels.emitter import Emitter, Value, emitter, standalone
 from runtime.kernels.isa import TIERS, Tier
 
-UNSIGNED = [(7 * i + 3) % 64 for i in range(64)]
-SIGNED = [(37 * i + 11) % 255 - 127 for i in range(64)]
+UNSIGNED = [(7 * i + 3) % 64 for i in range(128)]
+SIGNED = [(37 * i + 11) % 255 - 127 for i in range(128)]
 SCALES = [(5 + 7 * i) * (1 - 2 * (i % 2)) for i in range(16)]
-GROUPS = (9, 2, 15, 4)
+ORDER = [9, 2, 15, 4, 3, 3, 0, 8] * 2
 HALF = 0x3E00  # 1.5
 
 
@@ -37,19 +37,21 @@ def main(tier: Tier) -> bool:
 
 def _body(e: Emitter, source: Value, result: Value) -> None:
     memory = e.pointer(source)
-    unsigned, signed = e.load(memory, 0, e.bytes(64)), e.load(memory, 64, e.bytes(64))
-    scales = e.sext(e.load(memory, 128, e.bytes(16)), e.I16)
-    total = e.dot_scaled(e.zero(e.vector(e.I32, e.lanes)), unsigned, signed, e.lane_scales(scales, GROUPS))
-    total = e.add(total, e.to_lanes(e.madd16(scales, scales)))
-    halves = e.half(e.load(memory, 144, e.vector(e.I16, e.lanes)))
+    unsigned, signed = ([e.load(memory, start + part, e.bytes(64)) for part in (0, 64)] for start in (0, 128))
+    packed = e.load(memory, 256, e.bytes(16))
+    scales = e.lane_scales(packed, ORDER, signed=True)[0]
+    (total,) = e.dot_scaled([e.zero(e.vector(e.I32, e.lanes))], unsigned, [signed], scales)
+    wide = e.sext(packed, e.I16)
+    total = e.add(total, e.to_lanes(e.madd16(wide, wide)))
+    halves = e.half(e.load(memory, 272, e.vector(e.I16, e.lanes)))
     floats = e.float(total)
     e.store(e.sum(e.fma(floats, halves, floats)), e.pointer(result), 0)
     e.builder.ret_void()
 
 
 def _expected() -> float:
-    dots = [sum(UNSIGNED[i] * SIGNED[i] for i in range(16 * k, 16 * k + 16)) for k in range(4)]
-    return 2.5 * (sum(SCALES[group] * dot for group, dot in zip(GROUPS, dots, strict=True)) + sum(s * s for s in SCALES))
+    dots = [sum(UNSIGNED[i] * SIGNED[i] for i in range(16 * k, 16 * k + 16)) for k in range(8)]
+    return 2.5 * (sum(SCALES[group] * dot for group, dot in zip(ORDER, dots, strict=False)) + sum(s * s for s in SCALES))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Activation(abc.ABC):
 
 
 class Q8K(Activation):
-    """256 values in 320 bytes: i8[256] @0, f32 d @256, i16[16] @288 the sums of 16 values each; the rest is not read.
+    """256 values in 320 bytes: i8[256] @0, f32 d @256, i16[16] @288 minus the sums of 16 values each (mins
+    are subtracted, so are the 32s of Q6_K); the rest is not read.
 
     d = max|x| / 127 and q = x * (127 / max|x|) rounded half to even, so |q| <= 127 (`vpmaddubsw` relies on it).
     """
@@ -53,7 +54,7 @@ class Q8K(Activation):
         def sixteen(i: Value, _: list[Value]) -> list[Value]:
             quants = _round16(e, e.load(x, e.builder.mul(i, e.index(64)), e.floats(16)), inverse)
             e.store(e.trunc(quants, e.I8), out, e.builder.mul(i, e.index(16)))
-            total = e.trunc(e.sum(quants), e.I16)
+            total = e.trunc(e.mul(e.sum(quants), -1), e.I16)
             e.store(total, out, e.builder.add(e.index(self.SUMS), e.builder.mul(i, e.index(2))))
             return []
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.super_block import SuperBlockType
+from runtime.quants.super_block import SuperBlockType, load_half
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
@@ -35,14 +35,12 @@ class Q6_K(SuperBlockType):
         return values.reshape(-1, self.block_size)
 
     def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
-        scales = e.sext(e.load(w, self.SCALES, e.bytes(16)), e.I16)
-        offsets = e.mul(scales, -32)
+        packed = e.load(w, self.SCALES, e.bytes(16))
+        offsets = e.mul(e.sext(packed, e.I16), 32)
         totals = [e.to_lanes(e.madd16(offsets, e.load(x, Q8K.SUMS, e.vector(e.I16, 16)))) for x in xs]
-        for quarter in range(4):
-            quants = self._quants(e, w, quarter)
-            operand = e.lane_scales(scales, range(4 * quarter, 4 * quarter + 4))
-            inputs = [e.load(x, 64 * quarter, e.bytes(64)) for x in xs]
-            totals = [e.dot_scaled(total, quants, x, operand) for total, x in zip(totals, inputs, strict=True)]
+        for half, scales in enumerate(e.lane_scales(packed, range(16), signed=True)):
+            quants = [self._quants(e, w, quarter) for quarter in (2 * half, 2 * half + 1)]
+            totals = e.dot_scaled(totals, quants, [load_half(e, x, half) for x in xs], scales)
         d = e.load_half(w, self.D, e.lanes)
         return [
             [e.fma(e.mul(e.float(total), d), e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])]

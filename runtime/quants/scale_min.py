@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.super_block import SuperBlockType, emit_scales_and_mins, scales_and_mins
+from runtime.quants.super_block import SuperBlockType, emit_scales_and_mins, load_half, scales_and_mins
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
@@ -37,17 +37,15 @@ class ScaleMinType(SuperBlockType):
         head = e.load(w, 0, e.vector(e.I32, 4))
         packed = emit_scales_and_mins(e, head)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        for pair in range(4):
-            quants = self.emit_quants(e, w, pair)
-            scales = e.lane_scales(packed, [2 * pair, 2 * pair, 2 * pair + 1, 2 * pair + 1])
-            inputs = [e.load(x, 64 * pair, e.bytes(64)) for x in xs]
-            totals = [e.dot_scaled(total, quants, x, scales) for total, x in zip(totals, inputs, strict=True)]
+        for half, scales in enumerate(e.lane_scales(packed, [group for group in range(8) for _ in (0, 1)], signed=False)):
+            quants = [self.emit_quants(e, w, pair) for pair in (2 * half, 2 * half + 1)]
+            totals = e.dot_scaled(totals, quants, [load_half(e, x, half) for x in xs], scales)
         d, dmin = self._factors(e, head, e.lanes)
         mins = e.zext(e.shuffle(packed, [8 + group for group in range(8) for _ in (0, 1)]), e.I16)  # one for each 16 values
         results = []
         for x, total, column in zip(xs, totals, sums, strict=True):
             offset = e.to_lanes(e.madd16(mins, e.load(x, Q8K.SUMS, e.vector(e.I16, 16))))
-            value = e.fma(e.float(offset), e.negative(dmin), e.mul(e.float(total), d))
+            value = e.fma(e.float(offset), dmin, e.mul(e.float(total), d))
             results.append([e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])])
         return results
 

@@ -23,6 +23,11 @@ class SuperBlockType(LeafType):
         return e.sum(sums[0])
 
 
+def load_half(e: Emitter, x: Value, half: int) -> list[Value]:
+    """Activations [128 half, 128 half + 128) of a block as two <64 x i8>."""
+    return [e.load(x, 128 * half + offset, e.bytes(64)) for offset in (0, 64)]
+
+
 def scales_and_mins(packed: Bytes) -> tuple[Floats, Floats]:
     """The 12 bytes of 6-bit scales and mins of Q4_K and Q5_K: (n, 12) -> two (n, 8).
 
