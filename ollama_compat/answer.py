@@ -1,15 +1,22 @@
-"""An answer as it comes from the runner: text split into content, reasoning and tool calls, piece by piece."""
+"""From a call to its answer: model into memory, prompt, and the runner's text split into content, reasoning and tool calls."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from ollama_compat import schema
+from ollama_compat import replies
+from ollama_compat.call import Call
+from ollama_compat.errors import ApiError
 from ollama_compat.output import Content, Event, OutputParser, Thinking, ToolCall
+from ollama_compat.prompt import Message, Prompt, refuse_images
+from ollama_compat.replies import Metrics
+from ollama_compat.residency import Resident
 from ollama_compat.runner import Runner
+from ollama_compat.services import Services
 from runtime.frames import Done, Generate, Logprob, Token
 
 _LOWEST = -3.4028234663852886e38  # stands for minus infinity, which JSON has not
@@ -25,17 +32,66 @@ class Piece:
     logprobs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
-async def pieces(runner: Runner, make: Callable[[int], Generate], parser: OutputParser | None) -> AsyncIterator[Piece | Done]:
-    """The pieces of the answer to the request that `make` builds, and the runner's Done at the end."""
-    async with contextlib.aclosing(runner.generate(make)) as replies:  # type: ignore[type-var]
-        async for reply in replies:
-            if isinstance(reply, Token):
-                for piece in _token(reply, parser):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and the prompt made. What fails from here on fails in the engine."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer."""
+
+    reason: str  # "stop" or "length"
+    context: list[int]  # tokens of prompt and answer
+    metrics: Metrics
+
+
+MakePrompt = Callable[[Resident], Awaitable[Prompt]]
+
+
+async def run(
+    services: Services,
+    call: Call,
+    make_prompt: MakePrompt,
+    *,
+    cut: bool,
+    context: Sequence[int] = (),
+    shown: Sequence[Message] = (),
+) -> AsyncIterator[Ready | Piece | Finished]:
+    """Ready, the pieces of the answer, Finished. Raises ApiError at any time.
+
+    `cut`: a prompt that is too long may lose its middle. `context`: tokens in front of it. `shown`: messages whose pictures
+    the model has to see.
+    """
+    async with services.residency.use(call.wanted(), call.request.keep_alive) as resident:
+        loaded_ns = time.perf_counter_ns()
+        prompt = await make_prompt(resident)
+        yield Ready()
+        refuse_images(call.stored, shown)
+        preserved = prompt.parser.preserved if prompt.parser else ()
+        make = call.framer(prompt.text, resident.loaded, context=context, preserved=preserved, cut=cut)
+        async with contextlib.aclosing(_pieces(call, resident.runner, make, prompt.parser, cut)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield _finished(call, piece, loaded_ns) if isinstance(piece, Done) else piece
+
+
+def _finished(call: Call, done: Done, loaded_ns: int) -> Finished:
+    reason = "length" if done.reason == "length" else "stop"
+    return Finished(reason, done.context, call.metrics(done, loaded_ns))
+
+
+async def _pieces(
+    call: Call, runner: Runner, make: Callable[[int], Generate], parser: OutputParser | None, cut: bool
+) -> AsyncIterator[Piece | Done]:
+    try:
+        async with contextlib.aclosing(runner.generate(make)) as got:  # type: ignore[type-var]
+            async for reply in got:
+                for piece in _token(reply, parser) if isinstance(reply, Token) else _split(parser.finish() if parser else ()):
                     yield piece
-            else:
-                for piece in _split(parser.finish() if parser else ()):
-                    yield piece
-                yield reply
+                if isinstance(reply, Done):
+                    yield reply
+    except ApiError as error:
+        raise call.failure(error, cut=cut) from None
 
 
 def _token(token: Token, parser: OutputParser | None) -> list[Piece]:
@@ -67,7 +123,7 @@ def _add(piece: Piece, event: Event) -> None:
         piece.thinking += event.text
     else:
         assert isinstance(event, ToolCall)
-        piece.calls.append(schema.tool_call(event.id, event.index, event.name, event.arguments))
+        piece.calls.append(replies.tool_call(event.id, event.index, event.name, event.arguments))
 
 
 def logprob(entry: Logprob, *, with_top: bool) -> dict[str, Any]:

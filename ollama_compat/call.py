@@ -11,9 +11,10 @@ from typing import Any
 from ollama_compat import duration, gojson, lookup, options
 from ollama_compat.errors import ApiError, BadRequest, InternalError, ModelNotFound, UnsupportedCapability
 from ollama_compat.options import Options
+from ollama_compat.replies import Metrics
 from ollama_compat.residency import Wanted
 from ollama_compat.runner import PromptTooLong
-from ollama_compat.schema import ChatRequest, GenerateRequest, Metrics
+from ollama_compat.schema import ChatRequest, GenerateRequest
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
 from runtime.frames import Done, Generate, Loaded

@@ -8,14 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from ollama_compat import answer, call, prompt, schema, stream, wire
-from ollama_compat.answer import Piece
+from ollama_compat import answer, call, prompt, replies, stream, wire
+from ollama_compat.answer import Finished, Piece, Ready
 from ollama_compat.call import Call
-from ollama_compat.errors import ApiError
+from ollama_compat.prompt import Prompt
+from ollama_compat.residency import Resident
 from ollama_compat.schema import ChatRequest
 from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel
-from runtime.frames import Done
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -34,12 +34,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
             return wire.json_response(_bare(body, "load"))
     if body.debug_render_only:
         return wire.json_response(await _rendered(parts, prepared, body))
-    replies = reply(parts, prepared, body)
-    return await (stream.stream(request, replies) if body.stream else stream.gather(replies, _joiner(body)))
+    objects = reply(parts, prepared, body)
+    return await (stream.stream(request, objects) if body.stream else stream.gather(objects, _joiner(body)))
 
 
 def _bare(body: ChatRequest, reason: str) -> dict[str, Any]:
-    return schema.chat_reply(body.model, schema.message(), done_reason=reason)
+    return replies.chat_reply(body.model, replies.message(), done_reason=reason)
 
 
 async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[str, Any]:
@@ -48,32 +48,30 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await prompt.for_chat(parts, prepared, resident, messages, body.tools)
     images = sum(len(message.get("images", ())) for message in messages)
-    return schema.chat_reply(body.model, {"role": "", "content": ""}, debug=schema.debug_info(text.shown(), images))
+    return replies.chat_reply(body.model, {"role": "", "content": ""}, debug=replies.debug_info(text.shown(), images))
 
 
 async def reply(parts: Services, prepared: Call, body: ChatRequest) -> stream.Parts:
     """The objects of the answer. Tool calls of a native template come with the last one, as from Ollama."""
     messages = conversation(prepared.stored, body.messages or [])
-    late = prompt.is_native(prepared.stored)
+    native = prompt.is_native(prepared.stored)
     calls: list[dict[str, Any]] = []
-    async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
-        loaded_ns = time.perf_counter_ns()
-        text = await prompt.for_chat(parts, prepared, resident, messages, body.tools)
-        yield stream.READY
-        cut = body.truncate and not late
-        preserved = text.parser.preserved if text.parser else ()
-        make = prepared.framer(text.text, resident.loaded, preserved=preserved, cut=cut)
-        try:
-            async with contextlib.aclosing(answer.pieces(resident.runner, make, text.parser)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    if isinstance(piece, Done):
-                        yield _last(prepared, piece, calls, loaded_ns)
-                    else:
-                        calls += piece.calls if late else []
-                        if (part := _part(piece, with_calls=not late)) is not None:
-                            yield schema.chat_reply(body.model, part, logprobs=piece.logprobs)
-        except ApiError as error:
-            raise prepared.failure(error, cut=cut) from None
+
+    async def make_prompt(resident: Resident) -> Prompt:
+        return await prompt.for_chat(parts, prepared, resident, messages, body.tools)
+
+    answers = answer.run(parts, prepared, make_prompt, cut=body.truncate and not native, shown=messages)
+    async with contextlib.aclosing(answers) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            if isinstance(piece, Ready):
+                yield stream.READY
+            elif isinstance(piece, Finished):
+                last = replies.message(tool_calls=calls)
+                yield replies.chat_reply(body.model, last, done_reason=piece.reason, metrics=piece.metrics)
+            else:
+                calls += piece.calls if native else []
+                if (part := _part(piece, with_calls=not native)) is not None:
+                    yield replies.chat_reply(body.model, part, logprobs=piece.logprobs)
 
 
 def _part(piece: Piece, *, with_calls: bool) -> dict[str, Any] | None:
@@ -81,13 +79,7 @@ def _part(piece: Piece, *, with_calls: bool) -> dict[str, Any] | None:
     calls = piece.calls if with_calls else []
     if not (piece.content or piece.thinking or piece.logprobs or calls):
         return None
-    return schema.message(piece.content, piece.thinking, calls)
-
-
-def _last(prepared: Call, done: Done, calls: list[dict[str, Any]], loaded_ns: int) -> dict[str, Any]:
-    reason = "length" if done.reason == "length" else "stop"
-    part = schema.message(tool_calls=calls)
-    return schema.chat_reply(prepared.request.model, part, done_reason=reason, metrics=prepared.metrics(done, loaded_ns))
+    return replies.message(piece.content, piece.thinking, calls)
 
 
 def _joiner(body: ChatRequest) -> Any:
@@ -98,7 +90,7 @@ def _joiner(body: ChatRequest) -> Any:
         text = "".join(message["content"] for message in messages)
         thinking = "".join(message.get("thinking", "") for message in messages)
         logprobs = [entry for part in parts for entry in part.get("logprobs", ())]
-        return schema.with_logprobs(parts[-1] | {"message": schema.message(text, thinking, calls)}, logprobs)
+        return replies.with_logprobs(parts[-1] | {"message": replies.message(text, thinking, calls)}, logprobs)
 
     return join
 

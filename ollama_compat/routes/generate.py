@@ -8,14 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from ollama_compat import answer, call, prompt, schema, stream, wire
+from ollama_compat import answer, call, prompt, replies, stream, wire
+from ollama_compat.answer import Finished, Ready
 from ollama_compat.call import Call
-from ollama_compat.errors import ApiError, BadRequest
+from ollama_compat.errors import BadRequest
 from ollama_compat.prompt import Prompt
 from ollama_compat.residency import Resident
 from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services, services
-from runtime.frames import Done
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -27,44 +27,43 @@ async def generate(request: web.Request) -> web.StreamResponse:
     stored = await call.find(parts, body)
     if not body.prompt and body.keep_alive == 0:
         parts.residency.unload(str(stored.model_path))
-        return wire.json_response(schema.generate_reply(body.model, done_reason="unload"))
+        return wire.json_response(replies.generate_reply(body.model, done_reason="unload"))
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
     prepared = call.prepare(body, stored, "generate", ["insert"] if body.suffix else [], started_ns)
     if not body.prompt:
         async with parts.residency.use(prepared.wanted(), body.keep_alive):
-            return wire.json_response(schema.generate_reply(body.model, done_reason="load"))
+            return wire.json_response(replies.generate_reply(body.model, done_reason="load"))
     if body.debug_render_only:
         return wire.json_response(await _rendered(parts, prepared, body))
-    replies = reply(parts, prepared, body)
-    return await (stream.stream(request, replies) if body.stream else stream.gather(replies, _join))
+    objects = reply(parts, prepared, body)
+    return await (stream.stream(request, objects) if body.stream else stream.gather(objects, _join))
 
 
 async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> dict[str, Any]:
     """The prompt instead of an answer."""
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await _prompt(parts, prepared, resident, body)
-    return schema.generate_reply(body.model, debug=schema.debug_info(text.shown(), len(body.images or ())))
+    return replies.generate_reply(body.model, debug=replies.debug_info(text.shown(), len(body.images or ())))
 
 
 async def reply(parts: Services, prepared: Call, body: GenerateRequest) -> stream.Parts:
     """The objects of the answer."""
-    async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
-        loaded_ns = time.perf_counter_ns()
-        text = await _prompt(parts, prepared, resident, body)
-        yield stream.READY
-        prompt.refuse_images(prepared.stored, [{"images": body.images}])
-        preserved = text.parser.preserved if text.parser else ()
-        make = prepared.framer(text.text, resident.loaded, context=body.context or (), preserved=preserved, cut=body.truncate)
-        try:
-            async with contextlib.aclosing(answer.pieces(resident.runner, make, text.parser)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    if isinstance(piece, Done):
-                        yield _last(prepared, body, piece, loaded_ns)
-                    elif piece.content or piece.thinking or piece.logprobs:
-                        yield schema.generate_reply(body.model, piece.content, thinking=piece.thinking, logprobs=piece.logprobs)
-        except ApiError as error:
-            raise prepared.failure(error, cut=body.truncate) from None
+
+    async def make_prompt(resident: Resident) -> Prompt:
+        return await _prompt(parts, prepared, resident, body)
+
+    pictures = [{"images": body.images}]
+    answers = answer.run(parts, prepared, make_prompt, cut=body.truncate, context=body.context or (), shown=pictures)
+    async with contextlib.aclosing(answers) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            if isinstance(piece, Ready):
+                yield stream.READY
+            elif isinstance(piece, Finished):
+                context = None if body.raw else piece.context
+                yield replies.generate_reply(body.model, done_reason=piece.reason, context=context, metrics=piece.metrics)
+            elif piece.content or piece.thinking or piece.logprobs:
+                yield replies.generate_reply(body.model, piece.content, thinking=piece.thinking, logprobs=piece.logprobs)
 
 
 async def _prompt(parts: Services, prepared: Call, resident: Resident, body: GenerateRequest) -> Prompt:
@@ -81,12 +80,6 @@ async def _prompt(parts: Services, prepared: Call, resident: Resident, body: Gen
     if body.suffix or body.template:
         return await prompt.by_own_template(prepared, resident, body.template, body.suffix, messages)
     return await prompt.for_generate(parts, prepared, resident, messages)
-
-
-def _last(prepared: Call, body: GenerateRequest, done: Done, loaded_ns: int) -> dict[str, Any]:
-    reason = "length" if done.reason == "length" else "stop"
-    context = None if body.raw else done.context
-    return schema.generate_reply(body.model, done_reason=reason, context=context, metrics=prepared.metrics(done, loaded_ns))
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -250,28 +250,3 @@ def test_images_are_checked() -> None:
 def test_a_deep_value_is_no_server_error() -> None:
     body = '{"options":{"x":' + "[" * 5000 + "]" * 5000 + "}}"
     assert error(GenerateRequest, body) == "exceeded max depth"
-
-
-def test_replies_have_ollamas_fields_in_its_order() -> None:
-    metrics = schema.Metrics(6, 5, 4, 3, 0, 1)
-    chat = schema.chat_reply("m", schema.message("hi", "hm"), done_reason="stop", logprobs=[{}], metrics=metrics)
-    durations = ["total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"]
-    assert list(chat) == ["model", "created_at", "message", "done", "done_reason", "logprobs", *durations]
-    assert list(chat["message"]) == ["role", "content", "thinking"]
-    generate = schema.generate_reply("m", "r", thinking="t", done_reason="stop", context=[1], metrics=metrics, logprobs=[{}])
-    assert list(generate) == [
-        "model",
-        "created_at",
-        "response",
-        "thinking",
-        "done",
-        "done_reason",
-        "context",
-        *durations,
-        "logprobs",
-    ]
-
-
-def test_a_part_has_no_more_than_it_needs() -> None:
-    assert list(schema.generate_reply("m", "x")) == ["model", "created_at", "response", "done"]
-    assert list(schema.chat_reply("m", schema.message("x"))) == ["model", "created_at", "message", "done"]
