@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,7 @@ class Sampler:
         seed = options.seed & 0xFFFFFFFF
         self._random = None if self._greedy else np.random.Generator(np.random.PCG64(None if seed == _RANDOM_SEED else seed))
 
-    def accept(self, tokens: Iterable[int]) -> None:
+    def accept(self, tokens: Sequence[int]) -> None:
         """Take notice of tokens that now precede the next one."""
         if self._window is not None:
             self._window.extend(tokens)
@@ -102,9 +102,9 @@ class Window:
         self._ids = np.zeros(64, np.int64)
         self._counts = np.zeros(64, np.float32)
 
-    def extend(self, tokens: Iterable[int]) -> None:
+    def extend(self, tokens: Sequence[int]) -> None:
         """Let tokens in, and as many out as are too many."""
-        for token in tokens:
+        for token in tokens[-self._length :]:
             self._recent.append(token)
             self._enter(token)
             if len(self._recent) > self._length:

@@ -15,7 +15,7 @@ import numpy as np
 from runtime.core import Batch, IntArray
 from runtime.kv_cache import BlockPool, BlockTable, Opened, blocks_for
 
-MIXED_SECONDS = 0.1  # how long reading prompts may hold up those who write, each step
+MIXED_SECONDS = 0.15  # by how much reading prompts may lengthen the steps of those who write
 MIXED_ROWS = 32  # prompt rows of such a step at the least
 READERS = 4  # long prompts that are read at the same time
 
@@ -60,7 +60,8 @@ class Scheduler:
         self._max_running = min(max_outputs, max_rows)
         self._arrivals = 0
         self._refused: tuple[Sequence, int] | None = None  # who did not fit, and how many blocks there were for it
-        self._seconds_per_row = 0.0
+        self._mixed_rows = MIXED_ROWS  # prompt rows of a step while others write; follows the clock
+        self._writing_seconds = 0.0  # of a step that reads no prompt
         self._lines = list(range(self._max_running - 1, -1, -1))
         self._tables: IntArray = np.zeros((self._max_running, blocks_for(num_ctx)), np.int32)
         self._buffer: IntArray = np.zeros((4, max_rows), np.int32)
@@ -96,9 +97,16 @@ class Scheduler:
             sequence.computed += rows
             assert sequence.table is not None
             self.pool.seal(sequence.table, sequence.tokens, sequence.computed)
-        if step.reading >= MIXED_ROWS:
-            new = seconds / step.reading
-            self._seconds_per_row = (self._seconds_per_row + new) / 2 if self._seconds_per_row else new
+        self._learn(step.reading, len(step.batch.tokens) - step.reading, seconds)
+
+    def _learn(self, reading: int, writing: int, seconds: float) -> None:
+        """Bring mixed steps to the length that they should have: rows cost less, each, the more there are."""
+        if not reading:
+            self._writing_seconds = (self._writing_seconds + seconds) / 2 if self._writing_seconds else seconds
+        elif writing and reading >= self._mixed_rows:
+            ratio = (MIXED_SECONDS + self._writing_seconds) / max(seconds, 1e-6)
+            rows = int(reading * min(max(ratio, 0.5), 2.0))
+            self._mixed_rows = max(MIXED_ROWS, min(rows, self._max_rows))
 
     # ------------------------------------------------------------ who runs
 
@@ -201,8 +209,8 @@ class Scheduler:
         """Rows that a step may have while others write."""
         if all(sequence.pending > 1 for sequence in self.running):
             return self._max_rows
-        rows = int(MIXED_SECONDS / self._seconds_per_row) if self._seconds_per_row else 0
-        return min(self._max_rows, len(self.running) + max(rows, MIXED_ROWS))
+        writing = sum(sequence.pending == 1 for sequence in self.running)
+        return min(self._max_rows, writing + self._mixed_rows)
 
     def _shares(self, reading: list[Sequence], used: int) -> list[tuple[Sequence, int]]:
         """How many rows of each prompt: half for the oldest, so that it gets on; then the shortest first, as they end soonest."""

@@ -1,0 +1,67 @@
+"""runtime.loader: what opens, and what the server is told when a file does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ollama_compat
+from runtime.engine import Engine, Job
+from runtime.frames import Done, Generate, Load, Reply, Sampling, Token
+from runtime.loader import LoadError, open_model
+
+DEMO = Path(ollama_compat.__file__).parent / "data" / "demo-moe-Q4_K_M.gguf"
+
+
+def ignore(phase: str, completed: int, total: int) -> None:
+    """No one is interested."""
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"nothing\.gguf") as caught:
+        open_model(Load(str(tmp_path / "nothing.gguf")), ignore)
+    assert caught.value.kind == "bad_model"
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"no model at all, but longer than a header would be"])
+def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(LoadError) as caught:
+        open_model(Load(str(path)), ignore)
+    assert caught.value.kind == "bad_model"
+
+
+def test_adapters_are_refused() -> None:
+    with pytest.raises(LoadError) as caught:
+        open_model(Load(str(DEMO), adapters=["lora.gguf"]), ignore)
+    assert caught.value.kind == "unsupported"
+
+
+def test_the_demo_model_answers_and_reuses_what_it_has_read() -> None:
+    phases: set[str] = set()
+    model = open_model(Load(str(DEMO), num_ctx=512), lambda phase, completed, total: phases.add(phase))
+    assert phases
+    engine = Engine(model.executor, model.tokenizer, 512)
+    loaded = model.loaded(engine.num_ctx, 1)
+    assert (loaded.architecture, loaded.num_ctx, loaded.n_vocab) == ("qwen3moe", 512, model.tokenizer.n_vocab)
+    assert loaded.eos_token in loaded.control_tokens
+    prompt = "<|im_start|>user\nTell me a story<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    answers = [answer(engine, Generate(n, prompt, sampling=Sampling(temperature=0), num_predict=40)) for n in (1, 2)]
+    model.executor.close()
+    (first, done), (second, again) = answers
+    assert first == second
+    assert len(first.split()) > 5
+    assert (done.cached_tokens, again.cached_tokens) == (0, done.prompt_tokens - 1)
+
+
+def answer(engine: Engine, request: Generate) -> tuple[str, Done]:
+    job = engine.prepare(request)
+    assert isinstance(job, Job)
+    replies: list[Reply] = engine.submit(job)
+    while engine.busy:
+        replies += engine.step()
+    last = replies[-1]
+    assert isinstance(last, Done)
+    return "".join(reply.text for reply in replies if isinstance(reply, Token)), last
