@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from ollama_compat.cli import human
+from ollama_compat.cli.width import text_width
 
 TICK = 0.1  # seconds between two drawings
 DEFAULT_SIZE = (80, 24)
@@ -105,7 +106,7 @@ class Progress:
         self._live = stream.isatty()
         self._lock = threading.Lock()
         self._lines: list[Line] = []
-        self._drawn = 0
+        self._drawn = 0  # rows of the screen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._redraw, daemon=True)
 
@@ -149,10 +150,10 @@ class Progress:
 
     def _frame(self) -> str:
         columns, rows = _size(self._stream)
-        shown = [line.text(columns) + "\033[K" for line in self._lines[-rows:]]
+        shown = [line.text(columns) for line in self._lines[-rows:]]
         up = "\033[A" * max(self._drawn - 1, 0)
-        self._drawn = len(shown)
-        return f"{_BEGIN}{_HIDE}{up}\033[1G" + "\n".join(shown) + f"{_SHOW}{_END}"
+        self._drawn = sum(max(-(-text_width(text) // columns), 1) for text in shown)
+        return f"{_BEGIN}{_HIDE}{up}\033[1G" + "\n".join(f"{text}\033[K" for text in shown) + f"{_SHOW}{_END}"
 
     def _write_plain(self) -> None:
         """The newest line, for the last time, into a file or a pipe; without its spinning sign."""

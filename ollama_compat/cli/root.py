@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         _die_of("SIGPIPE", 141)
+    except OSError as error:  # the disk under a redirected output is full, and the like
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"Error: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         _die_of("SIGINT", 130)
     return 0
@@ -106,7 +110,13 @@ def _program() -> str:
 
 
 def _plain_streams() -> None:
-    """UTF-8 whatever the locale, and no newline translation: scripts get the bytes that Ollama would print."""
+    """UTF-8 whatever the locale, and no newline translation: scripts get the bytes that Ollama would print.
+
+    Streams that were closed before the start read as empty and swallow what is written.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

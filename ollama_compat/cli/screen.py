@@ -39,7 +39,8 @@ class Screen:
         self.write(prompt)
 
     def hint(self, text: str) -> None:
-        """Show a grey text behind the cursor."""
+        """Show a grey text behind the cursor, as much as there is room for."""
+        text = text[: self.width]
         self.write(f"{GREY}{text}\033[{len(text)}D{NORMAL}")
 
     def unhint(self) -> None:
