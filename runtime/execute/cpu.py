@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime import models
-from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray
 from runtime.execute.recorder import Limits, Recorder, Value
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
@@ -17,6 +18,8 @@ from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Weights, aligned_array, open_weights
+
+log = logging.getLogger(__name__)
 
 MAX_OUTPUTS = 128  # logits rows of one step
 THREAD_BYTES = 8 << 20  # weights a token for each thread: with less, threads wait for one another more than they compute
@@ -96,7 +99,7 @@ def load(
 ) -> CpuExecutor:
     """Read a GGUF model and record it for the CPU. Raises GGUFError, ModelError or MemoryError."""
     if kv_cache_type not in ("", "f16"):
-        raise ModelError(f"kv cache type {kv_cache_type!r} is not supported, only f16")
+        log.warning("a cache of type %r is not supported yet: keys and values are kept in f16", kv_cache_type)
     weights = open_weights(path, progress)
     model = models.build(weights)
     leaves = Leaves()
