@@ -44,9 +44,11 @@ class Finished:
     reason: str  # "stop" or "length"
     context: list[int]  # tokens of prompt and answer
     metrics: Metrics
+    cached: int  # tokens of the prompt that were computed before
 
 
 MakePrompt = Callable[[Resident], Awaitable[Prompt]]
+Told = Callable[[Finished], None]
 
 
 async def run(
@@ -77,7 +79,7 @@ async def run(
 
 def _finished(call: Call, done: Done, loaded_ns: int) -> Finished:
     reason = "length" if done.reason == "length" else "stop"
-    return Finished(reason, done.context, call.metrics(done, loaded_ns))
+    return Finished(reason, done.context, call.metrics(done, loaded_ns), done.cached_tokens)
 
 
 async def _pieces(

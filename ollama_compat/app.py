@@ -152,4 +152,4 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionError:
         raise  # the client is gone
     except Exception as error:
-        return wire.error_response(error)
+        return wire.error_response(error, envelope=request.get(wire.ENVELOPE))

@@ -93,6 +93,13 @@ def integer(value: Any, at: Place) -> int | None:
     return None
 
 
+def float64(value: Any, at: Place) -> float | None:
+    if isinstance(value, Number) and value.is_float:
+        return float(value)
+    at.refuse(value, "float64", quote_number=isinstance(value, Number))
+    return None
+
+
 def anything(value: Any, at: Place) -> Any:
     """Go's `any`: numbers have to fit a float64."""
     if isinstance(value, Number) and not value.is_float:
@@ -154,13 +161,13 @@ def match_members(value: Mapping[str, Any], names: Mapping[str, Any]) -> list[tu
     return [(name, item) for name, item in pairs if name is not None]
 
 
-def struct(name: str, members: Sequence[Member]) -> Kind:
+def struct(name: str, members: Sequence[Member], package: str = "api") -> Kind:
     """A nested Go struct, as a dict in the order and with the omissions with which Go would write it again."""
     by_name = {member.name: member for member in members}
 
     def decode(value: Any, at: Place) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            at.refuse(value, f"api.{name}")
+            at.refuse(value, f"{package}.{name}")
             return None
         got: dict[str, Any] = {}
         for key, item in match_members(value, by_name):

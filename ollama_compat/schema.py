@@ -21,25 +21,28 @@ def _fields(request: type[Any]) -> dict[str, tuple[str, Kind]]:
     return {(meta[1] if len(meta) > 1 else name): (name, meta[0]) for name, meta in declared}
 
 
-def decode(body: bytes, request: type[_Request]) -> _Request:
-    """The request that `body` holds, of the dataclass `request`; BadRequest with Ollama's text when it holds none."""
+def decode(body: bytes, request: type[_Request], package: str = "api") -> _Request:
+    """The request that `body` holds, of the dataclass `request`; BadRequest with Ollama's text when it holds none.
+
+    `package`: the Go package that the error texts name as that of the request's type.
+    """
     try:
         value = gojson.loads(body)
-        return _decode(value, request)
+        return _decode(value, request, package)
     except gojson.NoBody:
-        raise BadRequest("missing request body") from None
+        raise BadRequest("missing request body" if package == "api" else "EOF") from None
     except (gojson.SyntaxFault, Stopped) as error:
         raise BadRequest(str(error)) from None
     except RecursionError:
         raise BadRequest("exceeded max depth") from None
 
 
-def _decode(value: Any, request: type[_Request]) -> _Request:
+def _decode(value: Any, request: type[_Request], package: str) -> _Request:
     name = request.__name__
     if value is None:
         return request()
     if not isinstance(value, dict):
-        raise BadRequest(f"json: cannot unmarshal {gotypes.word(value)} into Go value of type api.{name}")
+        raise BadRequest(f"json: cannot unmarshal {gotypes.word(value)} into Go value of type {package}.{name}")
     fields = _fields(request)  # type: ignore[arg-type]
     root = Place(name, (), [])
     got: dict[str, Any] = {}
@@ -84,7 +87,7 @@ _PROPERTY = gotypes.struct(
         Member("required", _STRINGS, []),
     ),
 )
-_PARAMETERS = gotypes.struct(
+PARAMETERS = gotypes.struct(
     "ToolFunctionParameters",
     (
         Member("type", gotypes.string, omit=False),
@@ -94,21 +97,21 @@ _PARAMETERS = gotypes.struct(
         Member("properties", _PROPERTIES, None, omit=False),
     ),
 )
-_NO_PARAMETERS = {"type": "", "properties": None}
+NO_PARAMETERS = {"type": "", "properties": None}
 _FUNCTION = gotypes.struct(
     "ToolFunction",
     (
         Member("name", gotypes.string, omit=False),
         Member("description", gotypes.string),
-        Member("parameters", _PARAMETERS, _NO_PARAMETERS, omit=False),
+        Member("parameters", PARAMETERS, NO_PARAMETERS, omit=False),
     ),
 )
-_TOOL = gotypes.struct(
+TOOL = gotypes.struct(
     "Tool",
     (
         Member("type", gotypes.string, omit=False),
         Member("items", gotypes.anything, None),
-        Member("function", _FUNCTION, {"name": "", "parameters": _NO_PARAMETERS}, omit=False),
+        Member("function", _FUNCTION, {"name": "", "parameters": NO_PARAMETERS}, omit=False),
     ),
 )
 _CALL_FUNCTION = gotypes.struct(
@@ -160,7 +163,7 @@ Files = Annotated[dict[str, str] | None, gotypes.mapping(gotypes.string, "map[st
 Images = Annotated[list[str] | None, gotypes.array(gotypes.image, "[]api.ImageData")]
 Tokens = Annotated[list[int] | None, gotypes.array(gotypes.integer, "[]int")]
 Messages = Annotated[list[dict[str, Any]] | None, gotypes.array(_message, "[]api.Message")]
-Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(_TOOL, "api.Tools")]
+Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(TOOL, "api.Tools")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

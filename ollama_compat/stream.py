@@ -1,11 +1,12 @@
-"""Replies that come in parts: NDJSON lines, or the parts put together."""
+"""Replies that come in parts: NDJSON lines, server-sent events, or the parts put together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -24,12 +25,25 @@ READY: Part = {}
 """A part that is not sent: what went before it was preparation, whose errors Ollama answers in another content type."""
 
 
-class NdjsonResponse:
-    """A stream of JSON objects, one a line. One line is one write, so that no character is ever split over two."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """How a stream is written: `encode` makes the bytes of a part, `failed` the last part of a stream that an error ends."""
 
-    def __init__(self, request: web.Request) -> None:
+    headers: Mapping[str, str]
+    encode: Callable[[Part], bytes]
+    failed: Callable[[errors.ApiError], Part]
+
+
+NDJSON = Form({"Content-Type": "application/x-ndjson"}, lambda part: gojson.dumps(part) + b"\n", errors.ApiError.body)
+
+
+class PartsResponse:
+    """A stream of parts. Each is one write, so that no character is ever split over two."""
+
+    def __init__(self, request: web.Request, form: Form) -> None:
         self._request = request
-        self._response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        self._form = form
+        self._response = web.StreamResponse(headers=form.headers)
 
     @property
     def started(self) -> bool:
@@ -42,10 +56,18 @@ class NdjsonResponse:
             await self._response.prepare(self._request)
 
     async def write(self, part: Part) -> None:
-        """Sends one object."""
+        """Sends one part."""
         await self.start()
         async with asyncio.timeout(WRITE_SECONDS):
-            await self._response.write(gojson.dumps(part) + b"\n")
+            await self._response.write(self._form.encode(part))
+
+    async def fail(self, error: errors.ApiError) -> None:
+        """Sends the part that tells of an error."""
+        await self.write(self._form.failed(error))
+
+    def refuse(self, error: errors.ApiError, content_type: str) -> web.Response:
+        """The answer instead of a stream that has not begun."""
+        return wire.error_response(error, content_type, self._request.get(wire.ENVELOPE))
 
     async def end(self) -> web.StreamResponse:
         """Ends the stream."""
@@ -60,13 +82,13 @@ class NdjsonResponse:
         return self._response
 
 
-async def stream(request: web.Request, parts: Parts) -> web.StreamResponse:
+async def stream(request: web.Request, parts: Parts, form: Form = NDJSON) -> web.StreamResponse:
     """Sends the parts as they come.
 
     An error before the first line is a JSON answer with its own status (`parts` that never yield READY count as ready);
-    after it, it is the stream's last line. When the client goes away this coroutine is cancelled, which closes `parts`.
+    after it, it is the stream's last part. When the client goes away this coroutine is cancelled, which closes `parts`.
     """
-    response = NdjsonResponse(request)
+    response = PartsResponse(request, form)
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
         try:
             return await _send(response, parts)
@@ -75,7 +97,7 @@ async def stream(request: web.Request, parts: Parts) -> web.StreamResponse:
             return response.abort()
 
 
-async def _send(response: NdjsonResponse, parts: Parts) -> web.StreamResponse:
+async def _send(response: PartsResponse, parts: Parts) -> web.StreamResponse:
     content_type = wire.JSON
     try:
         part = await _first(response, parts)
@@ -87,12 +109,12 @@ async def _send(response: NdjsonResponse, parts: Parts) -> web.StreamResponse:
             part = await (anext(parts, None) if response.started else _first(response, parts))
     except errors.ApiError as error:
         if not response.started:
-            return wire.error_response(error, content_type)
-        await response.write(error.body())
+            return response.refuse(error, content_type)
+        await response.fail(error)
     return await response.end()
 
 
-async def _first(response: NdjsonResponse, parts: Parts) -> Part | None:
+async def _first(response: PartsResponse, parts: Parts) -> Part | None:
     """The first part; the headers go out when it takes long."""
     task: asyncio.Task[Part | None] = asyncio.create_task(_next(parts))
     try:
@@ -112,11 +134,16 @@ async def _next(parts: Parts) -> Part | None:
 
 async def gather(parts: Parts, join: Callable[[list[Part]], Part], content_type: str = wire.JSON) -> web.Response:
     """All the parts put together by `join`, as one JSON answer of that content type."""
+    try:
+        return wire.json_response(await whole(parts, join), content_type=content_type)
+    except errors.ApiError as error:
+        return wire.error_response(error, content_type)
+
+
+async def whole(parts: Parts, join: Callable[[list[Part]], Part]) -> Part:
+    """All the parts put together by `join`."""
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
-        try:
-            return wire.json_response(join([part async for part in parts if part is not READY]), content_type=content_type)
-        except errors.ApiError as error:
-            return wire.error_response(error, content_type)
+        return join([part async for part in parts if part is not READY])
 
 
 def last(parts: list[Part]) -> Part:

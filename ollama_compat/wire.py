@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from ollama_compat import errors, gojson, schema
-from ollama_compat.errors import ApiError
+from ollama_compat.errors import ApiError, BadRequest
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,6 +22,14 @@ JSON = "application/json; charset=utf-8"
 PLAIN_JSON = "application/json"  # what Ollama says where a stream or a progress report turned into one answer
 
 _Request = TypeVar("_Request")
+
+Envelope = Callable[[int, str], dict[str, Any]]
+ENVELOPE: web.RequestKey[Envelope] = web.RequestKey("envelope")
+"""How an error's status and text are written where it is not `{"error": text}`; a route sets it before anything can fail."""
+
+
+class Refused(BadRequest):
+    """The request was wrong in itself; the native API, below the routes that have an envelope, has not seen it."""
 
 
 async def read_body(request: web.Request, limit: int = MAX_JSON) -> bytes:
@@ -42,12 +51,12 @@ async def read_body(request: web.Request, limit: int = MAX_JSON) -> bytes:
             raise ApiError(413, "request body too large")
 
 
-async def read(request: web.Request, kind: type[_Request]) -> _Request:
+async def read(request: web.Request, kind: type[_Request], package: str = "api") -> _Request:
     """The request that the body holds; its Content-Type does not matter. BadRequest with Ollama's words."""
     body = await read_body(request)
     if len(body) > _BIG:
-        return await asyncio.to_thread(schema.decode, body, kind)
-    return schema.decode(body, kind)
+        return await asyncio.to_thread(schema.decode, body, kind, package)
+    return schema.decode(body, kind, package)
 
 
 def json_response(value: Any, status: int = 200, content_type: str = JSON) -> web.Response:
@@ -65,9 +74,12 @@ def text_response(text: str, status: int) -> web.Response:
     return web.Response(body=text.encode(), status=status, headers={"Content-Type": "text/plain"})
 
 
-def error_response(error: BaseException, content_type: str = JSON) -> web.Response:
+def error_response(error: BaseException, content_type: str = JSON, envelope: Envelope | None = None) -> web.Response:
     """The JSON answer for an error. What is not an ApiError is our fault and goes to the log with its traceback."""
     status, body = errors.answer(error)
+    if envelope is not None:
+        body = envelope(status, body["error"])
+        content_type = JSON if isinstance(error, Refused) else PLAIN_JSON
     if not isinstance(error, ApiError):
         _LOG.error("request failed", exc_info=error)
     return json_response(body, status, content_type)

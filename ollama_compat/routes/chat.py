@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from ollama_compat import answer, call, prompt, replies, stream, wire
-from ollama_compat.answer import Finished, Piece, Ready
+from ollama_compat.answer import Finished, Piece, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.prompt import Prompt
 from ollama_compat.residency import Resident
@@ -20,22 +21,31 @@ from ollama_compat.store import StoredModel
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answers a conversation; without messages it loads or unloads the model."""
-    started_ns = time.perf_counter_ns()
     body = await wire.read(request, ChatRequest)
+    found = await begin(services(request), body)
+    if isinstance(found, dict):
+        return wire.json_response(found)
+    return await (stream.stream(request, found) if body.stream else stream.gather(found, joiner(body)))
+
+
+async def begin(parts: Services, body: ChatRequest, told: Told | None = None) -> dict[str, Any] | stream.Parts:
+    """After the checks: the objects of the answer, which are yet to be made, or the only one where nothing is to be said.
+
+    `told` hears of the end before the last object comes.
+    """
+    started_ns = time.perf_counter_ns()
     call.check_logprobs(body)
-    parts = services(request)
     stored = await call.find(parts, body)
     if not body.messages and body.keep_alive == 0:
         parts.residency.unload(str(stored.model_path))
-        return wire.json_response(_bare(body, "unload"))
+        return _bare(body, "unload")
     prepared = call.prepare(body, stored, "chat", ["tools"] if body.tools else [], started_ns)
     if not body.messages:
         async with parts.residency.use(prepared.wanted(), body.keep_alive):
-            return wire.json_response(_bare(body, "load"))
+            return _bare(body, "load")
     if body.debug_render_only:
-        return wire.json_response(await _rendered(parts, prepared, body))
-    objects = reply(parts, prepared, body)
-    return await (stream.stream(request, objects) if body.stream else stream.gather(objects, _joiner(body)))
+        return await _rendered(parts, prepared, body)
+    return reply(parts, prepared, body, told)
 
 
 def _bare(body: ChatRequest, reason: str) -> dict[str, Any]:
@@ -51,7 +61,7 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
     return replies.chat_reply(body.model, {"role": "", "content": ""}, debug=replies.debug_info(text.shown(), images))
 
 
-async def reply(parts: Services, prepared: Call, body: ChatRequest) -> stream.Parts:
+async def reply(parts: Services, prepared: Call, body: ChatRequest, told: Told | None = None) -> stream.Parts:
     """The objects of the answer. Tool calls of a native template come with the last one, as from Ollama."""
     messages = conversation(prepared.stored, body.messages or [])
     native = prompt.is_native(prepared.stored)
@@ -66,6 +76,8 @@ async def reply(parts: Services, prepared: Call, body: ChatRequest) -> stream.Pa
             if isinstance(piece, Ready):
                 yield stream.READY
             elif isinstance(piece, Finished):
+                if told is not None:
+                    told(piece)
                 last = replies.message(tool_calls=calls)
                 yield replies.chat_reply(body.model, last, done_reason=piece.reason, metrics=piece.metrics)
             else:
@@ -82,7 +94,9 @@ def _part(piece: Piece, *, with_calls: bool) -> dict[str, Any] | None:
     return replies.message(piece.content, piece.thinking, calls)
 
 
-def _joiner(body: ChatRequest) -> Any:
+def joiner(body: ChatRequest) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Makes one object of the objects of an answer."""
+
     def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
         """All parts as one: texts joined, calls and log probabilities collected, the rest from the last."""
         messages = [part["message"] for part in parts]

@@ -19,9 +19,13 @@ from ollama_compat.store import StoredModel
 
 async def embed(request: web.Request) -> web.Response:
     """A unit vector for each input."""
-    started_ns = time.perf_counter_ns()
     body = await wire.read(request, EmbedRequest)
-    parts = services(request)
+    return wire.json_response(await vectors(services(request), body))
+
+
+async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
+    """The answer of /api/embed."""
+    started_ns = time.perf_counter_ns()
     _require_name(body.model)
     inputs = _inputs(body.input)
     stored = await _find(parts, body.model)
@@ -29,20 +33,18 @@ async def embed(request: web.Request) -> web.Response:
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
         if not inputs:
-            return wire.json_response({"model": body.model, "embeddings": []})
+            return {"model": body.model, "embeddings": []}
         try:
             found = await resident.runner.embed(inputs, truncate=body.truncate, normalize=True)
         except PromptTooLong:
             raise BadRequest("the input length exceeds the context length") from None
-    return wire.json_response(
-        {
-            "model": body.model,
-            "embeddings": [_cut(vector, body.dimensions) for vector in found.embeddings],
-            "total_duration": time.perf_counter_ns() - started_ns,
-            "load_duration": loaded_ns - started_ns,
-            "prompt_eval_count": found.prompt_tokens,
-        }
-    )
+    return {
+        "model": body.model,
+        "embeddings": [_cut(vector, body.dimensions) for vector in found.embeddings],
+        "total_duration": time.perf_counter_ns() - started_ns,
+        "load_duration": loaded_ns - started_ns,
+        "prompt_eval_count": found.prompt_tokens,
+    }
 
 
 async def embeddings(request: web.Request) -> web.Response:

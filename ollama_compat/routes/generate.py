@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from ollama_compat import answer, call, prompt, replies, stream, wire
-from ollama_compat.answer import Finished, Ready
+from ollama_compat.answer import Finished, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.errors import BadRequest
 from ollama_compat.prompt import Prompt
@@ -20,24 +20,33 @@ from ollama_compat.services import Services, services
 
 async def generate(request: web.Request) -> web.StreamResponse:
     """Continues or answers a prompt; without one it loads or unloads the model."""
-    started_ns = time.perf_counter_ns()
     body = await wire.read(request, GenerateRequest)
+    found = await begin(services(request), body)
+    if isinstance(found, dict):
+        return wire.json_response(found)
+    return await (stream.stream(request, found) if body.stream else stream.gather(found, join))
+
+
+async def begin(parts: Services, body: GenerateRequest, told: Told | None = None) -> dict[str, Any] | stream.Parts:
+    """After the checks: the objects of the answer, which are yet to be made, or the only one where nothing is to be said.
+
+    `told` hears of the end before the last object comes.
+    """
+    started_ns = time.perf_counter_ns()
     call.check_logprobs(body)
-    parts = services(request)
     stored = await call.find(parts, body)
     if not body.prompt and body.keep_alive == 0:
         parts.residency.unload(str(stored.model_path))
-        return wire.json_response(replies.generate_reply(body.model, done_reason="unload"))
+        return replies.generate_reply(body.model, done_reason="unload")
     if body.raw and (body.template or body.system or body.context):
         raise BadRequest("raw mode does not support template, system, or context")
     prepared = call.prepare(body, stored, "generate", ["insert"] if body.suffix else [], started_ns)
     if not body.prompt:
         async with parts.residency.use(prepared.wanted(), body.keep_alive):
-            return wire.json_response(replies.generate_reply(body.model, done_reason="load"))
+            return replies.generate_reply(body.model, done_reason="load")
     if body.debug_render_only:
-        return wire.json_response(await _rendered(parts, prepared, body))
-    objects = reply(parts, prepared, body)
-    return await (stream.stream(request, objects) if body.stream else stream.gather(objects, _join))
+        return await _rendered(parts, prepared, body)
+    return reply(parts, prepared, body, told)
 
 
 async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> dict[str, Any]:
@@ -47,7 +56,7 @@ async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> d
     return replies.generate_reply(body.model, debug=replies.debug_info(text.shown(), len(body.images or ())))
 
 
-async def reply(parts: Services, prepared: Call, body: GenerateRequest) -> stream.Parts:
+async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: Told | None = None) -> stream.Parts:
     """The objects of the answer."""
 
     async def make_prompt(resident: Resident) -> Prompt:
@@ -60,6 +69,8 @@ async def reply(parts: Services, prepared: Call, body: GenerateRequest) -> strea
             if isinstance(piece, Ready):
                 yield stream.READY
             elif isinstance(piece, Finished):
+                if told is not None:
+                    told(piece)
                 context = None if body.raw else piece.context
                 yield replies.generate_reply(body.model, done_reason=piece.reason, context=context, metrics=piece.metrics)
             elif piece.content or piece.thinking or piece.logprobs:
@@ -82,7 +93,7 @@ async def _prompt(parts: Services, prepared: Call, resident: Resident, body: Gen
     return await prompt.for_generate(parts, prepared, resident, messages)
 
 
-def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """All parts as one: texts joined, log probabilities collected, the rest from the last."""
     last = parts[-1]
     thinking = "".join(part.get("thinking", "") for part in parts)
