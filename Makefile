@@ -29,6 +29,7 @@ test: .venv/.tested
 lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/structure.py --check
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
