@@ -152,3 +152,14 @@ def _append(path: Path, line: str) -> None:
             ledger.write(line)
     except OSError as error:
         log.debug("no ledger of compile times: %s", error)
+
+
+def main() -> None:
+    """Print what compiling into this version's folder has cost."""
+    folder = configure()
+    if folder:
+        print(f"{compile_seconds(folder):.1f} s spent compiling kernels into {folder}")
+
+
+if __name__ == "__main__":
+    main()

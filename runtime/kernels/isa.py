@@ -110,7 +110,7 @@ def _probe() -> tuple[str, ...]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "runtime.kernels.probe", name],
+            _command(name),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -119,6 +119,10 @@ def _probe() -> tuple[str, ...]:
         for name in others
     ]
     return (plainest, *(name for name, child in zip(others, children, strict=True) if _succeeded(child)))
+
+
+def _command(tier: str) -> list[str]:
+    return [sys.executable, "-m", "runtime.kernels.probe", tier]
 
 
 def _succeeded(child: subprocess.Popen[bytes]) -> bool:

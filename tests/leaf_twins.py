@@ -1,0 +1,141 @@
+"""NumPy twins of the leaves: packed activations and dot products in float64; blocks, random ones and those at their limits."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+import numpy as np
+
+from runtime.quants import BY_NAME, LeafType
+from runtime.quants.activations import ACTIVATIONS
+
+Array = np.ndarray
+
+# |leaf - float64 on the same packed activations| / sum(|w| |x|): rounding of float sums only, the products are exact
+BUDGETS = {
+    "F32": 2e-7,
+    "F16": 2e-7,
+    "BF16": 2e-7,
+    "Q4_0": 2e-7,
+    "Q8_0": 2e-7,
+    "Q4_K": 2e-7,
+    "Q5_K": 2e-7,
+    "Q6_K": 2e-7,
+}
+LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
+
+# byte offsets of f16 scales, by type
+_SCALES = {"Q4_0": (0,), "Q8_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+
+
+def random_blocks(kind: LeafType, count: int, rng: np.random.Generator) -> Array:
+    """(count, block_bytes) u8: every bit random but for scales of ordinary size."""
+    if kind.name == "F32":
+        return rng.normal(0, 1, count).astype("<f4").view(np.uint8).reshape(count, 4)
+    if kind.name == "F16":
+        return rng.normal(0, 1, count).astype("<f2").view(np.uint8).reshape(count, 2)
+    if kind.name == "BF16":
+        return np.ascontiguousarray(rng.normal(0, 1, count).astype("<f4").view("<u2")[1::2]).view(np.uint8).reshape(count, 2)
+    blocks = rng.integers(0, 256, (count, kind.block_bytes), np.uint8)
+    for offset in _SCALES[kind.name]:
+        scales = rng.normal(0, 0.01, count).astype("<f2")
+        blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(count, 2)
+    return blocks
+
+
+def limit_blocks(kind: LeafType) -> list[Array]:
+    """Blocks (1, block_bytes) whose quants, scales and mins all stand at one of their limits."""
+    blocks = []
+    for quant in (0x00, 0xFF, 0x7F, 0x80, 0x0F, 0xF0):
+        for scale in (0x7F, 0x80, 0xFF):
+            block = np.full((1, kind.block_bytes), quant, np.uint8)
+            if kind.name in ("Q4_K", "Q5_K"):
+                block[:, 4:16] = 0xFF if scale == 0x7F else quant  # all 63, or mixed
+            if kind.name == "Q6_K":
+                block[:, 192:208] = scale
+            for offset in _SCALES[kind.name]:
+                block[:, offset : offset + 2] = np.array([0.01 if offset == 0 else -0.02], "<f2").view(np.uint8)
+            blocks.append(block)
+    return blocks
+
+
+def limit_inputs(n: int) -> Array:
+    """Activation rows that quantise to +-127 everywhere, in several patterns; (patterns, n) f32."""
+    i = np.arange(n)
+    signs = [np.ones(n), -np.ones(n), 1 - 2 * (i % 2), 1 - 2 * (i // 2 % 2), 1 - 2 * (i // 16 % 2), 1 - 2 * (i // 32 % 2)]
+    return np.stack(signs).astype(np.float32)
+
+
+# ------------------------------------------------------------ activations
+
+
+def pack(activation: str, x: Array) -> Array:
+    """What `quantize` stores for the row x, byte for byte (bytes that are not part of the format are 0)."""
+    if activation == "f32":
+        return x.astype("<f4").view(np.uint8)
+    form = ACTIVATIONS[activation]
+    blocks = x.astype(np.float32).reshape(-1, form.block_size)
+    peak = np.abs(blocks).max(axis=1)
+    usable = peak >= np.float32(2.0**-100)
+    scale = np.where(usable, peak / np.float32(127), np.float32(0))
+    inverse = np.where(usable, np.float32(127) / np.where(usable, peak, np.float32(1)), np.float32(0))
+    quants = np.rint(blocks * inverse[:, None]).astype(np.int8)
+    packed = np.zeros((len(blocks), form.block_bytes), np.uint8)
+    packed[:, : form.block_size] = quants.view(np.uint8)
+    packed[:, form.block_size : form.block_size + 4] = scale.astype("<f4").view(np.uint8).reshape(-1, 4)
+    if activation == "q8_k":
+        sums = -quants.reshape(len(blocks), 16, 16).sum(axis=2, dtype=np.int16)
+        packed[:, 288:] = sums.astype("<i2").view(np.uint8)
+    else:
+        packed[:, 36:] = (-128 * quants.sum(axis=1, dtype=np.int32)).astype("<i4").view(np.uint8).reshape(-1, 4)
+    return packed.reshape(-1)
+
+
+def unpack(activation: str, packed: Array) -> Array:
+    """The float64 values of a packed row."""
+    if activation == "f32":
+        return packed.view("<f4").astype(np.float64)
+    form = ACTIVATIONS[activation]
+    blocks = packed.reshape(-1, form.block_bytes)
+    scale = np.ascontiguousarray(blocks[:, form.block_size : form.block_size + 4]).view("<f4").astype(np.float64)
+    return (blocks[:, : form.block_size].view(np.int8) * scale).reshape(-1)
+
+
+def dot(kind: LeafType, blocks: Array, rows: int, packed: list[Array]) -> tuple[Array, Array]:
+    """(columns, rows) in float64: the products, and the sums of magnitudes that errors are measured by."""
+    weights = kind.dequantize(blocks).reshape(rows, -1).astype(np.float64)
+    inputs = np.stack([unpack(kind.activation, column) for column in packed])
+    return inputs @ weights.T, np.abs(inputs) @ np.abs(weights).T
+
+
+# ------------------------------------------------------------ guard pages
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class Guarded:
+    """Memory that ends at, or starts after, a page that may not be touched; `.array` is its `nbytes` bytes."""
+
+    def __init__(self, nbytes: int, *, at_end: bool) -> None:
+        page = mmap.PAGESIZE
+        inner = -(-nbytes // page) * page
+        self._map = mmap.mmap(-1, inner + 2 * page)
+        whole = np.frombuffer(self._map, np.uint8)
+        for offset in (0, page + inner):
+            if _libc.mprotect(whole.ctypes.data + offset, page, 0) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+        start = page + (inner - nbytes if at_end else 0)
+        self.array = whole[start : start + nbytes]
+
+    @classmethod
+    def copy(cls, array: Array, *, at_end: bool) -> Guarded:
+        """The bytes of `array` between guard pages."""
+        guarded = cls(array.nbytes, at_end=at_end)
+        guarded.array[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return guarded
+
+    @property
+    def address(self) -> int:
+        return int(self.array.ctypes.data)

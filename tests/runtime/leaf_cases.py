@@ -1,0 +1,202 @@
+"""What every leaf of a tier has to hold. `test_leaves.py` runs this file in a child process for each tier."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+
+import leaf_twins as twins
+import numpy as np
+import pytest
+from leaf_twins import BUDGETS, LEAF_TYPES, Array, Guarded
+
+from runtime.kernels import jit
+from runtime.kernels.cache import KernelCache
+from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
+from runtime.quants.activations import ACTIVATIONS
+from runtime.quants.base import LeafType
+
+THREE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
+SIX = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)
+
+every_type = pytest.mark.parametrize("kind", LEAF_TYPES, ids=lambda kind: kind.name)
+at_either_end = pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+
+
+@pytest.fixture(scope="module")
+def leaves() -> Leaves:
+    return Leaves()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def addresses(arrays: list[Array]) -> Array:
+    return np.array([array.ctypes.data for array in arrays], np.int64)
+
+
+def run_dot(leaves: Leaves, kind: LeafType, weights: Array, stride: int, rows: int, packed: list[Array], columns: int) -> Array:
+    """All of `packed` through the leaf for `columns`, (len(packed), rows)."""
+    out = np.full((len(packed), rows), np.nan, np.float32)
+    leaf = SIX(leaves.dot(kind.name, columns))
+    blocks = packed[0].nbytes // activation_bytes(kind.activation, max(kind.block_size, 1))
+    for first in range(0, len(packed), columns):
+        inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
+        leaf(weights.ctypes.data, stride, rows, inputs.ctypes.data, outputs.ctypes.data, blocks)
+    return out
+
+
+def widths(kind: LeafType) -> tuple[int, ...]:
+    """Blocks a row."""
+    return (1, 3, 15, 16, 17, 31, 64, 65, 127, 333, 1024) if kind.block_size == 1 else (1, 2, 3, 4, 7, 8)
+
+
+def packed_inputs(kind: LeafType, count: int, width: int, rng: np.random.Generator) -> list[Array]:
+    return [twins.pack(kind.activation, row) for row in rng.normal(0, 1, (count, width)).astype(np.float32)]
+
+
+def test_the_tier_is_the_one_asked_for() -> None:
+    assert jit.TIER.name == os.environ["MOELLAMA_ISA"]
+
+
+@every_type
+def test_dot_is_the_twin_and_the_same_for_any_columns(leaves: Leaves, kind: LeafType, rng: np.random.Generator) -> None:
+    for blocks in widths(kind):
+        for rows in (1, 3):
+            weights = twins.random_blocks(kind, rows * blocks, rng)
+            packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
+            expected, magnitude = twins.dot(kind, weights, rows, packed)
+            stride = blocks * kind.block_bytes
+            results = [run_dot(leaves, kind, weights, stride, rows, packed, columns) for columns in COLUMNS]
+            assert np.all(np.abs(results[0] - expected) <= BUDGETS[kind.name] * magnitude), (blocks, rows)
+            for other in results[1:]:
+                assert np.array_equal(results[0], other), (blocks, rows)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LEAF_TYPES if kind.block_size > 1], ids=lambda kind: kind.name)
+def test_blocks_at_their_limits(leaves: Leaves, kind: LeafType) -> None:
+    blocks = 4
+    inputs = twins.limit_inputs(blocks * kind.block_size)
+    packed = [twins.pack(kind.activation, row) for row in inputs]
+    weights = np.concatenate([np.repeat(block, blocks, axis=0) for block in twins.limit_blocks(kind)])
+    rows = len(weights) // blocks
+    expected, magnitude = twins.dot(kind, weights, rows, packed)
+    for columns in (1, 2):
+        out = run_dot(leaves, kind, weights, blocks * kind.block_bytes, rows, packed, columns)
+        assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
+
+
+@every_type
+def test_rows_are_found_by_their_stride(leaves: Leaves, kind: LeafType, rng: np.random.Generator) -> None:
+    rows, blocks, gap = 3, 2 if kind.block_size > 1 else 70, 52
+    weights = twins.random_blocks(kind, rows * blocks, rng)
+    spaced = np.full((rows, blocks * kind.block_bytes + gap), 0xFF, np.uint8)
+    spaced[:, :-gap] = weights.reshape(rows, -1)
+    packed = packed_inputs(kind, 2, blocks * kind.block_size, rng)
+    dense = run_dot(leaves, kind, weights, blocks * kind.block_bytes, rows, packed, 2)
+    assert np.array_equal(dense, run_dot(leaves, kind, spaced, spaced.shape[1], rows, packed, 2))
+
+
+@every_type
+def test_dequantize_row_is_the_reference(leaves: Leaves, kind: LeafType, rng: np.random.Generator) -> None:
+    leaf = THREE(leaves.dequantize_row(kind.name))
+    for blocks in widths(kind):
+        weights = rng.integers(0, 256, (blocks, kind.block_bytes), np.uint8)  # infinities and NaNs among them
+        out = np.zeros(blocks * kind.block_size, np.float32)
+        leaf(weights.ctypes.data, out.ctypes.data, blocks)
+        with np.errstate(all="ignore"):
+            assert np.array_equal(out, kind.dequantize(weights).reshape(-1), equal_nan=True)
+
+
+def test_half_precision_is_exact(leaves: Leaves) -> None:
+    every = np.arange(1 << 16, dtype="<u2").view(np.uint8).reshape(-1, 2)
+    out = np.zeros(1 << 16, np.float32)
+    THREE(leaves.dequantize_row("F16"))(every.ctypes.data, out.ctypes.data, len(every))
+    expected = every.view("<f2").reshape(-1).astype(np.float32)
+    assert np.array_equal(out, expected, equal_nan=True)
+    assert np.array_equal(np.signbit(out), np.signbit(expected))
+
+
+def awkward_rows(activation: str, rng: np.random.Generator) -> Array:
+    """Rows of one block each: ordinary, halfway cases, huge, tiny, empty, one spike."""
+    n = ACTIVATIONS[activation].block_size
+    ties = np.concatenate([[127.0], np.resize([0.5, 1.5, 2.5, -0.5, -1.5, 126.5], n - 1)]) if n > 1 else np.array([0.5])
+    ordinary, spike = rng.normal(0, 1, n), np.zeros(n)
+    spike[n // 2] = -3.25
+    rows = [ordinary, ties, ordinary * 1e38 / 4, ordinary * 1e-30, ordinary * 1e-42, np.zeros(n), -np.zeros(n), spike]
+    return np.stack(rows).astype(np.float32)
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_quantize_is_the_twin(leaves: Leaves, activation: str, rng: np.random.Generator) -> None:
+    x = awkward_rows(activation, rng).reshape(-1)
+    packed = np.zeros(activation_bytes(activation, len(x)), np.uint8)
+    THREE(leaves.quantize(activation))(x.ctypes.data, packed.ctypes.data, len(x))
+    assert np.array_equal(packed, twins.pack(activation, x))
+
+
+@every_type
+@at_either_end
+def test_dot_stays_in_its_buffers(leaves: Leaves, kind: LeafType, at_end: bool, rng: np.random.Generator) -> None:
+    for rows, blocks in ((1, 1), (3, 2), (1, 37)):
+        weights = twins.random_blocks(kind, rows * blocks, rng)
+        packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
+        expected = run_dot(leaves, kind, weights, blocks * kind.block_bytes, rows, packed, 1)
+        w, xs = Guarded.copy(weights, at_end=at_end), [Guarded.copy(x, at_end=at_end) for x in packed]
+        outs = [Guarded(4 * rows, at_end=at_end) for _ in packed]
+        for columns in COLUMNS:
+            inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
+            outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
+            leaf = SIX(leaves.dot(kind.name, columns))
+            leaf(w.address, blocks * kind.block_bytes, rows, inputs.address, outputs.address, blocks)
+            for out, wanted in zip(outs[:columns], expected, strict=False):
+                assert np.array_equal(out.array.view(np.float32), wanted)
+                out.array[:] = 0
+
+
+@every_type
+@at_either_end
+def test_dequantize_row_stays_in_its_buffers(leaves: Leaves, kind: LeafType, at_end: bool, rng: np.random.Generator) -> None:
+    for blocks in (1, 3, 37):
+        w = Guarded.copy(twins.random_blocks(kind, blocks, rng), at_end=at_end)
+        out = Guarded(4 * blocks * kind.block_size, at_end=at_end)
+        THREE(leaves.dequantize_row(kind.name))(w.address, out.address, blocks)
+        assert np.any(out.array)
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@at_either_end
+def test_quantize_stays_in_its_buffers(leaves: Leaves, activation: str, at_end: bool, rng: np.random.Generator) -> None:
+    for blocks in (1, 3):
+        n = blocks * ACTIVATIONS[activation].block_size
+        x = Guarded.copy(rng.normal(0, 1, n).astype(np.float32), at_end=at_end)
+        out = Guarded(activation_bytes(activation, n), at_end=at_end)
+        THREE(leaves.quantize(activation))(x.address, out.address, n)
+        assert np.any(out.array)
+
+
+def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:
+    out, nothing = np.full(2, 7.0, np.float32), np.zeros(1, np.uint8)
+    pointers, outputs = addresses([nothing]), addresses([out])
+    leaf = SIX(leaves.dot("Q4_K", 1))
+    leaf(nothing.ctypes.data, 0, 0, pointers.ctypes.data, outputs.ctypes.data, 1)
+    assert out.tolist() == [7.0, 7.0]
+    leaf(nothing.ctypes.data, 0, 2, pointers.ctypes.data, outputs.ctypes.data, 0)
+    assert out.tolist() == [0.0, 0.0]
+
+
+WIDE = r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b"
+FORBIDDEN = {"portable": r"%[yz]mm|\bv[a-z]+ps\b", "avx2": rf"{WIDE}|vpdpbusd", "avxvnni": WIDE, "avx512": r"extrq|insertq"}
+REQUIRED = {"portable": r"pmaddwd", "avx2": r"vpmaddubsw.*%ymm", "avxvnni": r"vpdpbusd.*%ymm", "avx512": r"vpdpbusd.*%zmm"}
+
+
+@pytest.mark.parametrize("name", ["dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "quantize.q8_k", "dequantize_row.Q5_K"])
+def test_machine_code_is_the_tiers(name: str) -> None:
+    assembly = Leaves(KernelCache(None)).assembly(name)
+    tier = jit.TIER.name
+    assert not (found := re.search(rf"{FORBIDDEN[tier]}|extrq|insertq", assembly)), found
+    if "_K." in name and "dot" in name:
+        assert re.search(REQUIRED[tier], assembly)
