@@ -28,6 +28,17 @@ class BadRequest(ApiError):
         super().__init__(400, message)
 
 
+class Refused(BadRequest):
+    """The request is wrong in the dialect that it is written in; nothing has been asked of a model yet."""
+
+
+class CloudDisabled(ApiError):
+    """The name asks for a model that runs elsewhere. Ollama words this alike in all dialects of its API."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, message)
+
+
 class InvalidModelName(BadRequest):
     """The name cannot be the name of a model."""
 

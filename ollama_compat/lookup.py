@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ollama_compat.errors import ApiError, BadRequest, ModelNotFound
+from ollama_compat.errors import ApiError, BadRequest, CloudDisabled, ModelNotFound
 from ollama_compat.services import Services
 from ollama_compat.store import Store, StoredModel
 from ollama_compat.store.default_model import ensure
@@ -32,7 +32,7 @@ async def find(services: Services, raw: str, cloud: str = CLOUD_INFERENCE) -> St
     """The model that the client named. Raises NoName, BadRequest, ModelNotFound, or 403 with the text `cloud`."""
     reference = parse(raw)
     if reference.source is Source.CLOUD:
-        raise ApiError(403, cloud)
+        raise CloudDisabled(cloud)
     stored = await asyncio.to_thread(_stored, services.store, reference.name, raw)
     if stored.config.remote_host and stored.config.remote_model:
         raise ModelNotFound(raw) if reference.source is Source.LOCAL else ApiError(403, cloud)

@@ -34,7 +34,22 @@ class Form:
     failed: Callable[[errors.ApiError], Part]
 
 
+_SSE = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 NDJSON = Form({"Content-Type": "application/x-ndjson"}, lambda part: gojson.dumps(part) + b"\n", errors.ApiError.body)
+
+
+DONE: Part = {"done": True}
+"""The part that ends a stream of OpenAI's."""
+
+
+def data_events(failed: Callable[[errors.ApiError], Part]) -> Form:
+    """Server-sent events without names."""
+    return Form(_SSE, lambda part: b"data: %s\n\n" % (b"[DONE]" if part is DONE else gojson.dumps(part)), failed)
+
+
+def named_events(failed: Callable[[errors.ApiError], Part]) -> Form:
+    """Server-sent events, each named by its `type`."""
+    return Form(_SSE, lambda part: b"event: %s\ndata: %s\n\n" % (part["type"].encode(), gojson.dumps(part)), failed)
 
 
 class PartsResponse:
@@ -144,6 +159,18 @@ async def whole(parts: Parts, join: Callable[[list[Part]], Part]) -> Part:
     """All the parts put together by `join`."""
     async with contextlib.aclosing(parts):  # type: ignore[type-var]
         return join([part async for part in parts if part is not READY])
+
+
+async def convert(found: Part | Parts, feed: Callable[[Part], list[Part]]) -> Parts:
+    """Parts of another dialect: what `feed` makes of each part of an answer, or of the one object that is the answer."""
+    if isinstance(found, dict):
+        for part in feed(found):
+            yield part
+        return
+    async with contextlib.aclosing(found):  # type: ignore[type-var]
+        async for native in found:
+            for part in feed(native) if native is not READY else ():
+                yield part
 
 
 def last(parts: list[Part]) -> Part:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from ollama_compat import errors, gojson, schema
-from ollama_compat.errors import ApiError, BadRequest
+from ollama_compat.errors import ApiError, BadRequest, CloudDisabled, Refused
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,10 +26,6 @@ _Request = TypeVar("_Request")
 Envelope = Callable[[int, str], dict[str, Any]]
 ENVELOPE: web.RequestKey[Envelope] = web.RequestKey("envelope")
 """How an error's status and text are written where it is not `{"error": text}`; a route sets it before anything can fail."""
-
-
-class Refused(BadRequest):
-    """The request was wrong in itself; the native API, below the routes that have an envelope, has not seen it."""
 
 
 async def read_body(request: web.Request, limit: int = MAX_JSON) -> bytes:
@@ -59,6 +55,15 @@ async def read(request: web.Request, kind: type[_Request], package: str = "api")
     return schema.decode(body, kind, package)
 
 
+async def read_enveloped(request: web.Request, kind: type[_Request], package: str, envelope: Envelope) -> _Request:
+    """As `read`, for a dialect of the API that has its own form of errors: from here on they are written by `envelope`."""
+    request[ENVELOPE] = envelope
+    try:
+        return await read(request, kind, package)
+    except BadRequest as error:
+        raise Refused(error.message) from None
+
+
 def json_response(value: Any, status: int = 200, content_type: str = JSON) -> web.Response:
     """A JSON answer."""
     return web.Response(body=gojson.dumps(value), status=status, headers={"Content-Type": content_type})
@@ -77,7 +82,7 @@ def text_response(text: str, status: int) -> web.Response:
 def error_response(error: BaseException, content_type: str = JSON, envelope: Envelope | None = None) -> web.Response:
     """The JSON answer for an error. What is not an ApiError is our fault and goes to the log with its traceback."""
     status, body = errors.answer(error)
-    if envelope is not None:
+    if envelope is not None and not isinstance(error, CloudDisabled):
         body = envelope(status, body["error"])
         content_type = JSON if isinstance(error, Refused) else PLAIN_JSON
     if not isinstance(error, ApiError):

@@ -1,0 +1,296 @@
+"""POST /v1/chat/completions: requests and answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from ollama_compat import gojson, gotypes, schema, turns
+from ollama_compat.errors import Refused
+from ollama_compat.gotypes import Member, Place
+from ollama_compat.openai import common
+from ollama_compat.schema import ChatRequest, Flag, Text
+from ollama_compat.stream import DONE, Part
+from ollama_compat.turns import Heard, turn
+
+Float = Annotated[float | None, gotypes.float64]
+Whole = Annotated[int | None, gotypes.integer]
+Any_ = Annotated[Any, gotypes.anything]
+
+
+def _mapping(value: Any, at: Place) -> dict[str, Any] | None:
+    """An object, and nothing else, for a field that Ollama does not know and so never refuses."""
+    return gojson.plain(value) if isinstance(value, dict) else None
+
+
+def _integer(value: Any, at: Place) -> int | None:
+    """As `_mapping`, a whole number."""
+    return gotypes.integer(value, Place("", (), []))
+
+
+_CALL_FUNCTION = gotypes.struct(
+    "", (Member("name", gotypes.string, omit=False), Member("arguments", gotypes.string, omit=False)), "openai"
+)
+_CALL = gotypes.struct(
+    "ToolCall",
+    (
+        Member("id", gotypes.string, omit=False),
+        Member("index", gotypes.integer, 0),
+        Member("type", gotypes.string),
+        Member("function", _CALL_FUNCTION, {"name": "", "arguments": ""}, omit=False),
+    ),
+    "openai",
+)
+_MESSAGE = gotypes.struct(
+    "Message",
+    (
+        Member("role", gotypes.string, omit=False),
+        Member("content", gotypes.anything, None, omit=False),
+        Member("reasoning", gotypes.string, omit=False),
+        Member("tool_calls", gotypes.array(_CALL, "[]openai.ToolCall"), None, omit=False),
+        Member("name", gotypes.string, omit=False),
+        Member("tool_call_id", gotypes.string, omit=False),
+    ),
+    "openai",
+)
+_SCHEMA = gotypes.struct("JsonSchema", (Member("schema", gotypes.raw, None),), "openai")
+_FORMAT = gotypes.struct(
+    "ResponseFormat", (Member("type", gotypes.string, omit=False), Member("json_schema", _SCHEMA, {}, omit=False)), "openai"
+)
+_STREAM_OPTIONS = gotypes.struct("StreamOptions", (Member("include_usage", gotypes.boolean, False, omit=False),), "openai")
+_REASONING = gotypes.struct("Reasoning", (Member("effort", gotypes.string, omit=False),), "openai")
+StreamOptions = Annotated[dict[str, bool] | None, _STREAM_OPTIONS]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChatCompletionRequest:
+    """The request. The last three fields are not looked at by Ollama."""
+
+    model: Text = ""
+    messages: Annotated[list[dict[str, Any]] | None, gotypes.array(_MESSAGE, "[]openai.Message")] = None
+    stream: Flag = False
+    stream_options: StreamOptions = None
+    max_tokens: Whole = None
+    seed: Whole = None
+    stop: Any_ = None
+    temperature: Float = None
+    frequency_penalty: Float = None
+    presence_penalty: Float = None
+    top_p: Float = None
+    response_format: Annotated[dict[str, Any] | None, _FORMAT] = None
+    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(schema.TOOL, "[]api.Tool")] = None
+    reasoning: Annotated[dict[str, str] | None, _REASONING] = None
+    reasoning_effort: Annotated[str | None, gotypes.string] = None
+    logprobs: Flag = False
+    top_logprobs: schema.Count = 0
+    debug_render_only: Annotated[bool, gotypes.boolean, "_debug_render_only"] = False
+    max_completion_tokens: Annotated[int | None, _integer] = None
+    tool_choice: Any_ = None
+    options: Annotated[dict[str, Any] | None, _mapping] = None
+
+
+# ---------------------------------------------------------------- request
+
+
+def to_native(request: ChatCompletionRequest) -> ChatRequest:
+    """The request of /api/chat that means the same. Raises Refused."""
+    if not request.messages:
+        raise Refused("[] is too short - 'messages'")
+    effort = request.reasoning["effort"] if request.reasoning is not None else request.reasoning_effort or ""
+    return ChatRequest(
+        model=request.model,
+        messages=[native for message in request.messages for native in _turns(message, request.messages)],
+        stream=request.stream,
+        format=_format(request.response_format),
+        tools=turns.chosen(request.tools, request.tool_choice),
+        options=_options(request),
+        think=common.think(effort),
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        debug_render_only=request.debug_render_only,
+    )
+
+
+def _options(request: ChatCompletionRequest) -> dict[str, Any]:
+    """OpenAI's defaults win over those of the model, as in Ollama; `options`, which some clients send, win over both."""
+    limit = request.max_completion_tokens if request.max_tokens is None else request.max_tokens
+    given = {
+        "stop": stops(request.stop),
+        "num_predict": limit,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "frequency_penalty": request.frequency_penalty,
+        "presence_penalty": request.presence_penalty,
+        "top_p": request.top_p,
+    }
+    return {"temperature": 1.0, "top_p": 1.0} | (request.options or {}) | common.sampling(given)
+
+
+def stops(value: Any) -> list[str] | None:
+    """Stop strings from one or several; what is no text is passed over."""
+    if isinstance(value, str):
+        return [value]
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else None
+
+
+def _format(wanted: Mapping[str, Any] | None) -> Any:
+    kind = wanted["type"].strip().lower() if wanted is not None else ""
+    if kind == "json_object":
+        return "json"
+    return wanted["json_schema"].get("schema") if wanted is not None and kind == "json_schema" else None
+
+
+def _turns(message: Mapping[str, Any], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The native messages of one: a part of its content is a message of its own."""
+    content, role = message["content"], message["role"]
+    given = {
+        "thinking": message["reasoning"],
+        "tool_calls": _calls(message["tool_calls"] or ()),
+        "tool_name": _tool_name(message, history),
+        "tool_call_id": message["tool_call_id"],
+    }
+    if isinstance(content, list):
+        parts = [_part(role, part) for part in content]
+        belongs = parts and (given["tool_calls"] or role.lower() == "tool")
+        return [*parts[:-1], turn(**(parts[-1] | given))] if belongs else parts
+    if not isinstance(content, str) and message["tool_calls"] is None:
+        raise Refused(f"invalid message content type: {_go_type(content)}")
+    return [turn(role, content if isinstance(content, str) else "", **given)]
+
+
+def _go_type(value: Any) -> str:
+    if value is None:
+        return "<nil>"
+    return {bool: "bool", dict: "map[string]interface {}"}.get(type(value), "float64")
+
+
+def _calls(calls: Any) -> list[dict[str, Any]]:
+    try:
+        return [
+            turns.tool_call(call["id"], call["function"]["name"], turns.arguments(call["function"]["arguments"]))
+            for call in calls
+        ]
+    except ValueError:
+        raise Refused("invalid tool call arguments") from None
+
+
+def _tool_name(message: Mapping[str, Any], history: list[dict[str, Any]]) -> str:
+    """Of a tool's result: as it says itself, else that of the latest call with its id."""
+    if message["role"].lower() != "tool" or message["name"]:
+        return message["name"] if message["role"].lower() == "tool" else ""
+    calls = (call for other in reversed(history) for call in other["tool_calls"] or ())
+    wanted = message["tool_call_id"]
+    return next((call["function"]["name"] for call in calls if wanted and call["id"] == wanted), "")
+
+
+def _part(role: str, part: Any) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return turn(role, part["text"])
+    if kind == "image_url":
+        url = part.get("image_url")
+        url = url.get("url") if isinstance(url, dict) else url
+        if isinstance(url, str):
+            return turn(role, images=[turns.image_of_url(url)])
+    if kind == "input_audio":
+        return turn(role, images=[_audio(part.get("input_audio"))])
+    raise Refused("invalid message format")
+
+
+def _audio(audio: Any) -> str:
+    if not isinstance(audio, dict):
+        raise Refused("invalid input_audio format")
+    data = audio.get("data")
+    if not isinstance(data, str):
+        raise Refused("invalid input_audio format: missing data")
+    fault = gotypes.base64_fault(data)
+    if fault is not None:
+        raise Refused(f"invalid input_audio base64 data: illegal base64 data at input byte {fault}")
+    return data
+
+
+# ---------------------------------------------------------------- answer
+
+
+def completion(reply: Part, heard: Heard) -> Part:
+    """The answer in one object."""
+    message = reply["message"]
+    calls = tool_calls(message)
+    choice = {"index": 0, "message": _message(message, calls), "finish_reason": _reason(reply, bool(calls)), **_logprobs(reply)}
+    head = {"id": common.identity("chatcmpl-"), "object": "chat.completion", "created": common.now(), "model": reply["model"]}
+    debug = {"_debug_info": reply["_debug_info"]} if "_debug_info" in reply else {}
+    return head | {"system_fingerprint": "fp_ollama", "choices": [choice], "usage": common.usage(reply, heard.cached)} | debug
+
+
+def _message(message: Mapping[str, Any], calls: list[Part]) -> Part:
+    thinking = message.get("thinking")
+    optional = {**({"reasoning": thinking} if thinking else {}), **({"tool_calls": calls} if calls else {})}
+    return {"role": message["role"], "content": message["content"], **optional}
+
+
+def tool_calls(message: Mapping[str, Any]) -> list[Part]:
+    """The calls of a native message, their arguments as text."""
+    return [
+        {
+            "id": common.call_id(call["id"]),
+            "index": call["function"]["index"],
+            "type": "function",
+            "function": {"name": call["function"]["name"], "arguments": common.arguments_text(call)},
+        }
+        for call in message.get("tool_calls", ())
+    ]
+
+
+def _reason(reply: Part, called: bool) -> str | None:
+    reason = reply.get("done_reason")
+    return "tool_calls" if reason == "stop" and called else reason
+
+
+def _logprobs(reply: Part) -> Part:
+    return {"logprobs": {"content": reply["logprobs"]}} if reply.get("logprobs") else {}
+
+
+class Chunks:
+    """Makes the events of a streamed answer."""
+
+    def __init__(self, request: ChatCompletionRequest, heard: Heard) -> None:
+        self._heard = heard
+        self._with_usage = bool(request.stream_options and request.stream_options["include_usage"])
+        self._head = {"id": common.identity("chatcmpl-"), "object": "chat.completion.chunk", "created": common.now()}
+        self._head |= {"model": request.model, "system_fingerprint": "fp_ollama"}
+        self._started = False
+        self._called = False
+
+    def feed(self, reply: Part) -> list[Part]:
+        """The events for a native object: its deltas, and after the last one the end."""
+        message = reply["message"]
+        says = message["content"] or message.get("thinking") or message.get("tool_calls") or reply.get("logprobs")
+        events = [] if reply["done"] and self._started and not says else list(self._deltas(reply))
+        return events + (self._end(reply) if reply["done"] else [])
+
+    def _deltas(self, reply: Part) -> Iterator[Part]:
+        """One chunk, or two where reasoning and something else come together."""
+        message, logprobs = reply["message"], _logprobs(reply)
+        calls = tool_calls(message)
+        self._called = self._called or bool(calls)
+        content = {"content": message["content"]}
+        reasoning = {"reasoning": message["thinking"]} if message.get("thinking") else {}
+        other = content | ({"tool_calls": calls} if calls else {})
+        if reasoning and (message["content"] or calls):
+            yield self._chunk(self._role() | reasoning, logprobs)
+            yield self._chunk(other, {})
+        else:
+            yield self._chunk(self._role() | content | reasoning | other, logprobs)
+
+    def _role(self) -> Part:
+        started, self._started = self._started, True
+        return {} if started else {"role": "assistant"}
+
+    def _chunk(self, delta: Part, logprobs: Part, reason: str | None = None) -> Part:
+        return self._head | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason, **logprobs}]}
+
+    def _end(self, reply: Part) -> list[Part]:
+        usage = self._head | {"choices": [], "usage": common.usage(reply, self._heard.cached)}
+        end = self._chunk({}, {}, _reason(reply, self._called) or "stop")
+        return [end, *([usage] if self._with_usage else []), DONE]

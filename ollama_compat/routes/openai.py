@@ -1,0 +1,51 @@
+"""The routes of OpenAI's dialect of the API."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ollama_compat import stream, wire
+from ollama_compat.openai import chat, common, completions, embeddings
+from ollama_compat.routes import chat as native_chat
+from ollama_compat.routes import embed as native_embed
+from ollama_compat.routes import generate as native_generate
+from ollama_compat.services import services
+from ollama_compat.turns import Heard
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """Answers a conversation."""
+    body = await wire.read_enveloped(request, chat.ChatCompletionRequest, "openai", common.envelope)
+    native, heard = chat.to_native(body), Heard()
+    found = await native_chat.begin(services(request), native, heard)
+    if native.stream:
+        events = stream.convert(found, chat.Chunks(body, heard).feed)
+        return await stream.stream(request, events, stream.data_events(common.failed))
+    reply = found if isinstance(found, dict) else await stream.whole(found, native_chat.joiner(native))
+    return wire.json_response(chat.completion(reply, heard), content_type=wire.PLAIN_JSON)
+
+
+async def completion(request: web.Request) -> web.StreamResponse:
+    """Answers a prompt."""
+    body = await wire.read_enveloped(request, completions.CompletionRequest, "openai", common.envelope)
+    native, heard = completions.to_native(body), Heard()
+    found = await native_generate.begin(services(request), native, heard)
+    if native.stream:
+        events = stream.convert(found, completions.Chunks(body, heard).feed)
+        return await stream.stream(request, events, stream.data_events(common.failed))
+    reply = found if isinstance(found, dict) else await stream.whole(found, native_generate.join)
+    return wire.json_response(completions.completion(reply, heard), content_type=wire.PLAIN_JSON)
+
+
+async def embedding(request: web.Request) -> web.Response:
+    """A vector for each input."""
+    body = await wire.read_enveloped(request, embeddings.EmbedRequest, "openai", common.envelope)
+    reply = await native_embed.vectors(services(request), embeddings.to_native(body))
+    return wire.json_response(embeddings.listing(body, reply), content_type=wire.PLAIN_JSON)
+
+
+ROUTES = [
+    web.post("/v1/chat/completions", chat_completions),
+    web.post("/v1/completions", completion),
+    web.post("/v1/embeddings", embedding),
+]
