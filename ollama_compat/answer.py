@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from ollama_compat import replies
+from ollama_compat import replies, structured
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError
 from ollama_compat.output import Content, Event, OutputParser, Thinking, ToolCall
@@ -70,8 +70,9 @@ async def run(
         prompt = await make_prompt(resident)
         yield Ready()
         refuse_images(call.stored, shown)
+        constraint = structured.constraint(call.request.format, prompt.parser, call.think, native=prompt.native)
         preserved = prompt.parser.preserved if prompt.parser else ()
-        make = call.framer(prompt.text, resident.loaded, context=context, preserved=preserved, cut=cut)
+        make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
         async with contextlib.aclosing(_pieces(call, resident.runner, make, prompt.parser, cut)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield _finished(call, piece, loaded_ns) if isinstance(piece, Done) else piece

@@ -6,9 +6,8 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ollama_compat import duration, gojson, lookup, options
+from ollama_compat import duration, lookup, options
 from ollama_compat.errors import ApiError, BadRequest, InternalError, ModelNotFound, UnsupportedCapability
 from ollama_compat.options import Options
 from ollama_compat.replies import Metrics
@@ -17,6 +16,7 @@ from ollama_compat.runner import PromptTooLong
 from ollama_compat.schema import ChatRequest, GenerateRequest
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
+from ollama_compat.structured import Constraint
 from runtime.frames import Done, Generate, Loaded
 
 TOO_LONG = (
@@ -52,12 +52,16 @@ class Call:
         return wanted(self.stored, self.options)
 
     def framer(
-        self, prompt: str, loaded: Loaded, *, context: Sequence[int] = (), preserved: Sequence[str] = (), cut: bool
+        self,
+        prompt: str,
+        loaded: Loaded,
+        constraint: Constraint,
+        *,
+        context: Sequence[int] = (),
+        preserved: Sequence[str] = (),
+        cut: bool,
     ) -> Callable[[int], Generate]:
-        """Makes the Generate frame of an id. `cut`: a prompt that is too long loses its middle, where the context slides.
-
-        Raises the error of a `format` that is none.
-        """
+        """Makes the Generate frame of an id. `cut`: a prompt that is too long loses its middle, where the context slides."""
         opts, request = self.options, self.request
         return functools.partial(
             Generate,
@@ -71,7 +75,9 @@ class Call:
             truncate=cut and self.shift,
             logprobs=request.top_logprobs if request.logprobs else -1,
             preserved=list(preserved),
-            grammar=grammar(request.format),
+            grammar=constraint.grammar,
+            grammar_start=constraint.start,
+            grammar_opening=constraint.opening,
         )
 
     def failure(self, error: ApiError, *, cut: bool) -> ApiError:
@@ -141,13 +147,3 @@ def wanted(stored: StoredModel, opts: Options) -> Wanted:
         adapters=tuple(str(path) for path in stored.adapter_paths),
         embedding="completion" not in stored.capabilities(),
     )
-
-
-def grammar(format_: Any) -> str:
-    """What the text has to conform to: `json`, or a JSON schema; empty where anything goes."""
-    if format_ is None or format_ == "":
-        return ""
-    text = gojson.text_of(format_)
-    if format_ == "json" or isinstance(format_, dict):
-        return "json" if format_ == "json" else text
-    raise InternalError(f'invalid format: {duration.quote(text)}; expected "json" or a valid JSON Schema object')

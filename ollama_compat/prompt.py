@@ -42,6 +42,7 @@ class Prompt:
 
     text: str
     parser: OutputParser | None  # None: everything is content
+    native: bool = False  # Ollama lets its engine make this one
 
     def shown(self) -> str:
         """The text for a reader."""
@@ -52,7 +53,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
     """The prompt of a conversation."""
     if is_native(call.stored):
         _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
-        return await _native(services, call, resident, messages, tools)
+        return dataclasses.replace(await _native(services, call, resident, messages, tools), native=True)
     return await _rendered(call, resident, messages, tools)
 
 
@@ -113,6 +114,16 @@ class _Prefilled:
     @property
     def preserved(self) -> tuple[str, ...]:
         return self._parser.preserved
+
+    @property
+    def reasoning(self) -> output.Reasoning | None:
+        found = self._parser.reasoning
+        if found is None or found.end in self._prefill:
+            return None
+        if found.begun or not self._prefill.strip():
+            return found
+        begun = self._prefill.lstrip().startswith(found.start)
+        return dataclasses.replace(found, begun=True) if begun else None
 
     def feed(self, text: str) -> list[output.Event]:
         text, self._prefill = self._prefill + text, ""

@@ -274,15 +274,17 @@ class Runner:
             _LOG.info("runner %d: %s", self.pid, text)
 
 
-_STATUS = {"bad_request": 400, "context_length": 400, "unsupported": 501}
+_STATUS = {"unsupported": 501}
 
 
 def failure(failed: Failed) -> ApiError:
-    """The error that a client gets for a runner's Failed; an overlong prompt is worded as llama-server does."""
+    """The error that a client gets for a runner's Failed; what is wrong with the request is worded as llama-server does."""
     if failed.kind == "context_length":
         return PromptTooLong(400, engine_error(400, failed.message, "exceed_context_size_error", failed))
     if failed.kind == "out_of_memory":
         return OutOfMemory(failed.message)
+    if failed.kind == "bad_request":
+        return BadRequest(engine_error(400, failed.message, "invalid_request_error"))
     return ApiError(_STATUS.get(failed.kind, 500), failed.message)
 
 

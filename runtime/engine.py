@@ -9,6 +9,7 @@ from collections.abc import Callable
 from runtime.answer import Answer
 from runtime.core import BLOCK_TOKENS, ContextLengthError, Executor, FloatArray
 from runtime.frames import Done, Failed, Generate, Reply, Stats
+from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import NotANumber, Sampler, SamplingError
 from runtime.scheduler import Scheduler, Sequence
@@ -26,6 +27,7 @@ class Job:
     sequence: Sequence
     sampler: Sampler
     answer: Answer
+    constraint: Constraint | None = None  # keeps the answer to a grammar
     generated: int = 0
     cached: int = 0  # prompt tokens that were in the cache
     started_ns: int = 0  # when its first step began
@@ -36,6 +38,10 @@ class Job:
         """Note the first step; a job that was suspended has had it."""
         if not self.started_ns:
             self.started_ns, self.cached = now, self.sequence.cached
+
+    def next_token(self, logits: FloatArray) -> int:
+        """The token that follows. Raises NotANumber and GrammarError."""
+        return self.sampler.sample(logits, None if self.constraint is None else self.constraint.allowed())
 
     def count(self, now: int) -> None:
         """Note a token."""
@@ -67,6 +73,7 @@ class Engine:
         self.num_ctx = min(num_ctx, executor.n_ctx_train, executor.n_blocks * BLOCK_TOKENS)
         self._executor = executor
         self._tokenizer = tokenizer
+        self._grammars = Grammars(tokenizer)
         self._clock = clock
         self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, self.num_ctx)
         self._jobs: dict[int, Job] = {}
@@ -81,20 +88,24 @@ class Engine:
         """Everything that can be done for a request without the model. Any thread may call this."""
         if request.images:
             return Failed(request.id, "unsupported", "this model does not support images")
-        if request.grammar:
-            return Failed(request.id, "unsupported", "structured output is not supported")
         try:
             sampler = Sampler(request.sampling, self.num_ctx)
             prompt = make_prompt(request, self._tokenizer, self.num_ctx)
+            constraint = self._constraint(request)
         except ContextLengthError as error:
             return Failed(request.id, "context_length", str(error), error.n_prompt, error.n_ctx)
         except SamplingError as error:
             return Failed(request.id, "bad_request", f"Failed to initialize samplers: {error}")
-        except PromptError as error:
+        except (PromptError, GrammarError) as error:
             return Failed(request.id, "bad_request", str(error))
         sampler.accept(prompt.tokens)
         answer = Answer(request, self._tokenizer)
-        return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer)
+        return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint)
+
+    def _constraint(self, request: Generate) -> Constraint | None:
+        if not request.grammar:
+            return None
+        return self._grammars.constraint(request.grammar, request.grammar_start, request.grammar_opening)
 
     def submit(self, job: Job) -> list[Reply]:
         """Let a job wait for its turn. One without any token to evaluate ends at once."""
@@ -152,12 +163,16 @@ class Engine:
 
     def _next_token(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
         try:
-            token = job.sampler.sample(logits)
+            token = job.next_token(logits)
+            ends = token in self._tokenizer.eog_ids
+            if job.constraint is not None and not ends:
+                job.constraint.accept(token)
         except NotANumber:
             return self._end(job, Failed(job.request.id, "internal", "the model computed values that are not numbers"))
+        except GrammarError as error:
+            return self._end(job, Failed(job.request.id, "bad_request", f"the answer cannot follow the grammar: {error}"))
         job.count(now)
         replies: list[Reply] = []
-        ends = token in self._tokenizer.eog_ids
         if not ends or job.answer.shows(token):
             job.sampler.accept((token,))
             job.sequence.tokens.append(token)
@@ -174,7 +189,7 @@ class Engine:
     def _reason(self, job: Job, ends: bool) -> str | None:
         """Why the answer is over, if it is. A limit of 0 tokens lets one through, as llama-server's does."""
         request = job.request
-        if ends or job.answer.stop:
+        if ends or job.answer.stop or (job.constraint is not None and job.constraint.complete):
             return "stop"
         if 0 <= request.num_predict <= job.generated:
             return "length"

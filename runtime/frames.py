@@ -82,8 +82,9 @@ class Generate:
     logprobs: int = -1  # -1: none, 0: the chosen token's, k: and those of the k best
     preserved: list[str] = dataclasses.field(default_factory=list)  # special tokens that stay visible in the text
     images: list[str] = dataclasses.field(default_factory=list)
-    grammar: str = ""
+    grammar: str = ""  # "json" (any object), a JSON schema, or a GBNF or Lark grammar
     grammar_start: str = ""  # text after which the grammar applies; "": from the first token
+    grammar_opening: str = ""  # the answer may begin with this text, and only then the grammar waits for `grammar_start`
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

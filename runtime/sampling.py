@@ -17,6 +17,7 @@ from runtime.core import FloatArray
 from runtime.frames import Sampling
 
 IdArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 Candidates = tuple[IdArray, FloatArray]
 
 _RANDOM_SEED = 0xFFFFFFFF  # what -1 is among the 32 bits of a seed
@@ -52,10 +53,19 @@ class Sampler:
         if self._window is not None:
             self._window.extend(tokens)
 
-    def sample(self, logits: FloatArray) -> int:
-        """The next token. `logits`: (vocabulary,), left as they are. Raises NotANumber."""
+    def sample(self, logits: FloatArray, allowed: BoolArray | None = None) -> int:
+        """The next token. `logits`: (vocabulary,), left as they are. `allowed`: the tokens to choose from. Raises NotANumber."""
         if self._window is not None:
             logits = self._penalised(logits, self._window)
+        if allowed is None:
+            return self._choose(logits)
+        best = int(logits.argmax())
+        if self._greedy and best < len(allowed) and allowed[best]:
+            return self._choose(logits)
+        ids = np.flatnonzero(allowed)
+        return int(ids[self._choose(logits[ids])])
+
+    def _choose(self, logits: FloatArray) -> int:
         best = int(logits.argmax())  # or the place of a NaN
         if not math.isfinite(logits[best]):
             raise NotANumber

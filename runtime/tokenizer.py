@@ -95,6 +95,14 @@ class Tokenizer:
         """Whether the token has no text in an answer: it only steers the model."""
         return bool(self._vocabulary.attributes[token] & (CONTROL | UNKNOWN))
 
+    def is_tag(self, token: int) -> bool:
+        """Whether the token marks a place rather than being text: a control token, or one like <think>."""
+        if self.is_hidden(token):
+            return True
+        text = self._vocabulary.tokens[token]
+        marked = bool(self._vocabulary.attributes[token] & USER_DEFINED)
+        return marked and text.startswith("<") and text.endswith(">")
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens, special ones included; what is no UTF-8 becomes U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode(errors="replace")

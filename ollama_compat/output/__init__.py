@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.output import go_tags, hermes, llama, mistral
-from ollama_compat.output.events import Content, Event, OutputParser, Thinking, ToolCall
+from ollama_compat.output.events import Content, Event, OutputParser, Reasoning, Thinking, ToolCall
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.parser import CallParser, Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
 from ollama_compat.template.gotemplate import Template
 
-__all__ = ["Content", "Event", "OutputParser", "Thinking", "ToolCall", "generic", "native"]
+__all__ = ["Content", "Event", "OutputParser", "Reasoning", "Thinking", "ToolCall", "generic", "native"]
 
 _Dialect = Callable[[Sequence[str], bool], CallParser]
 _DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = (

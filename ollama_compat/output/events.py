@@ -33,12 +33,25 @@ class ToolCall:
 Event = Content | Thinking | ToolCall
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How an answer marks the reasoning that it may begin with."""
+
+    start: str
+    end: str
+    begun: bool  # by the prompt
+
+
 class OutputParser(Protocol):
     """Splits one answer. Text that may yet turn out to be a tag is held back; no event ever carries part of a tag."""
 
     @property
     def preserved(self) -> tuple[str, ...]:
         """Special tokens that have to stay visible in the text that is fed."""
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """What is still to come of it before anything is fed; None: no reasoning."""
 
     def feed(self, text: str) -> list[Event]:
         """The events that `text`, the next piece of the answer, settles."""

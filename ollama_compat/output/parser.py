@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ollama_compat.output.events import Content, Event, Thinking
+from ollama_compat.output.events import Content, Event, Reasoning, Thinking
 from ollama_compat.output.thinking import ThinkingSplitter
 
 
@@ -26,6 +26,10 @@ class Parser:
         self._thinking = thinking
         self._calls = calls
         self.preserved = preserved + (calls.preserved if calls else ())
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        return None if self._thinking is None else self._thinking.reasoning
 
     def feed(self, text: str) -> list[Event]:
         thinking, answer = ("", text) if self._thinking is None else self._thinking.feed(text)

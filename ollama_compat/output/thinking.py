@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from ollama_compat.output.events import Reasoning
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tags:
@@ -47,6 +49,13 @@ class ThinkingSplitter:
             self.feed(self._tags.start + space)
         elif body.endswith(self._tags.end):
             self.feed(self._tags.start + self._tags.end + space)
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """The tags, until the reasoning has ended."""
+        if self._state in (self._close, self._pass):
+            return None
+        return Reasoning(self._tags.start, self._tags.end, begun=self._state != self._look)
 
     def feed(self, text: str) -> tuple[str, str]:
         """New reasoning and new answer."""

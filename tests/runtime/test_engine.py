@@ -159,7 +159,7 @@ def test_context_of_another_model() -> None:
     ("fields", "kind"),
     [
         ({"images": ["aGk="]}, "unsupported"),
-        ({"grammar": "root ::= x"}, "unsupported"),
+        ({"grammar": "root ::= x"}, "bad_request"),
         ({"sampling": Sampling(repeat_penalty=0)}, "bad_request"),
     ],
 )

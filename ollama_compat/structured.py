@@ -1,0 +1,51 @@
+"""The `format` of a request: what its answer has to conform to, and from where on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ollama_compat import duration, gojson
+from ollama_compat.errors import BadRequest, InternalError
+from ollama_compat.output import OutputParser
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Constraint:
+    """The fields of a Generate frame that keep its answer to a format."""
+
+    grammar: str = ""
+    start: str = ""
+    opening: str = ""
+
+
+def constraint(format_: Any, parser: OutputParser | None, think: bool | str | None, *, native: bool) -> Constraint:
+    """The constraint of a request. Raises the error of a format that is none.
+
+    An answer may reason before it follows its grammar; unless the prompt has begun the reasoning, a model that was told not
+    to reason follows it at once. `native`: where the engine makes the prompt, Ollama sorts the keys of a schema.
+    """
+    grammar = _grammar(format_, native)
+    reasoning = parser.reasoning if parser else None
+    if not grammar or reasoning is None or not (reasoning.begun or think):
+        return Constraint(grammar)
+    return Constraint(grammar, reasoning.end, "" if reasoning.begun else reasoning.start)
+
+
+def _grammar(format_: Any, native: bool) -> str:
+    """`json`, or a JSON schema; empty where anything goes."""
+    if format_ is None or format_ == "":
+        return ""
+    try:
+        text = gojson.text_of(_sorted(format_) if native else format_)
+    except RecursionError:
+        raise BadRequest("the format is nested too deeply") from None
+    if format_ == "json" or isinstance(format_, dict):
+        return "json" if format_ == "json" else text
+    raise InternalError(f'invalid format: {duration.quote(text)}; expected "json" or a valid JSON Schema object')
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value

@@ -1,0 +1,182 @@
+"""Grammars that an answer has to follow: which tokens may come next. The work is done by llguidance.
+
+A grammar is `json` (any object), a JSON schema, or the text of a GBNF or Lark grammar.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import llguidance
+import numpy as np
+import numpy.typing as npt
+from llguidance.gbnf_to_lark import any_to_lark
+
+from runtime import json_schema
+from runtime.tokenizer import Tokenizer
+
+BoolArray = npt.NDArray[np.bool_]
+
+SCHEMA_FAILED = "Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n"
+"""How llama-server, and so Ollama, begins to say it."""
+
+_SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
+_OPTIONS = {"whitespace_pattern": _SPACE, "coerce_one_of": True, "json_allow_general_unicode_escapes": True}
+_BREAKS = 2  # line breaks that may stand between reasoning and answer
+_KEPT = 16  # compiled grammars
+_LONGEST = 1000  # characters of an error
+
+
+class GrammarError(Exception):
+    """The grammar is none, or became too complex to follow."""
+
+
+class Grammars:
+    """Makes the constraints of answers for one vocabulary. Any thread may use it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+        self._vocabulary: Vocabulary | None = None  # made for the first grammar: it takes half a second where tokens are many
+        self._compiled: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
+
+    def constraint(self, grammar: str, start: str = "", opening: str = "") -> Constraint:
+        """What keeps one answer to `grammar`, from the text `start` on if that is given. GrammarError if it does not compile.
+
+        With `opening` the answer may do without `start`: it begins with that text, and the grammar waits for `start`, or
+        it follows the grammar at once.
+        """
+        with self._lock:
+            self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer)
+            vocabulary = self._vocabulary
+            matcher = self._compiled.pop(grammar, None) or _compile(grammar, vocabulary)
+            self._compiled[grammar] = matcher
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            own = matcher.deep_copy()
+        first = self._tokenizer.encode(opening, add_special=False) if opening else []
+        return Constraint(own, vocabulary, start.encode(), first)
+
+
+class Vocabulary:
+    """The tokens as llguidance wants them."""
+
+    is_tokenizer_wrapper = True  # llguidance asks for it, and for the other public names without a comment
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = range(tokenizer.n_vocab)
+        special = [tokenizer.is_tag(token) for token in ids]
+        self.size = tokenizer.n_vocab
+        self.eos_token_id = min(tokenizer.eog_ids, default=0)
+        self.bos_token_id = tokenizer.bos_id
+        self.special_token_ids = [token for token in ids if special[token]]
+        self.tokens = [b"\xff" * special[token] + tokenizer.token_bytes(token) for token in ids]  # 0xff: is no text
+        self._encode = tokenizer.encode
+        ends = sorted(tokenizer.eog_ids) or None
+        self.matching = llguidance.LLTokenizer(self, eos_token=ends, slices=llguidance.LLTokenizer.json_slices())  # type: ignore[arg-type]
+        self.breaks = [token for token in ids if self.tokens[token] in (b"\n", b"\n\n")]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        text = text if isinstance(text, str) else text.decode(errors="replace")
+        return self._encode(text, parse_special=False, add_special=False)
+
+
+class Constraint:
+    """Keeps one answer to its grammar. Ask `allowed` before each token, and `accept` it."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._start = start
+        self._opening = opening  # tokens that may come instead of the grammar
+        self._forced: list[int] = []
+        self._tail: bytearray | None = None if opening or not start else bytearray()  # of the text before `start`; None: past it
+        self._breaks = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can follow but the end."""
+        return self._tail is None and self._matcher.is_stopped()
+
+    def allowed(self) -> BoolArray | None:
+        """Which tokens may come next, (vocabulary,); None: all. Raises GrammarError."""
+        if self._forced:
+            only = np.zeros(self._vocabulary.size, np.bool_)
+            only[self._forced[0]] = True
+            return only
+        if self._tail is not None:
+            return None
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise GrammarError(_error(self._matcher))
+        mask = np.unpackbits(bits, count=self._vocabulary.size, bitorder="little").view(np.bool_)
+        if self._opening:
+            mask[self._opening[0]] = True
+        if self._breaks:
+            mask[self._vocabulary.breaks] = True
+        return mask
+
+    def accept(self, token: int) -> None:
+        """Take the token that was chosen; not the one that ends the answer. Raises GrammarError."""
+        if self._forced:
+            self._forced.pop(0)
+        elif self._opening and token == self._opening[0]:
+            self._forced = self._opening[1:]
+            self._opening, self._tail = [], bytearray()
+        elif self._tail is not None:
+            self._look_for_start(self._tail, token)
+        else:
+            self._opening = []
+            self._consume(token)
+
+    def _look_for_start(self, tail: bytearray, token: int) -> None:
+        tail += self._vocabulary.tokens[token].removeprefix(b"\xff")
+        at = tail.find(self._start)
+        if at < 0:
+            del tail[: -len(self._start)]
+            return
+        rest = bytes(tail[at + len(self._start) :]).lstrip()
+        self._tail, self._breaks = None, _BREAKS
+        if rest:  # a token that reaches into the answer
+            self._matcher.consume_tokens(self._vocabulary.matching.tokenize_bytes(rest))
+
+    def _consume(self, token: int) -> None:
+        if self._breaks and token in self._vocabulary.breaks and not self._matcher.validate_tokens([token]):
+            self._breaks -= 1
+            return
+        self._breaks = 0
+        if not self._matcher.consume_token(token):
+            raise GrammarError(_error(self._matcher))
+
+
+def _compile(grammar: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+    schema = grammar == "json" or grammar.lstrip().startswith("{")
+    source = _from_schema("{}" if grammar == "json" else grammar) if schema else _from_text(grammar)
+    limits = llguidance.LLParserLimits(verbose_errors=False)
+    matcher = llguidance.LLMatcher(vocabulary.matching, source, log_level=0, limits=limits)
+    if matcher.is_error():
+        raise GrammarError((SCHEMA_FAILED if schema else "the grammar does not compile: ") + matcher.get_error().rstrip()[:_LONGEST])
+    return matcher
+
+
+def _from_schema(text: str) -> str:
+    try:
+        schema: dict[str, Any] = json_schema.read(text)
+        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=_OPTIONS)  # type: ignore[arg-type]
+    except (json_schema.SchemaError, ValueError, RecursionError) as error:  # numbers beyond all floats, deep enums
+        raise GrammarError(SCHEMA_FAILED + str(error)) from None
+
+
+def _from_text(text: str) -> str:
+    try:
+        return llguidance.LLMatcher.grammar_from_lark(any_to_lark(text))
+    except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
+        raise GrammarError(f"the grammar does not compile: {error}") from None
+
+
+def _error(matcher: llguidance.LLMatcher) -> str:
+    """The first line: what follows is the state of the parser."""
+    return matcher.get_error().partition("\n")[0]

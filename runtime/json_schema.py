@@ -1,0 +1,229 @@
+"""JSON schemas as people write them for Ollama, made ready for a grammar library that takes the specification literally.
+
+Read as llama.cpp reads them: an object that lists its properties has no others unless it says so, a tuple has exactly its
+items, structure implies a type, and `oneOf` means `anyOf`. Keywords that only describe are dropped, and so are formats that
+nobody knows; keywords that would restrict the value but cannot be enforced are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+Schema = dict[str, Any]
+
+MAX_DEPTH = 100  # nested schemas
+MAX_INTEGER = (1 << 53) - 1  # beyond it readers of JSON lose digits, and a weak model never stops writing them
+
+_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions")  # values: {name: schema}
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties")
+_KEPT = (
+    *("$ref", "$id", "id", "$anchor", "const", "enum", "type", "minItems", "maxItems", "required"),
+    *("minProperties", "maxProperties", "minLength", "maxLength", "pattern", "format"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+)
+_REFUSED: dict[str, Any] = {  # and the value with which it says nothing
+    "not": False,
+    "if": True,
+    "uniqueItems": False,
+    "contains": None,
+    "dependentRequired": {},
+    "dependentSchemas": {},
+    "dependencies": {},
+    "propertyNames": True,
+    "unevaluatedProperties": True,
+    "unevaluatedItems": True,
+    "$dynamicRef": None,
+    "$recursiveRef": None,
+}
+_IMPLIED = {
+    "object": ("properties", "patternProperties", "required"),
+    "array": ("items", "prefixItems"),
+    "string": ("pattern", "minLength", "maxLength"),
+}
+_DECIDED = ("type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf")  # with one of these no type is implied
+_MERGED = {"properties", "required", "type", "allOf"}  # what parts of an allOf may hold to be merged here
+_RESTRICTING = {*_KEPT, *_MAPS, *_LISTS, *_SINGLE, *_REFUSED} - {"$defs", "definitions", "$id", "$anchor", "id"}
+
+
+class SchemaError(Exception):
+    """The schema is none, or none that can be enforced; the message names the place."""
+
+
+def read(text: str) -> Schema:
+    """The schema to enforce for that of a request. Raises SchemaError."""
+    try:
+        root = json.loads(text)
+    except RecursionError:
+        raise SchemaError("JSON schema error at #: nested too deeply") from None
+    except ValueError as error:
+        raise SchemaError(f"JSON schema error at #: {error}") from None
+    if root == {}:
+        return {"type": "object"}
+    schema = _Reader(root).schema(root, ["#"])
+    assert isinstance(schema, dict)
+    return schema
+
+
+class _Reader:
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+
+    def schema(self, node: Any, path: list[str], closed: bool = True) -> Schema | bool:
+        """The schema at `path`. `closed`: an object that does not speak of additional properties has none."""
+        if isinstance(node, bool) and len(path) > 1:
+            return node
+        if not isinstance(node, dict):
+            _fail(path, "schema must be an object")
+        if len(path) > MAX_DEPTH:
+            _fail(path[:4], "nested too deeply")
+        node = self._without_all_of(node, path)
+        apart = "properties" in node and any(_shapes(branch) for branch in _branches(node))
+        fields: Schema = {}
+        for key, value in node.items():
+            self._field(fields, key, value, path, closed=closed and not apart and not len(node.get("allOf", ())) > 1)
+        _finish(fields, path)
+        if closed and not apart and "properties" in fields and "patternProperties" not in fields:
+            fields.setdefault("additionalProperties", False)
+        return fields
+
+    def _field(self, fields: Schema, key: str, value: Any, path: list[str], closed: bool) -> None:
+        here = [*path, key]
+        if key in _MAPS:
+            if not isinstance(value, dict):
+                _fail(path, f"{key} must be an object")
+            fields[key] = {name: self.schema(part, [*here, name]) for name, part in value.items()}
+        elif key in _LISTS or (key == "items" and isinstance(value, list)):  # the latter is how tuples were written earlier
+            if not isinstance(value, list):
+                _fail(here, "must be an array of schemas")
+            open_or_closed = closed if key in ("anyOf", "oneOf", "allOf") else True
+            name = "prefixItems" if key == "items" else key
+            fields[name] = [self.schema(part, [*here, str(i)], open_or_closed) for i, part in enumerate(value)]
+        elif key in _SINGLE:
+            fields[key] = self.schema(value, here)
+        elif key == "additionalItems" and isinstance(value, (dict, bool)):
+            fields.setdefault("items", self.schema(value, here))
+        elif key in _KEPT:
+            fields[key] = value
+        elif key in _REFUSED and value != _REFUSED[key]:
+            _fail(path, f"{key} is not supported")
+
+    # ------------------------------------------------------------ allOf
+
+    def _without_all_of(self, node: Schema, path: list[str]) -> Schema:
+        """Parts of objects made one object, so that it can be closed; what cannot be merged stays as it is."""
+        if not isinstance(node.get("allOf"), list) or (len(node["allOf"]) == 1 and "properties" not in node):
+            return node
+        merged: Schema = {key: value for key, value in node.items() if key not in _MERGED}
+        properties: Schema = {}
+        required: list[str] = []
+        for part in self._parts(node, set()):
+            if part is None or _kinds(part) - {"object"}:
+                return node
+            if not isinstance(part.get("properties", {}), dict) or not isinstance(part.get("required", []), list):
+                _fail(path, "properties must be an object and required an array")
+            for name, value in part.get("properties", {}).items():
+                properties[name] = {"allOf": [properties[name], value]} if name in properties else value
+            required += part.get("required", [])
+        if not properties:
+            return node
+        return merged | {"type": "object", "properties": properties, "required": list(dict.fromkeys(required))}
+
+    def _parts(self, node: Schema, seen: set[str]) -> Iterator[Schema | None]:
+        """The objects that together make up `node`, in their order; None where something else is part of it."""
+        for key in node:
+            if key == "allOf":
+                for part in node["allOf"]:
+                    yield from self._part(part, seen)
+            elif key == "properties":
+                yield {"properties": node["properties"]}
+        yield {key: node[key] for key in ("type", "required") if key in node}
+
+    def _part(self, part: Any, seen: set[str]) -> Iterator[Schema | None]:
+        if isinstance(part, dict) and isinstance(ref := part.get("$ref"), str):
+            target = None if ref in seen else self._resolve(ref)
+            part, seen = target, seen | {ref}
+        if not isinstance(part, dict) or any(key in _RESTRICTING and key not in _MERGED for key in part):
+            yield None
+        else:
+            yield from self._parts(part, seen)
+
+    def _resolve(self, ref: str) -> Any:
+        """What a reference within the document means; None when it leads nowhere."""
+        if not ref.startswith("#/"):
+            return None
+        target: Any = self._root
+        for step in ref[2:].split("/"):
+            name = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, dict) or name not in target:
+                return None
+            target = target[name]
+        return target
+
+
+def _finish(fields: Schema, path: list[str]) -> None:
+    """The keywords of one schema, checked, and completed with what the others imply."""
+    if "enum" in fields and not (isinstance(fields["enum"], list) and fields["enum"]):
+        _fail(path, "enum must be a non-empty array")
+    _finish_format(fields, path)
+    if not any(key in fields for key in _DECIDED):
+        implied = [kind for kind, keys in _IMPLIED.items() if any(key in fields for key in keys)]
+        fields |= {"type": implied[0]} if implied else {}
+    kinds = _kinds(fields)
+    if unknown := [kind for kind in kinds if kind not in _TYPES]:
+        _fail(path, f"unrecognized type {unknown[0]}")
+    if "type" in fields and not kinds:
+        _fail(path, "type must be a string or an array of strings")
+    if "prefixItems" in fields and "items" not in fields:
+        fields["items"] = False
+        fields.setdefault("minItems", len(fields["prefixItems"]))
+    _finish_bounds(fields, integer="integer" in kinds and "number" not in kinds)
+
+
+def _finish_format(fields: Schema, path: list[str]) -> None:
+    known = fields.pop("format", None)
+    if known is not None and not isinstance(known, str):
+        _fail(path, "format must be a string")
+    known = "uuid" if known in ("uuid1", "uuid2", "uuid3", "uuid4", "uuid5") else known
+    if known in _FORMATS:
+        fields["format"] = known
+
+
+def _finish_bounds(fields: Schema, integer: bool) -> None:
+    for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(fields.get(exclusive), bool) and fields.pop(exclusive) and inclusive in fields:  # as in draft 4
+            fields[exclusive] = fields.pop(inclusive)
+    if not integer:
+        return
+    low = fields.get("minimum", fields.get("exclusiveMinimum"))
+    high = fields.get("maximum", fields.get("exclusiveMaximum"))
+    if low is None and (high is None or high > -MAX_INTEGER):
+        fields["minimum"] = -MAX_INTEGER
+    if high is None and (low is None or low < MAX_INTEGER):
+        fields["maximum"] = MAX_INTEGER
+
+
+def _kinds(schema: Schema) -> set[str]:
+    """The types that a schema names."""
+    kinds = schema.get("type", [])
+    return set(map(str, kinds)) if isinstance(kinds, list) else {kinds} if isinstance(kinds, str) else set()
+
+
+def _branches(node: Schema) -> Iterator[Any]:
+    for key in ("anyOf", "oneOf", "allOf"):
+        yield from node.get(key, ()) if isinstance(node.get(key), list) else ()
+    if "$ref" in node:
+        yield {"$ref": node["$ref"]}
+
+
+def _shapes(branch: Any) -> bool:
+    """Whether a branch may name properties."""
+    return isinstance(branch, dict) and any(key in branch for key in ("properties", "$ref", "anyOf", "oneOf", "allOf"))
+
+
+def _fail(path: list[str], what: str) -> Any:
+    raise SchemaError(f"JSON schema error at {'/'.join(path)}: {what}")
