@@ -25,8 +25,8 @@ BUDGETS = {
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
-# byte offsets of f16 scales, by type
-_SCALES = {"Q4_0": (0,), "Q8_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+# byte offsets of the f16 scales of types that have them
+SCALES = {"Q4_0": (0,), "Q8_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
 
 
 def random_blocks(kind: LeafType, count: int, rng: np.random.Generator) -> Array:
@@ -38,7 +38,7 @@ def random_blocks(kind: LeafType, count: int, rng: np.random.Generator) -> Array
     if kind.name == "BF16":
         return np.ascontiguousarray(rng.normal(0, 1, count).astype("<f4").view("<u2")[1::2]).view(np.uint8).reshape(count, 2)
     blocks = rng.integers(0, 256, (count, kind.block_bytes), np.uint8)
-    for offset in _SCALES[kind.name]:
+    for offset in SCALES[kind.name]:
         scales = rng.normal(0, 0.01, count).astype("<f2")
         blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(count, 2)
     return blocks
@@ -54,7 +54,7 @@ def limit_blocks(kind: LeafType) -> list[Array]:
                 block[:, 4:16] = 0xFF if scale == 0x7F else quant  # all 63, or mixed
             if kind.name == "Q6_K":
                 block[:, 192:208] = scale
-            for offset in _SCALES[kind.name]:
+            for offset in SCALES[kind.name]:
                 block[:, offset : offset + 2] = np.array([0.01 if offset == 0 else -0.02], "<f2").view(np.uint8)
             blocks.append(block)
     return blocks
