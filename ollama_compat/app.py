@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from ollama_compat import guard, wire
 from ollama_compat.residency import Residency
-from ollama_compat.routes import chat, embed, generate, meta, models, openai
+from ollama_compat.routes import anthropic, chat, embed, generate, meta, models, openai
 from ollama_compat.services import SERVICES, Services
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
@@ -30,8 +30,8 @@ def create_app(settings: Settings, residency: Residency | None = None) -> web.Ap
     )
     store = Store(settings.models, go_template=settings.go_template, no_prune=settings.no_prune)
     app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer())
-    for routes in (meta.ROUTES, models.ROUTES, generate.ROUTES, chat.ROUTES, embed.ROUTES, openai.ROUTES):
-        app.router.add_routes(routes)
+    for routes in (meta, models, generate, chat, embed, openai, anthropic):
+        app.router.add_routes(routes.ROUTES)
     app.on_response_prepare.append(_finish_headers)
     app.cleanup_ctx.append(_sweep)
     app.cleanup_ctx.append(_end_children)

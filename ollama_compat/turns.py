@@ -13,6 +13,9 @@ from ollama_compat.gotypes import Place, Stopped
 _URL_TYPES = ("jpeg", "jpg", "png", "webp")
 _ARGUMENTS = gotypes.ordered(gotypes.anything, "arguments are no object")
 
+WORTH_TELLING = 256
+"""Tokens from the cache below which a reply keeps to Ollama's own fields: strict clients know no others."""
+
 
 class Heard:
     """Listens to the end of an answer for what its last object does not tell."""

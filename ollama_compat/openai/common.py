@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ollama_compat import duration, gojson
+from ollama_compat import duration, gojson, turns
 from ollama_compat.errors import ApiError, Refused
 
 _EFFORTS: Mapping[str, bool | str | None] = {
@@ -47,10 +47,10 @@ def think(effort: str) -> bool | str | None:
 
 
 def usage(reply: Mapping[str, Any], cached: int) -> dict[str, Any]:
-    """Token counts of an answer. That some came from the cache is told only when it is so, for Ollama never tells."""
+    """Token counts of an answer. Ollama does not tell what came from the cache; here it is told where it is much."""
     prompt, completion = reply.get("prompt_eval_count", 0), reply.get("eval_count", 0)
     counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    return counts | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached else {})
+    return counts | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached >= turns.WORTH_TELLING else {})
 
 
 def call_id(native: str) -> str:

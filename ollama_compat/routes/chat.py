@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,16 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
         text = await prompt.for_chat(parts, prepared, resident, messages, body.tools)
     images = sum(len(message.get("images", ())) for message in messages)
     return replies.chat_reply(body.model, {"role": "", "content": ""}, debug=replies.debug_info(text.shown(), images))
+
+
+async def count_tokens(parts: Services, body: ChatRequest) -> int:
+    """Tokens of the prompt of the whole conversation, however long it is."""
+    stored = await call.find(parts, body)
+    whole = dataclasses.replace(body, truncate=False)
+    prepared = call.prepare(whole, stored, "chat", ["tools"] if body.tools else [], time.perf_counter_ns())
+    async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
+        text = await prompt.for_chat(parts, prepared, resident, conversation(stored, body.messages or []), body.tools)
+        return len(await resident.runner.tokenize(text.text, add_special=True))
 
 
 async def reply(parts: Services, prepared: Call, body: ChatRequest, told: Told | None = None) -> stream.Parts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from ollama_compat import stream, wire
-from ollama_compat.openai import chat, common, completions, embeddings
+from ollama_compat.openai import chat, common, completions, embeddings, response_events
+from ollama_compat.openai.responses import ResponsesRequest, to_native
 from ollama_compat.routes import chat as native_chat
 from ollama_compat.routes import embed as native_embed
 from ollama_compat.routes import generate as native_generate
@@ -37,6 +38,18 @@ async def completion(request: web.Request) -> web.StreamResponse:
     return wire.json_response(completions.completion(reply, heard), content_type=wire.PLAIN_JSON)
 
 
+async def responses(request: web.Request) -> web.StreamResponse:
+    """Answers a conversation in the form of OpenAI's newer endpoint. Nothing is stored."""
+    body = await wire.read_enveloped(request, ResponsesRequest, "openai", common.envelope)
+    native, heard = to_native(body), Heard()
+    found = await native_chat.begin(services(request), native, heard)
+    if native.stream:
+        events = response_events.Events(body, heard)
+        return await stream.stream(request, stream.convert(found, events.feed), stream.named_events(events.failed))
+    reply = found if isinstance(found, dict) else await stream.whole(found, native_chat.joiner(native))
+    return wire.json_response(response_events.response(body, reply, heard), content_type=wire.PLAIN_JSON)
+
+
 async def embedding(request: web.Request) -> web.Response:
     """A vector for each input."""
     body = await wire.read_enveloped(request, embeddings.EmbedRequest, "openai", common.envelope)
@@ -48,4 +61,5 @@ ROUTES = [
     web.post("/v1/chat/completions", chat_completions),
     web.post("/v1/completions", completion),
     web.post("/v1/embeddings", embedding),
+    web.post("/v1/responses", responses),
 ]
