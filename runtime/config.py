@@ -35,7 +35,10 @@ class ModelConfig:
     head_count_kv: int
     key_length: int
     value_length: int
-    layer_norm_rms_epsilon: float
+    layer_norm_rms_epsilon: float  # 0 in a model that norms otherwise
+    layer_norm_epsilon: float  # 0 in a model that norms otherwise
+    pooling_type: int | None  # how tokens become one vector; None: the model makes text
+    token_type_count: int
     expert_count: int
     expert_used_count: int
     expert_feed_forward_length: int
@@ -90,7 +93,7 @@ class Keys:
 
 
 def read_config(metadata: Metadata) -> ModelConfig:
-    """The config of a decoder-only transformer; ModelError names a key that is missing or out of range."""
+    """The config of a transformer; ModelError names a key that is missing or out of range."""
     keys = Keys(metadata)
     embedding = keys.count("embedding_length", largest=LARGEST["embedding_length"])
     heads = keys.count("attention.head_count", largest=1 << 12)
@@ -118,13 +121,29 @@ def read_config(metadata: Metadata) -> ModelConfig:
         head_count_kv=kv_heads,
         key_length=key_length,
         value_length=keys.count("attention.value_length", embedding // heads, largest=1 << 12),
-        layer_norm_rms_epsilon=keys.number("attention.layer_norm_rms_epsilon"),
+        layer_norm_rms_epsilon=keys.number("attention.layer_norm_rms_epsilon", _absent("layer_norm_epsilon", keys)),
+        layer_norm_epsilon=keys.number("attention.layer_norm_epsilon", 0.0),
+        pooling_type=keys.count("pooling_type", largest=255) if "pooling_type" in keys else None,
+        token_type_count=_token_types(metadata),
         expert_count=experts,
         expert_used_count=used,
         expert_feed_forward_length=keys.count("expert_feed_forward_length", feed_forward),
         n_vocab=n_vocab,
         rope=_read_rope(keys, key_length),
     )
+
+
+def _absent(other: str, keys: Keys) -> float | None:
+    """The default of an epsilon: none may be needed where the file has the other one."""
+    return 0.0 if f"attention.{other}" in keys else None
+
+
+def _token_types(metadata: Metadata) -> int:
+    """Rows of `token_types.weight`; the one key of a model's shape that stands with the tokenizer's."""
+    count = metadata.get("tokenizer.ggml.token_type_count", 0)
+    if not isinstance(count, int) or not 0 <= count <= 1 << 16:
+        raise ModelError(f"key 'tokenizer.ggml.token_type_count' is {count!r}, expected a small integer")
+    return count
 
 
 def _read_rope(keys: Keys, key_length: int) -> Rope:

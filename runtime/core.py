@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +60,24 @@ class Executor(Protocol):
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole KV blocks, (from, to), on every layer."""
+
+    def close(self) -> None:
+        """Stop the threads and free the memory."""
+
+
+class Encoder(Protocol):
+    """A loaded embedding model: texts in, one vector each out."""
+
+    n_vocab: int
+    n_ctx_train: int
+    longest: int  # tokens a text may have
+    max_rows: int  # tokens that the texts of one step may have together
+    size: int  # bytes resident
+    size_vram: int
+    placement: str
+
+    def encode(self, texts: Sequence[Sequence[int]]) -> FloatArray:
+        """Vectors (texts, width), as the model makes them; a view that is valid until the next call."""
 
     def close(self) -> None:
         """Stop the threads and free the memory."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from runtime.core import FloatArray, Metadata, ModelError
 from runtime.gguf_file import GGUFFile, TensorInfo, open_gguf
-from runtime.quants import TYPES
+from runtime.quants import BY_NAME, TYPES
 from runtime.quants.base import QuantType
 
 ALIGN = 64  # bytes; a tensor starts on a cache line
@@ -49,6 +49,17 @@ class Tensor:
         """Rows of one matrix; a stack of experts has shape[2] of them."""
         return self.shape[1] if len(self.shape) > 1 else 1
 
+    def part(self, first: int, rows: int) -> Tensor:
+        """Some of a matrix's rows."""
+        assert first + rows <= self.rows
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}[{first}:{first + rows}]",
+            shape=(self.shape[0], rows),
+            address=self.address + first * self.row_bytes,
+            nbytes=rows * self.row_bytes,
+        )
+
 
 class Weights:
     """The tensors of one model, by GGUF name."""
@@ -57,6 +68,8 @@ class Weights:
         self.metadata: Metadata = dict(file.metadata)
         self._offsets = _layout(file)
         self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
+        self._unpacked: list[npt.NDArray[np.float16]] = []
+        self._forgotten = 0  # bytes of the arena
         self._arena = mmap.mmap(-1, max(self.nbytes, ALIGN))
         _ask_for_huge_pages(self._arena)
         self._bytes = np.frombuffer(self._arena, np.uint8)
@@ -91,6 +104,11 @@ class Weights:
         start = self._offsets[info.name]
         return memoryview(self._arena)[start + at : start + min(at + CHUNK, info.nbytes)]
 
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the tensors take now."""
+        return self.nbytes - self._forgotten + sum(values.nbytes for values in self._unpacked)
+
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
@@ -115,6 +133,21 @@ class Weights:
         start = tensor.address - self._bytes.ctypes.data
         blocks = self._bytes[start : start + tensor.nbytes].reshape(-1, tensor.quant.block_bytes)
         return tensor.quant.dequantize(blocks).reshape(-1).astype(np.float32)
+
+    def unpacked(self, tensor: Tensor) -> Tensor:
+        """A matrix of a quantised type in F16. The memory of its packed form is given back, and reads as zeros then."""
+        values = aligned_array((tensor.rows, tensor.shape[0]), np.float16)
+        values[:] = self.dequantize(tensor).reshape(values.shape)
+        self._unpacked.append(values)
+        self._forget(tensor)
+        return dataclasses.replace(tensor, quant=BY_NAME["F16"], address=values.ctypes.data, nbytes=values.nbytes)
+
+    def _forget(self, tensor: Tensor) -> None:
+        start = tensor.address - self._bytes.ctypes.data
+        first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._arena.madvise(mmap.MADV_DONTNEED, first, end - first)
+            self._forgotten += end - first
 
     def close(self) -> None:
         """Give the arena back; no kernel may run on it any more."""

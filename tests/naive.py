@@ -15,9 +15,10 @@ ACTIVATION_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 25
 
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
-    that the kernels multiply, so that what is left is the rounding of sums and of the f16 cache."""
+    that the kernels multiply, so that what is left is the rounding of sums. `cache`: the type of keys and values."""
 
-    def __init__(self, path: Path, *, packed: bool = False) -> None:
+    def __init__(self, path: Path, *, packed: bool = False, cache: type = np.float16) -> None:
+        self.cache = cache
         reader = gguf.GGUFReader(path)
         self.block = {t.name: ACTIVATION_BLOCK.get(t.tensor_type.name, 0) if packed else 0 for t in reader.tensors}
         self.tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in reader.tensors}
@@ -29,6 +30,9 @@ class Model:
 
     def logits(self, tokens: list[int]) -> Array:
         """Logits (tokens, vocabulary) of a whole text at once."""
+        return self._linear("output" if "output.weight" in self.tensors else "token_embd", self._decoder_states(tokens))
+
+    def _decoder_states(self, tokens: list[int]) -> Array:
         t = self.tensors
         x = t["token_embd.weight"][tokens]
         for layer in range(self.key("block_count")):
@@ -36,8 +40,43 @@ class Model:
             x = x + self._attention(blk, rms_norm(x, t[f"{blk}attn_norm.weight"], self._eps))
             h = rms_norm(x, t[f"{blk}ffn_norm.weight"], self._eps)
             x = x + (self._experts(blk, h) if f"{blk}ffn_gate_inp.weight" in t else self._feed_forward(blk, h))
-        x = rms_norm(x, t["output_norm.weight"], self._eps)
-        return self._linear("output" if "output.weight" in t else "token_embd", x)
+        return rms_norm(x, t["output_norm.weight"], self._eps)
+
+    def states(self, tokens: list[int]) -> Array:
+        """What the model knows of each token of a text, (tokens, width)."""
+        t = self.tensors
+        if "token_embd_norm.weight" not in t:
+            return self._decoder_states(tokens)
+        x = t["token_embd.weight"][tokens]
+        x = x + t.get("token_types.weight", np.zeros((1, x.shape[1])))[0]
+        if "position_embd.weight" in t:
+            x = x + t["position_embd.weight"][: len(tokens)]
+        x = self._layer_norm("token_embd_norm", x)
+        for layer in range(self.key("block_count")):
+            blk = f"blk.{layer}."
+            x = self._layer_norm(f"{blk}attn_output_norm", x + self._attention_in_text(blk, x))
+            gated = f"{blk}ffn_gate.weight" in t
+            h = self._feed_forward(blk, x) if gated else self._linear(f"{blk}ffn_down", gelu(self._linear(f"{blk}ffn_up", x)))
+            x = self._layer_norm(f"{blk}layer_output_norm", x + h)
+        return x
+
+    def _attention_in_text(self, blk: str, x: Array) -> Array:
+        """Every token sees all of the text."""
+        heads = self.key("attention.head_count")
+        if f"{blk}attn_qkv.weight" in self.tensors:
+            parts = np.split(self._linear(f"{blk}attn_qkv", x), 3, -1)
+        else:
+            parts = [self._linear(f"{blk}attn_{name}", x) for name in "qkv"]
+        q, k, v = (part.reshape(len(x), heads, -1) for part in parts)
+        if self.architecture == "nomic-bert":
+            q, k = self._turn(q), self._turn(k)
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
+        return self._linear(f"{blk}attn_output", np.einsum("hqk,khd->qhd", softmax(scores), v).reshape(len(x), -1))
+
+    def _layer_norm(self, name: str, x: Array) -> Array:
+        x = x - x.mean(-1, keepdims=True)
+        scale = np.sqrt((x**2).mean(-1, keepdims=True) + float(self.key("attention.layer_norm_epsilon")))
+        return x / scale * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
 
     @property
     def _eps(self) -> float:
@@ -58,7 +97,7 @@ class Model:
             q = rms_norm(q, self.tensors[f"{blk}attn_q_norm.weight"], self._eps)
             k = rms_norm(k, self.tensors[f"{blk}attn_k_norm.weight"], self._eps)
         q, k = self._turn(q), self._turn(k)
-        k, v = k.astype(np.float16).astype(np.float64), v.astype(np.float16).astype(np.float64)  # the cache
+        k, v = k.astype(self.cache).astype(np.float64), v.astype(self.cache).astype(np.float64)
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
@@ -95,6 +134,10 @@ class Model:
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight
+
+
+def gelu(x: Array) -> Array:
+    return x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def softmax(x: Array) -> Array:

@@ -31,6 +31,8 @@ class Shape:
     biases: bool = False
     head_norms: bool = False
     metadata: dict[str, object] = dataclasses.field(default_factory=dict)
+    encoder: bool = False  # sees whole texts, norms after each layer, and has a WordPiece vocabulary
+    gated: bool = True  # the feed-forward layers of an encoder
 
 
 ARCHITECTURES = {
@@ -41,10 +43,19 @@ ARCHITECTURES = {
     "qwen3moe": Shape("qwen3moe", head_norms=True, experts=8, used=3, feed_forward=256),
 }
 
+_ENCODER = Shape(encoder=True, kv_heads=4, head=32, embedding=128, feed_forward=192, context=256)
+ENCODERS = {
+    "bert": dataclasses.replace(_ENCODER, architecture="bert", gated=False, metadata={"pooling_type": 1}),
+    "bert-cls": dataclasses.replace(_ENCODER, architecture="bert", gated=False, metadata={"pooling_type": 2}),
+    "nomic-bert": dataclasses.replace(_ENCODER, architecture="nomic-bert", metadata={"pooling_type": 1}),
+    "qwen3-embedding": dataclasses.replace(ARCHITECTURES["qwen3"], metadata={"pooling_type": 3}),
+}
+"""Models that make vectors of texts. The last one is a decoder, whose last token stands for the text."""
+
 
 def variant(architecture: str, kind: str) -> Shape:
     """The tiny model of an architecture with all matrices of one type, by its name."""
-    return dataclasses.replace(ARCHITECTURES[architecture], type=Type[kind])
+    return dataclasses.replace((ARCHITECTURES | ENCODERS)[architecture], type=Type[kind])
 
 
 def write(path: Path, shape: Shape, seed: int = 0) -> Path:
@@ -55,8 +66,8 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1
         is_norm = "norm" in name
-        values = rng.normal(1.0 if is_norm else 0.0, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
-        kind = Type.F32 if is_vector or "gate_inp" in name else _type(name, shape)
+        values = rng.normal(1.0 if is_norm and "bias" not in name else 0.0, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
+        kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -67,6 +78,28 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
 
 def tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Names and NumPy shapes (rows first, so ggml's shape reversed)."""
+    return _encoder_tensors(shape) if shape.encoder else _decoder_tensors(shape)
+
+
+def _encoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    d, f = shape.embedding, shape.feed_forward
+    out: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, d), "token_types.weight": (2, d)}
+    if not shape.gated:
+        out["position_embd.weight"] = (shape.context, d)
+    names = [("token_embd_norm", d, 0)]
+    for i in range(shape.layers):
+        parts = [("attn_qkv", 3 * d, d)] if shape.gated else [(f"attn_{name}", d, d) for name in "qkv"]
+        parts += [("attn_output", d, d), ("attn_output_norm", d, 0), ("layer_output_norm", d, 0)]
+        parts += [("ffn_gate", f, d)] * shape.gated + [("ffn_up", f, d), ("ffn_down", d, f)]
+        names += [(f"blk.{i}.{name}", n, m) for name, n, m in parts]
+    for name, n_out, n_in in names:
+        out[f"{name}.weight"] = (n_out, n_in) if n_in else (n_out,)
+        if not n_in or not shape.gated:
+            out[f"{name}.bias"] = (n_out,)
+    return out
+
+
+def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     d, q, kv = shape.embedding, shape.heads * shape.head, shape.kv_heads * shape.head
     out: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, d), "output_norm.weight": (d,)}
     if not shape.tied:
@@ -132,7 +165,12 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(shape.head)
     writer.add_value_length(shape.head)
-    writer.add_layer_norm_rms_eps(1e-6)
+    if shape.encoder:
+        writer.add_layer_norm_eps(1e-12)
+        writer.add_causal_attention(False)
+        writer.add_token_type_count(2)
+    else:
+        writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(shape.head)
     writer.add_vocab_size(shape.vocab)
@@ -143,7 +181,7 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     for key, value in shape.metadata.items():
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)]
         add(f"{shape.architecture}.{key}", value)
-    _vocabulary(writer, shape.vocab)
+    (_word_pieces if shape.encoder else _vocabulary)(writer, shape.vocab)
 
 
 def _vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
@@ -158,3 +196,21 @@ def _vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     writer.add_eos_token_id(size - 1)
     writer.add_bos_token_id(size - 1)
     writer.add_add_bos_token(False)
+
+
+def _word_pieces(writer: gguf.GGUFWriter, size: int) -> None:
+    """Special tokens, letters at the start of a word and within one, then filler words."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?!"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"\u2581{c}" for c in letters), *letters]
+    words = ["\u2581the", "\u2581sky", "\u2581is", "\u2581blue", "ing"]
+    tokens += words + [f"\u2581w{i}" for i in range(size - len(tokens) - len(words))]
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("jina-v2-en")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * 5 + [1] * (size - 5))
+    writer.add_pad_token_id(0)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+    writer.add_eos_token_id(3)
+    writer.add_mask_token_id(4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from runtime import models
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray
-from runtime.execute.recorder import Limits, Recorder, Value
+from runtime.execute.recorder import Limits, Recorder, Value, view
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
@@ -34,9 +33,7 @@ class CpuExecutor:
         self._recorder = Recorder(leaves, threads, limits)
         logits: Value = model(self._recorder)
         self._pool = Pool(threads)
-        self._program: npt.NDArray[np.int64] = np.array(
-            [(kernel.address(leaves.cache), arguments.ctypes.data) for kernel, arguments in self._recorder.program], np.int64
-        )
+        self._program = self._recorder.table()
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
         self._logits = logits
         self._closed = False
@@ -64,13 +61,7 @@ class CpuExecutor:
         step.tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
         step.outputs[:outputs] = batch.outputs
         self._pool.run(self._program, self._counters)
-        return self._view(self._logits, outputs)
-
-    @staticmethod
-    def _view(value: Value, rows: int) -> FloatArray:
-        """The first rows of a Value as an array on its memory."""
-        memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
-        return np.ctypeslib.as_array(memory).reshape(rows, value.width)
+        return view(self._logits, outputs)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""

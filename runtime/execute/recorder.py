@@ -6,6 +6,7 @@ positions, block tables) lies in buffers that the rows point to, so one Program 
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import math
 
@@ -14,10 +15,10 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
-from runtime.kernels import attention, matmul, router, rows
+from runtime.kernels import attention, encode, matmul, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import Leaves, activation_bytes
-from runtime.layers.ops import Heads, Rotation, Routing
+from runtime.layers.ops import Heads, Of, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
 PIECES = 8  # pieces a thread should find in a product, so that a slow thread holds nobody up
@@ -42,6 +43,7 @@ class Step:
         self.counts: npt.NDArray[np.int64] = aligned_array((2,), np.int64)  # rows, outputs
         self.tokens: IntArray = aligned_array((limits.rows,), np.int32)
         self.positions: IntArray = aligned_array((limits.rows,), np.int32)
+        self.types: IntArray = aligned_array((limits.rows,), np.int32)  # of tokens; all 0
         self.sequences: IntArray = aligned_array((limits.rows,), np.int32)
         self.tables: IntArray = aligned_array((limits.rows, limits.table), np.int32)
         self.outputs: IntArray = aligned_array((limits.outputs,), np.int32)
@@ -70,6 +72,12 @@ class Cache:
     values: npt.NDArray[np.uint16]
 
 
+def view(value: Value, rows: int) -> FloatArray:
+    """The first rows of a Value as an array on its memory, (rows, width)."""
+    memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
+    return np.ctypeslib.as_array(memory).reshape(rows, value.width)
+
+
 class Recorder:
     """Implements runtime.layers.ops.Ops for the CPU."""
 
@@ -92,14 +100,20 @@ class Recorder:
         cache = sum(cache.keys.nbytes + cache.values.nbytes for cache in self.caches)
         return self._buffers.nbytes + cache * self._limits.promised // self._limits.blocks
 
+    def table(self) -> npt.NDArray[np.int64]:
+        """The Program as the pool runs it, (rows, 2); the recorder has to live as long."""
+        rows = [(kernel.address(self._leaves.cache), arguments.ctypes.data) for kernel, arguments in self.program]
+        return np.array(rows, np.int64)
+
     # ------------------------------------------------------------ Ops
 
-    def embed(self, table: Tensor) -> Value:
+    def embed(self, table: Tensor, of: Of = "tokens") -> Value:
         out = self._value(table.shape[0])
         leaf = self._leaves.dequantize_row(table.quant.name)
-        tokens = self.step.tokens.ctypes.data
+        numbers: IntArray = getattr(self.step, of)
         self._row(
-            rows.embed, out.count, tokens, table.address, table.row_bytes, table.row_blocks, leaf, out.address, out.width
+            rows.embed,
+            *(out.count, numbers.ctypes.data, table.address, table.row_bytes, table.row_blocks, leaf, out.address, out.width),
         )
         return out
 
@@ -118,6 +132,11 @@ class Recorder:
         self._row(rows.rms_norm, x.count, x.address, self._keep(weight), out.address, x.width, eps)
         return out
 
+    def layer_norm(self, x: Value, weight: FloatArray, bias: FloatArray, eps: float) -> Value:
+        out = self._like(x, x.width)
+        self._row(encode.layer_norm, x.count, x.address, self._keep(weight), self._keep(bias), out.address, x.width, eps)
+        return out
+
     def attention(
         self,
         layer: int,
@@ -125,9 +144,11 @@ class Recorder:
         k: Value,
         v: Value,
         heads: Heads,
-        rotation: Rotation,
+        rotation: Rotation | None,
         norms: tuple[FloatArray, FloatArray, float] | None,
     ) -> Value:
+        if rotation is None or not heads.causal:
+            raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
         cache = self._cache(layer, heads)
         step, table = self.step, self._rotary_table(rotation)
         q_norm, k_norm, eps = (self._keep(norms[0]), self._keep(norms[1]), norms[2]) if norms else (0, 0, 0.0)
@@ -160,6 +181,10 @@ class Recorder:
     def silu_mul(self, gate: Value, up: Value) -> Value:
         self._row(rows.silu_mul, gate.count, gate.address, up.address, gate.width)
         return gate
+
+    def gelu(self, x: Value) -> Value:
+        self._row(encode.gelu, x.count, x.address, x.width)
+        return x
 
     def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
         k, n_experts = routing.expert_used_count, gate.shape[2]

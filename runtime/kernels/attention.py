@@ -63,7 +63,8 @@ def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @inline
-def _norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
+def norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
+    """RMS norm of one head, in place."""
     total = np.float32(0)
     for i in range(size):
         total += x[i] * x[i]
@@ -73,7 +74,8 @@ def _norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
 
 
 @inline
-def _rotate(x: Any, table: Any, half: int, style: int) -> None:
+def rotate(x: Any, table: Any, half: int, style: int) -> None:
+    """Turn one head in place by the row's cos and sin."""
     for i in range(half):
         first, second = (i, i + half) if style == NEOX else (2 * i, 2 * i + 1)
         a, b = x[first], x[second]
@@ -103,8 +105,8 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
             else:
                 x, norm = f32(a[2] + 4 * (row * kv_heads + h - heads) * size, size), a[5]
             if norm != 0:
-                _norm_head(x, f32(norm, size), size, eps)
-            _rotate(x, table, half, style)
+                norm_head(x, f32(norm, size), size, eps)
+            rotate(x, table, half, style)
         block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
         slot = positions[row] % BLOCK_TOKENS
         for h in range(kv_heads):
@@ -120,8 +122,8 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @inline
-def _products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_step: int, out: int, out_step: int,
-              group: int, pointers: int) -> None:
+def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_step: int, out: int, out_step: int,
+             group: int, pointers: int) -> None:
     """out[g][r] = weights row r . x[g], for the `group` heads that share these weights."""
     inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
     g = 0
@@ -172,8 +174,8 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
             end = min(start + SEGMENT, length)
             for t in range(start, end, BLOCK_TOKENS):
                 head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
-                _products(leaves, a[11] + 2 * head * BLOCK_TOKENS * size, 2 * size, min(BLOCK_TOKENS, end - t), size,
-                          queries, 4 * size, scores_at + 4 * (t - start), 4 * SEGMENT, group, pointers)
+                products(leaves, a[11] + 2 * head * BLOCK_TOKENS * size, 2 * size, min(BLOCK_TOKENS, end - t), size,
+                         queries, 4 * size, scores_at + 4 * (t - start), 4 * SEGMENT, group, pointers)
             for g in range(group):
                 scores = f32(scores_at + 4 * g * SEGMENT, SEGMENT)
                 top = state[2 * g]
@@ -191,9 +193,9 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
             part = f32(part_at, group * value_size)
             for t in range(start, end, BLOCK_TOKENS):
                 head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
-                _products(leaves, a[12] + 2 * head * BLOCK_TOKENS * value_size, 2 * BLOCK_TOKENS, value_size,
-                          min(BLOCK_TOKENS, end - t), scores_at + 4 * (t - start), 4 * SEGMENT, part_at, 4 * value_size,
-                          group, pointers)
+                products(leaves, a[12] + 2 * head * BLOCK_TOKENS * value_size, 2 * BLOCK_TOKENS, value_size,
+                         min(BLOCK_TOKENS, end - t), scores_at + 4 * (t - start), 4 * SEGMENT, part_at, 4 * value_size,
+                         group, pointers)
                 for i in range(group * value_size):
                     sums[i] += part[i]
             start += SEGMENT

@@ -22,20 +22,21 @@ from runtime.kernels.pool import Pool
 
 Progress = Callable[[str, int, int], None]
 
-DRIVER_MODULES = ("attention", "matmul", "rows", "router")
+DRIVER_MODULES = ("attention", "matmul", "rows", "router")  # of models that make text
+OTHER_MODULES = ("encode",)
 POOL = "pool"
 CACHE_TYPE = "F16"  # of keys and values: attention uses its dot leaves
 FEW = 2  # kernels that are compiled sooner than a worker starts
 
 
-def ahead(leaves: Leaves, quants: Iterable[str], progress: Progress) -> None:
-    """Have every kernel of a model with these weight types in the disk cache. Without a cache it does nothing: each kernel
-    is then compiled when it is first asked for."""
+def ahead(leaves: Leaves, quants: Iterable[str], progress: Progress, modules: Iterable[str] = DRIVER_MODULES) -> None:
+    """Have the kernels of a model with these weight types and modules of drivers in the disk cache. Without a cache it does
+    nothing: each kernel is then compiled when it is first asked for."""
     folder = leaves.cache.folder
     if folder is None:
         return
     ready = folder / f"ready-{leaves.tier}"
-    missing = [name for name in _names(quants) if name not in _read(ready)]
+    missing = [name for name in _names(quants, modules) if name not in _read(ready)]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
         return
@@ -54,16 +55,16 @@ def compile_one(name: str, leaves: Leaves) -> None:
         leaves.compile(name)
 
 
-def drivers() -> dict[str, Driver]:
-    """Every driver by its name, `module.function`."""
-    modules = [importlib.import_module(f"runtime.kernels.{name}") for name in DRIVER_MODULES]
+def drivers(names: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, Driver]:
+    """The drivers of some modules, or all, by their names, `module.function`."""
+    modules = [importlib.import_module(f"runtime.kernels.{name}") for name in names]
     found = [value for module in modules for value in vars(module).values() if isinstance(value, Driver)]
     return {driver.name: driver for driver in found}
 
 
-def _names(quants: Iterable[str]) -> list[str]:
+def _names(quants: Iterable[str], modules: Iterable[str]) -> list[str]:
     """The slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(), *reversed(needed({*quants, CACHE_TYPE}))]
+    return [POOL, *drivers(modules), *reversed(needed({*quants, CACHE_TYPE}))]
 
 
 def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:

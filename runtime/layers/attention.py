@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from runtime.config import ModelConfig
-from runtime.layers.linear import Linear, together
+from runtime.layers.linear import Linear, split, together
 from runtime.layers.norm import RMSNorm
 from runtime.layers.ops import Heads, Ops, Rotation, Value
 from runtime.weights import Weights
@@ -19,24 +19,27 @@ class Attention:
         weights: Weights,
         config: ModelConfig,
         layer: int,
-        rotation: Rotation,
+        rotation: Rotation | None,
         *,
         rope_interleaved: bool = False,
         head_norms: bool = False,
+        causal: bool = True,
     ) -> None:
         blk, width = f"blk.{layer}", config.embedding_length
         keys, values = config.key_length, config.value_length
         self.layer = layer
-        self.attn_q = Linear(weights, f"{blk}.attn_q", width, config.head_count * keys)
-        self.attn_k = Linear(weights, f"{blk}.attn_k", width, config.head_count_kv * keys)
-        self.attn_v = Linear(weights, f"{blk}.attn_v", width, config.head_count_kv * values)
+        sizes = config.head_count * keys, config.head_count_kv * keys, config.head_count_kv * values
+        self.attn_q, self.attn_k, self.attn_v = split(weights, f"{blk}.attn_qkv", width, sizes) or (
+            Linear(weights, f"{blk}.attn_{name}", width, size) for name, size in zip("qkv", sizes, strict=True)
+        )
         self.attn_output = Linear(weights, f"{blk}.attn_output", config.head_count * values, width)
         self.attn_q_norm = self.attn_k_norm = None
         if head_norms:
             eps = config.layer_norm_rms_epsilon
             self.attn_q_norm = RMSNorm(weights, f"{blk}.attn_q_norm", keys, eps)
             self.attn_k_norm = RMSNorm(weights, f"{blk}.attn_k_norm", keys, eps)
-        self.heads = Heads(config.head_count, config.head_count_kv, keys, values, rope_interleaved, 1 / math.sqrt(keys))
+        scale = 1 / math.sqrt(keys)
+        self.heads = Heads(config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal)
         self.rotation = rotation
 
     def __call__(self, ops: Ops, x: Value) -> Value:

@@ -1,4 +1,4 @@
-"""The two feed-forward layers: gated, dense or a mixture of experts."""
+"""The feed-forward layers: gated, dense or a mixture of experts; and the older one without a gate."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ class FeedForward:
     def __call__(self, ops: Ops, x: Value) -> Value:
         gate, up = together(ops, x, self.ffn_gate, self.ffn_up)
         return self.ffn_down(ops, ops.silu_mul(gate, up))
+
+
+class GeluFeedForward:
+    """down(gelu(up x))."""
+
+    def __init__(self, weights: Weights, config: ModelConfig, layer: int) -> None:
+        blk, width, inner = f"blk.{layer}", config.embedding_length, config.feed_forward_length
+        self.ffn_up = Linear(weights, f"{blk}.ffn_up", width, inner)
+        self.ffn_down = Linear(weights, f"{blk}.ffn_down", inner, width)
+
+    def __call__(self, ops: Ops, x: Value) -> Value:
+        return self.ffn_down(ops, ops.gelu(self.ffn_up(ops, x)))
 
 
 class MoE:

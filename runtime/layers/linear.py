@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 from runtime.core import FloatArray
-from runtime.layers.ops import Ops, Value
+from runtime.layers.ops import Of, Ops, Value
 from runtime.weights import Tensor, Weights
 
 
@@ -13,6 +15,13 @@ class Linear:
     def __init__(self, weights: Weights, name: str, n_in: int, n_out: int) -> None:
         self.weight: Tensor = weights.matrix(f"{name}.weight", n_in, n_out)
         self.bias: FloatArray | None = weights.vector(f"{name}.bias", n_out) if f"{name}.bias" in weights else None
+
+    def part(self, first: int, n_out: int) -> Linear:
+        """The layer that gives only some of the outputs."""
+        part = copy.copy(self)
+        part.weight = self.weight.part(first, n_out)
+        part.bias = None if self.bias is None else self.bias[first : first + n_out]
+        return part
 
     def __call__(self, ops: Ops, x: Value) -> Value:
         (out,) = ops.linear(x, (self.weight, self.bias))
@@ -24,14 +33,23 @@ def together(ops: Ops, x: Value, *layers: Linear) -> list[Value]:
     return ops.linear(x, *((layer.weight, layer.bias) for layer in layers))
 
 
-class Embedding:
-    """The table of token embeddings; it also serves as the output where a file has no other."""
+def split(weights: Weights, name: str, n_in: int, sizes: tuple[int, ...]) -> list[Linear] | None:
+    """The layers that a file keeps in one tensor, one after the other; None where there is no such tensor."""
+    if f"{name}.weight" not in weights:
+        return None
+    fused = Linear(weights, name, n_in, sum(sizes))
+    return [fused.part(sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
-    def __init__(self, weights: Weights, name: str, width: int, n_vocab: int) -> None:
-        self.weight = weights.matrix(f"{name}.weight", width, n_vocab)
+
+class Embedding:
+    """A table of embeddings. That of the tokens also serves as the output where a file has no other."""
+
+    def __init__(self, weights: Weights, name: str, width: int, n_rows: int, of: Of = "tokens") -> None:
+        self.weight = weights.matrix(f"{name}.weight", width, n_rows)
+        self.of: Of = of
 
     def __call__(self, ops: Ops) -> Value:
-        return ops.embed(self.weight)
+        return ops.embed(self.weight, self.of)
 
 
 class Output:

@@ -6,12 +6,17 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import llama, qwen2, qwen3
+from runtime.models import bert, llama, qwen2, qwen3
+from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
 
-ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Transformer]] = {
+Model = Transformer | Encoder
+
+ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
+    "bert": bert.build,
     "llama": llama.build,
+    "nomic-bert": bert.build_nomic,
     "qwen2": qwen2.build,
     "qwen3": qwen3.build,
     "qwen3moe": qwen3.build_moe,
@@ -19,6 +24,14 @@ ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Transformer]] = {
 
 
 def build(weights: Weights) -> Transformer:
+    """The model that the file's metadata names, to make text; ModelError when it cannot."""
+    model = build_any(weights)
+    if not isinstance(model, Transformer):
+        raise ModelError(f"{model.config.architecture!r} makes no text, and its file has no key 'pooling_type' for vectors")
+    return model
+
+
+def build_any(weights: Weights) -> Model:
     """The model that the file's metadata names; ModelError when it is none of ARCHITECTURES, or not as it should be."""
     name = weights.metadata.get("general.architecture")
     if name not in ARCHITECTURES:

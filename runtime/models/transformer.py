@@ -41,7 +41,14 @@ class Transformer:
 
     def __call__(self, ops: Ops) -> Value:
         """Logits of the rows that are wanted, (outputs, vocabulary)."""
+        return self.output(ops, self.output_norm(ops, ops.outputs(self._blocks(ops))))
+
+    def states(self, ops: Ops) -> Value:
+        """What the model knows of each token, (tokens, width)."""
+        return self.output_norm(ops, self._blocks(ops))
+
+    def _blocks(self, ops: Ops) -> Value:
         x = self.token_embd(ops)
         for blk in self.blk:
             x = blk(ops, x)
-        return self.output(ops, self.output_norm(ops, ops.outputs(x)))
+        return x
