@@ -31,6 +31,7 @@ DEPRECATED = frozenset(
 UNEXPECTED_END = "unexpected EOF"
 _BAD_COMMAND = "command must be one of " + ", ".join(f'"{name}"' for name in COMMANDS[:-1]) + f', or "{COMMANDS[-1]}"'
 _BAD_ROLE = 'message role must be one of "system", "user", or "assistant"'
+_MARKS = ('"""', '"')
 _QUOTED = frozenset({"license", "template", "system", "adapter", "renderer", "parser", "requires", "draft"})
 _FLOAT32_END = 3.4028235677973366e38  # from here on a number rounds to no finite float32
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -107,11 +108,8 @@ class _Reader:
 
     def end(self) -> Modelfile:
         """The file is over."""
-        if self._state == self._value:
-            value = unquote(self._joined().strip())
-            if value is None:
-                raise ModelfileError(UNEXPECTED_END)
-            self._add(value)
+        if self._state == self._value and self._is_whole():
+            self._add(unquote(self._joined().strip()) or "")
         elif self._state not in (self._between, self._comment):
             raise ModelfileError(UNEXPECTED_END)
         if all(command.name != MODEL for command in self._commands):
@@ -163,20 +161,27 @@ class _Reader:
 
     def _value(self, char: str) -> None:
         if char in "\r\n":
-            value = unquote(self._joined().strip())
-            if value is not None:
-                self._add(value)
+            if self._is_whole():
+                self._add(unquote(self._joined().strip()) or "")
                 self._enter(self._between)
                 return
             self._text.append(char)
         elif char in " \t":
-            self._text.append(char)
+            self._text.extend(char if self._text else "")
         else:
             self._keep(char)
 
+    def _is_whole(self) -> bool:
+        """Whether the value has the quotes that end it, if it began with any. Looks at its ends only: values may be long."""
+        text, end = self._text, len(self._text)
+        mark = next((mark for mark in _MARKS if text[: len(mark)] == list(mark)), "")
+        while end and text[end - 1] in " \t\r\n":
+            end -= 1
+        return end >= 2 * len(mark) and text[end - len(mark) : end] == list(mark)
+
     def _keep(self, char: str) -> None:
         if char.isprintable():
-            self._text.append(char)
+            self._text.extend(char)
 
     def _enter(self, state: Callable[[str], None], first: str = "") -> None:
         self._state, self._text = state, []
@@ -203,7 +208,7 @@ def quote(text: str) -> str:
 
 def unquote(text: str) -> str | None:
     """Without its quotes; None while the closing ones are missing."""
-    for mark in ('"""', '"'):
+    for mark in _MARKS:
         if text.startswith(mark):
             return text[len(mark) : -len(mark)] if len(text) >= 2 * len(mark) and text.endswith(mark) else None
     return text
