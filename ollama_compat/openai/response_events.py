@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ollama_compat import turns
 from ollama_compat.errors import ApiError
 from ollama_compat.openai import common
 from ollama_compat.openai.chat import tool_calls
@@ -48,7 +49,8 @@ def _call(identity: str, call: Part, spaces: Mapping[str, tuple[str, str]]) -> P
 
 def _usage(reply: Part, heard: Heard) -> Part:
     prompt, answer = reply.get("prompt_eval_count", 0), reply.get("eval_count", 0)
-    details = {"input_tokens_details": {"cached_tokens": heard.cached}, "output_tokens_details": {"reasoning_tokens": 0}}
+    cached = heard.cached if heard.cached >= turns.WORTH_TELLING else 0
+    details = {"input_tokens_details": {"cached_tokens": cached}, "output_tokens_details": {"reasoning_tokens": 0}}
     return {"input_tokens": prompt, "output_tokens": answer, "total_tokens": prompt + answer, **details}
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ollama_compat import duration, lookup, stream, wire
 from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidModelName, ModelNotFound
+from ollama_compat.openai.common import envelope
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
 from ollama_compat.services import services
 from ollama_compat.store import StoredModel
@@ -44,10 +45,8 @@ async def openai_model(request: web.Request) -> web.Response:
     try:
         stored = await lookup.find(services(request), name, lookup.CLOUD_DETAILS)
     except ApiError as error:
-        kind = {400: "invalid_request_error", 404: "not_found_error"}.get(error.status, "api_error")
         message = f"model '{ModelName.parse(name).short()}' not found" if isinstance(error, ModelNotFound) else error.message
-        body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-        return wire.json_response(body, error.status, wire.PLAIN_JSON)
+        return wire.json_response(envelope(error.status, message), error.status, wire.PLAIN_JSON)
     return wire.json_response(_openai_model(name, stored), content_type=wire.PLAIN_JSON)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ollama_compat import stream, wire
-from ollama_compat.openai import chat, common, completions, embeddings, response_events
+from ollama_compat.errors import ApiError
+from ollama_compat.openai import chat, common, completions, embeddings, response_events, transcriptions
 from ollama_compat.openai.responses import ResponsesRequest, to_native
 from ollama_compat.routes import chat as native_chat
 from ollama_compat.routes import embed as native_embed
@@ -40,6 +41,9 @@ async def completion(request: web.Request) -> web.StreamResponse:
 
 async def responses(request: web.Request) -> web.StreamResponse:
     """Answers a conversation in the form of OpenAI's newer endpoint. Nothing is stored."""
+    if request.headers.get(hdrs.CONTENT_ENCODING) == "zstd":
+        request[wire.ENVELOPE] = common.envelope
+        raise ApiError(415, "this server does not read zstd-compressed bodies; send the request uncompressed")
     body = await wire.read_enveloped(request, ResponsesRequest, "openai", common.envelope)
     native, heard = to_native(body), Heard()
     found = await native_chat.begin(services(request), native, heard)
@@ -57,9 +61,23 @@ async def embedding(request: web.Request) -> web.Response:
     return wire.json_response(embeddings.listing(body, reply), content_type=wire.PLAIN_JSON)
 
 
+async def transcription(request: web.Request) -> web.Response:
+    """The words that a sound file holds, for models that hear."""
+    request[wire.ENVELOPE] = common.envelope
+    form = await transcriptions.read_form(request)
+    native = transcriptions.to_native(form)
+    found = await native_chat.begin(services(request), native)
+    reply = found if isinstance(found, dict) else await stream.whole(found, native_chat.joiner(native))
+    text = reply["message"]["content"].strip()
+    if transcriptions.wants_text(form):
+        return wire.text_response(text, 200)
+    return wire.json_response({"text": text}, content_type=wire.PLAIN_JSON)
+
+
 ROUTES = [
     web.post("/v1/chat/completions", chat_completions),
     web.post("/v1/completions", completion),
     web.post("/v1/embeddings", embedding),
     web.post("/v1/responses", responses),
+    web.post("/v1/audio/transcriptions", transcription),
 ]
