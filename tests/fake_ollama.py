@@ -63,6 +63,7 @@ class FakeOllama:
     def __init__(self, replies: Mapping[str, Reply] | None = None) -> None:
         self.replies: dict[str, Reply] = dict(replies or {})
         self.requests: list[tuple[str, str, Any]] = []
+        self.endless: dict[str, tuple[bytes, threading.Event]] = {}  # what comes again and again, and who is told of the end
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
@@ -107,6 +108,9 @@ class FakeOllama:
                 except ValueError:
                     value = body.decode("latin-1")
                 fake.requests.append((self.command, self.path, value))
+                if f"{self.command} {self.path}" in fake.endless:
+                    self._pour(*fake.endless[f"{self.command} {self.path}"])
+                    return
                 reply = fake.reply(self.command, self.path)
                 self.send_response(reply.status)
                 self.send_header("Content-Type", reply.kind)
@@ -114,6 +118,16 @@ class FakeOllama:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(reply.data)
+
+            def _pour(self, line: bytes, gone: threading.Event) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.close_connection = True
+                try:
+                    while not gone.wait(0.02):
+                        self.wfile.write(line)
+                except OSError:
+                    gone.set()
 
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding") != "chunked":
