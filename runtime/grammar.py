@@ -80,8 +80,16 @@ class Vocabulary:
         self.breaks = [token for token in ids if self.tokens[token] in (b"\n", b"\n\n")]
 
     def __call__(self, text: str | bytes) -> list[int]:
+        """The tokens of a text in the middle of others, byte for byte: llguidance asks for those of a text that is forced."""
         text = text if isinstance(text, str) else text.decode(errors="replace")
-        return self._encode(text, parse_special=False, add_special=False)
+        raw = text.encode()
+        for front in ("", "\n"):  # some tokenizers put a space before every text, and may join the two
+            ids = self._encode(front + text, parse_special=False, add_special=False)
+            while ids and sum(len(self.tokens[token]) for token in ids) > len(raw):
+                del ids[0]
+            if b"".join(self.tokens[token] for token in ids) == raw:
+                return ids
+        return self.matching.greedy_tokenize(text)
 
 
 class Constraint:
@@ -139,9 +147,10 @@ class Constraint:
             del tail[: -len(self._start)]
             return
         rest = bytes(tail[at + len(self._start) :]).lstrip()
-        self._tail, self._breaks = None, _BREAKS
-        if rest:  # a token that reaches into the answer
-            self._matcher.consume_tokens(self._vocabulary.matching.tokenize_bytes(rest))
+        self._tail, self._breaks = None, 0 if rest else _BREAKS
+        tokens = self._vocabulary.matching.tokenize_bytes(rest)  # of a token that reaches into the answer
+        if self._matcher.validate_tokens(tokens) == len(tokens):
+            self._matcher.consume_tokens(tokens)
 
     def _consume(self, token: int) -> None:
         if self._breaks and token in self._vocabulary.breaks and not self._matcher.validate_tokens([token]):
@@ -158,7 +167,8 @@ def _compile(grammar: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
     limits = llguidance.LLParserLimits(verbose_errors=False)
     matcher = llguidance.LLMatcher(vocabulary.matching, source, log_level=0, limits=limits)
     if matcher.is_error():
-        raise GrammarError((SCHEMA_FAILED if schema else "the grammar does not compile: ") + matcher.get_error().rstrip()[:_LONGEST])
+        failed = SCHEMA_FAILED if schema else "the grammar does not compile: "
+        raise GrammarError(failed + matcher.get_error().rstrip()[:_LONGEST])
     return matcher
 
 

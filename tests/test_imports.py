@@ -19,7 +19,7 @@ TOKEN_ONLY = {"numpy", "numba", "torch", "tokenizers", "gguf", "llvmlite"}
 LAYERS = [
     {"worker"},
     {"engine"},
-    {"scheduler", "sampling", "kv_cache"},
+    {"scheduler", "sampling", "kv_cache", "grammar"},
     {"execute"},
     {"models"},
     {"layers"},

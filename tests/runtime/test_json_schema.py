@@ -1,0 +1,133 @@
+"""runtime.json_schema: what schemas mean, and which are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from toy_model import EOS, Runs, ToyExecutor, make_tokenizer
+
+from runtime.frames import Generate
+from runtime.grammar import GrammarError, Grammars
+
+TOKENIZER = make_tokenizer()
+GRAMMARS = Grammars(TOKENIZER)
+
+STRING: dict[str, Any] = {"type": "string"}
+INTEGER: dict[str, Any] = {"type": "integer"}
+BOOLEAN: dict[str, Any] = {"type": "boolean"}
+
+
+def listing(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+INHERITED = {"allOf": [{"$ref": "#/$defs/A"}, listing(["b"], b=BOOLEAN)], "$defs": {"A": listing(["a"], a=INTEGER)}}
+
+
+def accepts(schema: dict[str, Any], text: str) -> bool:
+    """Whether a text is a whole answer, byte by byte."""
+    constraint = GRAMMARS.constraint(json.dumps(schema))
+    for token in TOKENIZER.encode(text, parse_special=False, add_special=False):
+        mask = constraint.allowed()
+        assert mask is not None
+        if not mask[token]:
+            return False
+        constraint.accept(token)
+    mask = constraint.allowed()
+    assert mask is not None
+    return bool(mask[EOS])
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "fits"),
+    [
+        ({}, "{}", True),
+        ({}, "[]", False),
+        (listing(a=STRING), '{"z":1}', False),  # closed
+        (listing(a=STRING) | {"additionalProperties": True}, '{"z":1}', True),
+        ({"type": "object"}, '{"z":1}', True),
+        (listing(a=STRING, b=STRING), '{"b":"","a":""}', False),  # in the order of the schema
+        (listing(a=STRING, b=STRING), '{"b":""}', True),
+        (listing(a=STRING, b=STRING) | {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, "{}", False),
+        (listing(a=STRING) | {"anyOf": [listing(b=INTEGER), listing(c=INTEGER)]}, '{"a":"","c":1}', True),
+        ({"properties": {"a": STRING}}, "3", False),  # structure implies a type
+        ({"type": "array", "items": [STRING, INTEGER]}, '["",1]', True),
+        ({"type": "array", "items": [STRING, INTEGER]}, '[""]', False),
+        ({"type": "array", "prefixItems": [STRING], "items": INTEGER}, '["",1,2]', True),
+        (INTEGER, "9007199254740992", False),
+        (INTEGER, "-9007199254740991", True),
+        (INTEGER | {"minimum": 10**17}, str(10**17), True),
+        ({"type": "number", "minimum": 0, "exclusiveMinimum": True}, "0", False),
+        ({"type": "number"}, "-1.5e-7", True),
+        (STRING | {"format": "password"}, '"x"', True),  # unknown formats say nothing
+        (STRING | {"format": "uuid4"}, '"x"', False),
+        (STRING, '"\\u00e9\\ud83d\\ude00 é😀"', True),
+        (STRING, '"\\ud83d"', False),
+        (STRING, '"a\nb"', False),
+        (BOOLEAN | {"nullable": True, "deprecated": True, "x-guidance": {"lenient": True}}, "true", True),
+        ({"type": "array", "uniqueItems": False, "items": BOOLEAN}, "[true,true]", True),
+        (listing(**{"not": STRING, "if": STRING}), '{"not":"","if":""}', True),  # names of properties are no keywords
+        ({"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": listing(a=STRING)}}, '{"z":1}', False),
+        (INHERITED, '{"a":1,"b":true,"c":1}', False),
+        (BOOLEAN, " true", False),
+        (listing(a=BOOLEAN), '{ "a" : true }', True),
+        (listing(a=BOOLEAN), '{\n  "a":   true}', False),
+    ],
+)
+def test_a_schema_means(schema: dict[str, Any], text: str, fits: bool) -> None:
+    assert accepts(schema, text) is fits
+
+
+def deep(levels: int) -> str:
+    return '{"items":' * levels + "{}" + "}" * levels
+
+
+@pytest.mark.parametrize(
+    ("grammar", "message"),
+    [
+        ('{"type": "nope"}', "JSON schema error at #: unrecognized type nope"),
+        ('{"properties": {"a": {"items": {"type": "nope"}}}}', "error at #/properties/a/items: unrecognized type nope"),
+        ('{"type": 5}', "JSON schema error at #: type must be a string or an array of strings"),
+        ('{"type": []}', "type must be"),
+        ('{"enum": []}', "enum must be a non-empty array"),
+        ('{"anyOf": {}}', "JSON schema error at #/anyOf: must be an array of schemas"),
+        ('{"properties": []}', "properties must be an object"),
+        ('{"properties": {"a": 1}}', "JSON schema error at #/properties/a: schema must be an object"),
+        ('{"items": "x"}', "JSON schema error at #/items: schema must be an object"),
+        ('{"format": 1}', "format must be a string"),
+        ('{"uniqueItems": true}', "uniqueItems is not supported"),
+        ('{"not": {}}', "not is not supported"),
+        ('{"propertyNames": {"pattern": "a"}}', "propertyNames is not supported"),
+        ('{"$ref": "#/$defs/X"}', "/$defs/X"),
+        ('{"$ref": "http://127.0.0.1:1/x"}', "http://127.0.0.1:1/x"),
+        ('{"$ref": 3}', "JSON schema conversion failed"),
+        ('{"type": "string", "pattern": "("}', "unclosed group"),
+        ('{"type": "integer", "minimum": 3, "maximum": 2}', "Unsatisfiable"),
+        ('{"type": "string", "minLength": -1}', "JSON schema conversion failed"),
+        ('{"enum": [1e999]}', "JSON schema conversion failed"),
+        (deep(150), "nested too deeply"),
+        (deep(50_000), "nested too deeply"),
+        ("{", "JSON schema error at #"),
+        ("root ::= (", "the grammar does not compile"),
+        ("root ::= x", "the grammar does not compile"),
+        ("start: x", "the grammar does not compile"),
+        ("%%%", "the grammar does not compile"),
+    ],
+)
+def test_what_is_refused(grammar: str, message: str) -> None:
+    with pytest.raises(GrammarError, match=re.escape(message)):
+        GRAMMARS.constraint(grammar)
+
+
+def test_a_refusal_ends_only_its_request() -> None:
+    runs = Runs(ToyExecutor())
+    runs.run(Generate(1, "hello", grammar='{"type": "nope"}'), Generate(2, "hello", num_predict=3))
+    failed = runs.failed(1)
+    assert failed.kind == "bad_request"
+    failure = "JSON schema conversion failed:\nJSON schema error at #: unrecognized type nope"
+    assert failed.message == f"Field 'json_schema': \"json_schema\": {failure}"
+    assert runs.done(2).reason == "length"
