@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from ollama_compat import hardware
 from ollama_compat.app import create_app
 from ollama_compat.settings import VERSION, Address, Settings
 
@@ -43,8 +42,6 @@ async def _serve(settings: Settings) -> None:
     with contextlib.suppress(NotImplementedError):  # Windows: Ctrl+C arrives as KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _stop, stop)
-    if line := hardware.notice():
-        _LOG.warning(line)
     async with listening(settings):
         await stop.wait()
         _LOG.info("stopping")

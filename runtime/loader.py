@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from runtime.core import Executor, ModelError
+from runtime.core import Encoder, Executor, ModelError
+from runtime.embedder import Embedder
+from runtime.engine import Engine
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
 from runtime.tokenizer import Tokenizer
@@ -24,8 +26,15 @@ class Model:
     """What a runner runs."""
 
     architecture: str
-    executor: Executor
+    executor: Executor | Encoder
     tokenizer: Tokenizer
+
+    def engine(self, num_ctx: int) -> Engine | Embedder:
+        """What answers requests with it."""
+        executor, tokenizer = self.executor, self.tokenizer
+        if isinstance(executor, Encoder):
+            return Embedder(executor, tokenizer, num_ctx)
+        return Engine(executor, tokenizer, num_ctx)
 
     def loaded(self, num_ctx: int, load_ns: int) -> Loaded:
         """The frame that answers Load. `num_ctx`: what a sequence can have."""
@@ -50,21 +59,38 @@ class Model:
 
 
 def open_model(request: Load, progress: Progress) -> Model:
-    """Read a GGUF file for the CPU. Raises LoadError or MemoryError."""
+    """Read a GGUF file. Raises LoadError or MemoryError."""
     if request.adapters:
         raise LoadError("unsupported", "adapters are not supported")
     try:
         with open_gguf(request.path) as file:
             architecture = str(file.metadata.get("general.architecture", ""))
             tokenizer = Tokenizer.from_gguf(file.metadata)
-        return Model(architecture, _executor(request, progress), tokenizer)
+            makes_vectors = f"{architecture}.pooling_type" in file.metadata
+        executor = _encoder(request, progress) if makes_vectors else _executor(request, progress)
+        return Model(architecture, executor, tokenizer)
     except (GGUFError, ModelError, OSError) as error:
         raise LoadError("bad_model", str(error)) from error
 
 
 def _executor(request: Load, progress: Progress) -> Executor:
-    from runtime.execute import cpu  # numba takes half a second; a file that is no model is refused before
+    """On a card where there is one that the model fits, else on the CPU. numba takes half a second to import and torch more,
+    so a file that is no model has been refused before, and torch is left alone where there is no card."""
+    from runtime.execute import cpu, placement
 
+    if placement.wants_gpu(request.num_gpu, request.embedding):
+        from runtime.execute import cuda
+
+        executor = cuda.load(
+            request.path,
+            num_ctx=request.num_ctx,
+            num_parallel=request.num_parallel,
+            num_batch=request.num_batch,
+            main_gpu=request.main_gpu or 0,
+            progress=progress,
+        )
+        if executor is not None:
+            return executor
     return cpu.load(
         request.path,
         num_ctx=request.num_ctx,
@@ -72,5 +98,17 @@ def _executor(request: Load, progress: Progress) -> Executor:
         num_batch=request.num_batch,
         num_thread=request.num_thread,
         kv_cache_type=request.kv_cache_type,
+        progress=progress,
+    )
+
+
+def _encoder(request: Load, progress: Progress) -> Encoder:
+    from runtime.execute import encoder
+
+    return encoder.load(
+        request.path,
+        num_ctx=request.num_ctx,
+        num_batch=request.num_batch,
+        num_thread=request.num_thread,
         progress=progress,
     )
