@@ -26,7 +26,19 @@ BUDGETS = {
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
 # byte offsets of the f16 scales of types that have them
-SCALES = {"Q4_0": (0,), "Q8_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+SCALES = {
+    "Q4_0": (0,),
+    "Q8_0": (0,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+}
+# the bytes that hold the scales (and mins) of groups within a block
+PACKED_SCALES = {
+    "Q4_K": slice(4, 16),
+    "Q5_K": slice(4, 16),
+    "Q6_K": slice(192, 208),
+}
 
 
 def random_blocks(kind: LeafType, count: int, rng: np.random.Generator) -> Array:
@@ -38,24 +50,33 @@ def random_blocks(kind: LeafType, count: int, rng: np.random.Generator) -> Array
     if kind.name == "BF16":
         return np.ascontiguousarray(rng.normal(0, 1, count).astype("<f4").view("<u2")[1::2]).view(np.uint8).reshape(count, 2)
     blocks = rng.integers(0, 256, (count, kind.block_bytes), np.uint8)
-    for offset in SCALES[kind.name]:
-        scales = rng.normal(0, 0.01, count).astype("<f2")
-        blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(count, 2)
+    for place in range(max(1, len(SCALES.get(kind.name, ())))):
+        set_scale(kind, blocks, place, rng.normal(0, 0.01, count))
     return blocks
+
+
+def set_scale(kind: LeafType, blocks: Array, place: int, scales: Array) -> None:
+    """Write one of the scales of whole blocks: the f16 number `place`, or what the type has in place of one."""
+    if kind.name == "MXFP4":  # a power of two
+        blocks[:, 0] = 127 + np.frexp(scales)[1]
+        return
+    if kind.name == "IQ1_M":  # the upper nibbles of four words
+        nibbles = scales.astype("<f2").view("<u2")[:, None] >> np.array([0, 4, 8, 12], np.uint16) & 15
+        blocks[:, 49:56:2] = blocks[:, 49:56:2] & 15 | nibbles << 4
+        return
+    offset = SCALES[kind.name][place]
+    blocks[:, offset : offset + 2] = scales.astype("<f2").view(np.uint8).reshape(-1, 2)
 
 
 def limit_blocks(kind: LeafType) -> list[Array]:
     """Blocks (1, block_bytes) whose quants, scales and mins all stand at one of their limits."""
     blocks = []
     for quant in (0x00, 0xFF, 0x7F, 0x80, 0x0F, 0xF0):
-        for scale in (0x7F, 0x80, 0xFF):
+        for scale in (0x7F, 0x80, 0xFF, quant):
             block = np.full((1, kind.block_bytes), quant, np.uint8)
-            if kind.name in ("Q4_K", "Q5_K"):
-                block[:, 4:16] = 0xFF if scale == 0x7F else quant  # all 63, or mixed
-            if kind.name == "Q6_K":
-                block[:, 192:208] = scale
-            for offset in SCALES[kind.name]:
-                block[:, offset : offset + 2] = np.array([0.01 if offset == 0 else -0.02], "<f2").view(np.uint8)
+            block[:, PACKED_SCALES.get(kind.name, slice(0))] = scale
+            for place in range(max(1, len(SCALES.get(kind.name, ())))):
+                set_scale(kind, block, place, np.array([-0.02 if place else 0.01]))
             blocks.append(block)
     return blocks
 

@@ -306,11 +306,58 @@ class Emitter:
                 sums[c] = self.add(sums[c], self._quads(self.zext(u, I16), column[k], scale))
         return sums
 
+    def byte_scales(self, scales: Value, largest: int) -> list[Operand]:
+        """The operands for `dot_bytes`, as `lane_scales`; `scales`: <16 x i8>, signed, one for each 16 values."""
+        return self.lane_scales(scales, range(16), signed=True)
+
+    def dot_bytes(
+        self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand, largest: int
+    ) -> list[Value]:
+        """As `dot_scaled`, with signed weights up to `largest` (at most 127) in magnitude."""
+        columns = [self._registers(vectors) for vectors in inputs]
+        sums = list(totals)
+        for k, (w, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
+            for c, column in enumerate(columns):
+                sums[c] = self.add(sums[c], self._quads(self.sext(w, I16), column[k], scale))
+        return sums
+
     def _registers(self, vectors: Sequence[Value]) -> list[Value]:
         """Vectors cut into registers, in order."""
         if vectors[0].type.count == self.register:
             return list(vectors)
         return self._registers([half for vector in vectors for half in self.halves(vector)])
+
+    # ------------------------------------------------------------ tables and bits
+
+    def lookup(self, table: Sequence[int], indices: Value) -> Value:
+        """table[i] for each byte i of `indices`; sixteen entries, indices below 16."""
+        level = [self.constant(indices.type, entry) for entry in table]
+        for bit in range(4):
+            chosen = self.builder.icmp_signed("!=", self.band(indices, 1 << bit), self.zero(indices.type))
+            level = [self.builder.select(chosen, high, low) for low, high in zip(level[::2], level[1::2], strict=True)]
+        return level[0]
+
+    def mask(self, bits: Value) -> Value:
+        """An integer of n bits -> <n x i8>: -1 where the bit is set (lowest first), 0 elsewhere."""
+        return self.sext(self.cast(bits, ir.VectorType(I1, bits.type.width)), I8)
+
+    def table(self, name: str, content: Sequence[int]) -> Value:
+        """Pointer to constant bytes (0-255 each), kept in the module under `name`."""
+        module = self.builder.module
+        if name not in module.globals:
+            kind = ir.ArrayType(I8, len(content))
+            data = ir.GlobalVariable(module, kind, name)
+            data.linkage, data.global_constant, data.align = "internal", True, CACHE_LINE
+            data.initializer = ir.Constant(kind, bytearray(content))
+        return self.builder.bitcast(module.globals[name], POINTER)
+
+    def gather(self, table: Value, element: Type, indices: Sequence[Value]) -> Value:
+        """The entries at `indices` (i64) of a table of `element`: a vector."""
+        vector = ir.Constant(ir.VectorType(element, len(indices)), ir.Undefined)
+        for lane, index in enumerate(indices):
+            entry = self.load(table, self.builder.mul(index, I64(element.width // 8)), element)
+            vector = self.builder.insert_element(vector, entry, I32(lane))
+        return vector
 
     # ------------------------------------------------------------ control
 
@@ -394,9 +441,8 @@ class Avx2(Emitter):
 
     def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
         # |w| x (sign of w) x; |-128| is 128 as an unsigned byte, and 2 * 128 * 127 fits i16
-        magnitude = self.call("llvm.abs.v32i8", weights.type, weights, I1(0))
         flipped = self.call("llvm.x86.avx2.psign.b", signed.type, signed, weights)
-        return self.dot(self.zero(ir.VectorType(I32, 8)), magnitude, flipped)
+        return self.dot(self.zero(ir.VectorType(I32, 8)), self._magnitude(weights), flipped)
 
     def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
         tables = self._scale_tables(scales, order, signed=signed)
@@ -450,6 +496,35 @@ class Avx2(Emitter):
             ]
         return sums
 
+    def dot_bytes(
+        self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand, largest: int
+    ) -> list[Value]:
+        columns = [self._registers(vectors) for vectors in inputs]
+        sums = list(totals)
+        for k, (w, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
+            w, scale = self._after(w, sums), self._after(scale, sums)
+            magnitude = self._magnitude(w)
+            sums = [
+                self.add(total, self._madd16(self._maddubs(magnitude, self._signed_by(column[k], w)), scale))
+                for total, column in zip(sums, columns, strict=True)
+            ]
+        return sums
+
+    def _magnitude(self, value: Value) -> Value:
+        return self.call(f"llvm.abs.v{value.type.count}i8", value.type, value, I1(0))
+
+    def _signed_by(self, value: Value, signs: Value) -> Value:
+        """Bytes of `value`, negated where `signs` is negative; of no interest where it is zero."""
+        return self.call("llvm.x86.avx2.psign.b", value.type, value, signs)
+
+    def lookup(self, table: Sequence[int], indices: Value) -> Value:
+        return self._by_register(lambda piece: self._lookup(table, piece), indices)
+
+    def _lookup(self, table: Sequence[int], indices: Value) -> Value:
+        count = indices.type.count
+        name = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[count]
+        return self.call(f"llvm.x86.{name}", indices.type, self.constant(indices.type, list(table) * (count // 16)), indices)
+
 
 class AvxVnni(Avx2):
     """AVX2 with the VEX-coded `vpdpbusd` and `vpdpwssd`."""
@@ -487,6 +562,29 @@ class AvxVnni(Avx2):
                 sums[c] = self._vnni("vpdpwssd", I16, sums[c], self._pack(low, high), scale)  # four products fit i16
         return sums
 
+    def byte_scales(self, scales: Value, largest: int) -> list[Operand]:
+        if largest <= 63:
+            return super().byte_scales(scales, largest)
+        spread = []
+        for first in range(0, 16, self.lanes // 4):
+            lanes = self.shuffle(scales, [first + lane // 4 for lane in range(self.lanes)])
+            spread.append(self.sext(lanes, I32))
+        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
+
+    def dot_bytes(
+        self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand, largest: int
+    ) -> list[Value]:
+        signs = self._registers(weights)
+        magnitudes = [self._magnitude(w) for w in signs]
+        columns = [[self._signed_by(x, w) for x, w in zip(self._registers(vectors), signs, strict=True)] for vectors in inputs]
+        if largest <= 63:
+            return self.dot_scaled(totals, magnitudes, columns, scales)
+        sums, zero = list(totals), self.zero(totals[0].type)
+        for k, scale in enumerate(scales):  # four products do not fit i16, so the scales multiply i32
+            for c, column in enumerate(columns):
+                sums[c] = self.add(sums[c], self.mul(self._dpbusd(zero, magnitudes[k], column[k]), scale))
+        return sums
+
     def _pack(self, low: Value, high: Value) -> Value:
         """Two registers of i32 -> one of i16, 16-byte lane by lane."""
         name = "avx2.packssdw" if self.register == 32 else "avx512.packssdw.512"
@@ -499,6 +597,10 @@ class Avx512(AvxVnni):
     tier = "avx512"
     register = 64
     registers = 32
+
+    def _signed_by(self, value: Value, signs: Value) -> Value:
+        negative = self.builder.icmp_signed("<", signs, self.zero(signs.type))
+        return self.builder.select(negative, self.sub(self.zero(value.type), value), value)
 
 
 _EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512)}

@@ -1,4 +1,4 @@
-"""What the types with blocks of 32 values and one scale share (Q8_0, Q4_0)."""
+"""What the types with blocks of 32 values and one scale share (Q8_0, Q4_0, Q5_0, IQ4_NL, MXFP4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ LANES = 8  # 32 products, four to a lane
 
 
 class SmallBlockType(LeafType):
-    """value = d * integer, with the f16 d first in the block. Two running sums, for even and odd blocks."""
+    """value = d * integer; d is an f16, first in the block, where `emit_scale` says nothing else.
+
+    Two running sums, for even and odd blocks.
+    """
 
     block_size = 32
     activation = "q8_0"
@@ -29,6 +32,10 @@ class SmallBlockType(LeafType):
     @abc.abstractmethod
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         """The block's 32 integers, <32 x i32>."""
+
+    def emit_scale(self, e: Emitter, w: Value, count: int) -> Value:
+        """The block's d as f32 in `count` lanes."""
+        return e.load_half(w, 0, count)
 
     def steps(self, e: Emitter) -> Sequence[int]:
         return (2, 1)
@@ -43,7 +50,7 @@ class SmallBlockType(LeafType):
             inputs = [e.at(x, k * Q80.block_bytes) for x in xs]
             quants = [e.load(x, 0, e.bytes(32)) for x in inputs]
             biases = [e.load(x, Q80.BIAS, e.I32) for x in inputs]
-            scale = e.load_half(block, 0, LANES)
+            scale = self.emit_scale(e, block, LANES)
             for column, x, product in zip(totals, inputs, self.emit_products(e, block, quants, biases), strict=True):
                 both = e.mul(scale, e.load_splat(x, Q80.SCALE, e.F32, LANES))
                 column[k] = e.fma(e.float(product), both, column[k])
@@ -55,5 +62,5 @@ class SmallBlockType(LeafType):
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         for k in range(count):
             block = e.at(w, k * self.block_bytes)
-            values = e.mul(e.load_half(block, 0, self.block_size), e.float(self.emit_integers(e, block)))
+            values = e.mul(self.emit_scale(e, block, self.block_size), e.float(self.emit_integers(e, block)))
             e.store(values, out, 4 * k * self.block_size)
