@@ -7,12 +7,23 @@ from runtime.quants.bf16 import BF16
 from runtime.quants.f16 import F16
 from runtime.quants.f32 import F32
 from runtime.quants.q4_0 import Q4_0
+from runtime.quants.q4_1 import Q4_1
 from runtime.quants.q4_k import Q4_K
 from runtime.quants.q5_k import Q5_K
 from runtime.quants.q6_k import Q6_K
 from runtime.quants.q8_0 import Q8_0
 
-_ALL: tuple[QuantType, ...] = (F32(), F16(), BF16(), Q4_0(), Q8_0(), Q4_K(), Q5_K(), Q6_K())
+_ALL: tuple[QuantType, ...] = (
+    F32(),
+    F16(),
+    BF16(),
+    Q4_0(),
+    Q8_0(),
+    Q4_K(),
+    Q5_K(),
+    Q6_K(),
+    Q4_1(),
+)
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
 BY_NAME: dict[str, QuantType] = {kind.name: kind for kind in _ALL}

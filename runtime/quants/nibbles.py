@@ -1,0 +1,32 @@
+"""Quants of 32 values that lie as 16 bytes of nibbles, low ones first, with or without a word of fifth bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Value
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+def nibbles(packed: Bytes) -> Bytes:
+    """(..., 16) -> (..., 32): the low nibbles, then the high ones."""
+    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+
+
+def fifth_bits(packed: Bytes) -> Bytes:
+    """(n, 4) -> (n, 32): 16 where a bit is set, 0 elsewhere."""
+    return np.unpackbits(packed, axis=1, bitorder="little") << np.uint8(4)
+
+
+def emit_nibbles(e: Emitter, w: Value, offset: int) -> Value:
+    """`nibbles` of the 16 bytes at `offset`, <32 x i8>."""
+    return e.shift_bytes(e.doubled(e.load(w, offset, e.bytes(16))), (0, -4), 15)
+
+
+def emit_fifth_bits(e: Emitter, w: Value, offset: int) -> Value:
+    """`fifth_bits` of the 4 bytes at `offset`, <32 x i8>."""
+    return e.band(e.mask(e.load(w, offset, e.I32)), 16)

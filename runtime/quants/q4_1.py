@@ -1,0 +1,25 @@
+"""Q4_1: 32 nibbles, a scale and a minimum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.quants.base import Bytes, Value
+from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.small_min import SmallMinType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q4_1(SmallMinType):
+    # ggml-common.h block_q4_1: f16 d; f16 m; u8 qs[16]
+    name = "Q4_1"
+    type_id = 3
+    block_bytes = 20
+
+    def quants(self, blocks: Bytes) -> Bytes:
+        return nibbles(blocks[:, 4:])
+
+    def emit_quants(self, e: Emitter, w: Value) -> Value:
+        return emit_nibbles(e, w, 4)
