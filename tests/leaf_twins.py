@@ -23,6 +23,7 @@ BUDGETS = {
     "Q5_K": 2e-7,
     "Q6_K": 2e-7,
     "Q4_1": 2e-7,
+    "Q5_0": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -34,6 +35,7 @@ SCALES = {
     "Q5_K": (0, 2),
     "Q6_K": (208,),
     "Q4_1": (0, 2),
+    "Q5_0": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {

@@ -1,0 +1,39 @@
+"""Q5_0: 32 five-bit quants, 16 subtracted, and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles
+from runtime.quants.small import SmallBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q5_0(SmallBlockType):
+    # ggml-common.h block_q5_0: f16 d; u32 qh; u8 qs[16].  value = d * (q - 16), bit i of qh is the fifth bit of value i
+    name = "Q5_0"
+    type_id = 6
+    block_bytes = 22
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        quants = (nibbles(blocks[:, 6:]) | fifth_bits(blocks[:, 2:6])).astype(np.int8) - np.int8(16)
+        return halves(blocks[:, :2]) * quants.astype(np.float32)
+
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        quants = self._quants(e, w)
+        starts = [e.first_lane(e.sar(bias, 3), 8) for bias in biases]  # -128 -> -16 times the sum
+        return [e.dot(start, quants, x) for start, x in zip(starts, xs, strict=True)]
+
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        quants = e.zext(self._quants(e, w), e.I32)
+        return e.sub(quants, e.constant(quants.type, 16))
+
+    @staticmethod
+    def _quants(e: Emitter, w: Value) -> Value:
+        return e.bor(emit_nibbles(e, w, 6), emit_fifth_bits(e, w, 2))
