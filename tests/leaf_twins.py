@@ -24,6 +24,7 @@ BUDGETS = {
     "Q6_K": 2e-7,
     "Q4_1": 2e-7,
     "Q5_0": 2e-7,
+    "Q5_1": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -36,6 +37,7 @@ SCALES = {
     "Q6_K": (208,),
     "Q4_1": (0, 2),
     "Q5_0": (0,),
+    "Q5_1": (0, 2),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {

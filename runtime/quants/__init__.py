@@ -10,6 +10,7 @@ from runtime.quants.q4_0 import Q4_0
 from runtime.quants.q4_1 import Q4_1
 from runtime.quants.q4_k import Q4_K
 from runtime.quants.q5_0 import Q5_0
+from runtime.quants.q5_1 import Q5_1
 from runtime.quants.q5_k import Q5_K
 from runtime.quants.q6_k import Q6_K
 from runtime.quants.q8_0 import Q8_0
@@ -25,6 +26,7 @@ _ALL: tuple[QuantType, ...] = (
     Q6_K(),
     Q4_1(),
     Q5_0(),
+    Q5_1(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}

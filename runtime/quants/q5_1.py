@@ -1,0 +1,25 @@
+"""Q5_1: 32 five-bit quants, a scale and a minimum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.quants.base import Bytes, Value
+from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles
+from runtime.quants.small_min import SmallMinType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q5_1(SmallMinType):
+    # ggml-common.h block_q5_1: f16 d; f16 m; u32 qh; u8 qs[16].  Bit i of qh is the fifth bit of value i
+    name = "Q5_1"
+    type_id = 7
+    block_bytes = 24
+
+    def quants(self, blocks: Bytes) -> Bytes:
+        return nibbles(blocks[:, 8:]) | fifth_bits(blocks[:, 4:8])
+
+    def emit_quants(self, e: Emitter, w: Value) -> Value:
+        return e.bor(emit_nibbles(e, w, 8), emit_fifth_bits(e, w, 4))
