@@ -25,6 +25,7 @@ BUDGETS = {
     "Q4_1": 2e-7,
     "Q5_0": 2e-7,
     "Q5_1": 2e-7,
+    "IQ4_NL": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -38,6 +39,7 @@ SCALES = {
     "Q4_1": (0, 2),
     "Q5_0": (0,),
     "Q5_1": (0, 2),
+    "IQ4_NL": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {

@@ -6,6 +6,7 @@ from runtime.quants.base import LeafType, QuantType
 from runtime.quants.bf16 import BF16
 from runtime.quants.f16 import F16
 from runtime.quants.f32 import F32
+from runtime.quants.iq4_nl import IQ4_NL
 from runtime.quants.q4_0 import Q4_0
 from runtime.quants.q4_1 import Q4_1
 from runtime.quants.q4_k import Q4_K
@@ -27,6 +28,7 @@ _ALL: tuple[QuantType, ...] = (
     Q4_1(),
     Q5_0(),
     Q5_1(),
+    IQ4_NL(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}

@@ -1,0 +1,36 @@
+"""IQ4_NL: 32 nibbles that choose from 16 unevenly spaced values, and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.small import SmallBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+"""ggml-common.h kvalues_iq4nl"""
+
+
+class IQ4_NL(SmallBlockType):
+    # ggml-common.h block_iq4_nl: f16 d; u8 qs[16].  value = d * VALUES[q]
+    name = "IQ4_NL"
+    type_id = 20
+    block_bytes = 18
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        values = np.array(VALUES, np.float32)[nibbles(blocks[:, 2:])]
+        return halves(blocks[:, :2]) * values
+
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        weights = e.lookup(VALUES, emit_nibbles(e, w, 2))
+        return [e.dot_signed(weights, x, bias) for x, bias in zip(xs, biases, strict=True)]
+
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 2)), e.I32)
