@@ -26,6 +26,7 @@ BUDGETS = {
     "Q5_0": 2e-7,
     "Q5_1": 2e-7,
     "IQ4_NL": 2e-7,
+    "IQ4_XS": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -40,12 +41,14 @@ SCALES = {
     "Q5_0": (0,),
     "Q5_1": (0, 2),
     "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
     "Q4_K": slice(4, 16),
     "Q5_K": slice(4, 16),
     "Q6_K": slice(192, 208),
+    "IQ4_XS": slice(2, 8),
 }
 
 

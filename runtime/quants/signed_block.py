@@ -1,0 +1,76 @@
+"""What types with signed byte weights in super-blocks share (IQ4_XS, IQ2_*, IQ3_XXS): a signed scale for each 16 weights."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.quants.activations import Q8K
+from runtime.quants.base import Bytes, Floats, Value
+from runtime.quants.super_block import SuperBlockType, load_half
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+Integers = npt.NDArray[np.signedinteger[Any]]
+
+
+class SignedBlockType(SuperBlockType):
+    """value = factor * scale[group of 16] * weight, integers |scale| <= 63 and |weight| <= LARGEST.
+
+    At most 24 bits, so the product is exact and the order of its factors does not matter.
+    """
+
+    LARGEST: int
+
+    @abc.abstractmethod
+    def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
+        """(n, block_bytes) -> factors (n, 1), scales (n, 16) and weights (n, 256)."""
+
+    @abc.abstractmethod
+    def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
+        """The block's factor as f32 in `count` lanes."""
+
+    @abc.abstractmethod
+    def emit_scales(self, e: Emitter, w: Value) -> Value:
+        """The block's scales, <16 x i8>."""
+
+    @abc.abstractmethod
+    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
+        """Weights [64 quarter, 64 quarter + 64), <64 x i8>."""
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        factors, scales, weights = self.parts(blocks)
+        scaled = factors * scales.astype(np.float32)
+        values: Floats = scaled[:, :, None] * weights.reshape(-1, 16, 16).astype(np.float32)
+        return values.reshape(-1, self.block_size)
+
+    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+        packed = self.emit_scales(e, w)
+        totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        for half, scales in enumerate(e.byte_scales(packed, self.LARGEST)):
+            weights = [self.emit_weights(e, w, quarter) for quarter in (2 * half, 2 * half + 1)]
+            totals = e.dot_bytes(totals, weights, [load_half(e, x, half) for x in xs], scales, self.LARGEST)
+        return self.add_scaled(e, w, xs, totals, sums)
+
+    def add_scaled(
+        self, e: Emitter, w: Value, xs: Sequence[Value], totals: Sequence[Value], sums: Sequence[list[Value]]
+    ) -> list[list[Value]]:
+        """The running sums with a block's integer totals, one a column, times both sides' factors."""
+        factor = self.emit_factor(e, w, e.lanes)
+        return [
+            [e.fma(e.mul(e.float(total), factor), e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])]
+            for x, total, column in zip(xs, totals, sums, strict=True)
+        ]
+
+    def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
+        scales = e.mul(e.float(e.sext(self.emit_scales(e, w), e.I32)), self.emit_factor(e, w, 16))
+        for quarter in range(4):
+            for half, weights in enumerate(e.halves(self.emit_weights(e, w, quarter))):
+                group = 4 * quarter + 2 * half
+                spread = e.shuffle(scales, [group] * 16 + [group + 1] * 16)
+                e.store(e.mul(e.float(e.sext(weights, e.I32)), spread), out, 4 * 16 * group)
