@@ -27,6 +27,7 @@ BUDGETS = {
     "Q5_1": 2e-7,
     "IQ4_NL": 2e-7,
     "IQ4_XS": 2e-7,
+    "MXFP4": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 

@@ -1,0 +1,47 @@
+"""MXFP4: 32 four-bit floats (E2M1) and a power of two, the OCP microscaling format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value
+from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.small import SmallBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+"""Twice the floats, so that they are integers; ggml-common.h kvalues_mxfp4."""
+OFFSET = 12  # makes them unsigned
+
+
+class MXFP4(SmallBlockType):
+    # ggml-common.h block_mxfp4: u8 e; u8 qs[16].  value = 2^(e - 128) * VALUES[q]
+    name = "MXFP4"
+    type_id = 39
+    block_bytes = 17
+
+    def dequantize(self, blocks: Bytes) -> Floats:
+        exponent = blocks[:, :1].astype(np.uint32)
+        # 2^-128 and 2^-127 are subnormal
+        bits = np.where(exponent < 2, np.uint32(1 << 21) << exponent, (exponent - np.uint32(1)) << np.uint32(23))
+        return bits.view(np.float32) * np.array(VALUES, np.float32)[nibbles(blocks[:, 1:])]
+
+    def emit_scale(self, e: Emitter, w: Value, count: int) -> Value:
+        exponent = e.zext(e.load_splat(w, 0, e.I8, count), e.I32)
+        normal = e.shl(e.sub(exponent, e.constant(exponent.type, 1)), 23)
+        subnormal = e.shl(e.add(exponent, e.constant(exponent.type, 1)), 21)  # 1, 2: the same as 1 << exponent
+        small = e.builder.icmp_signed("<", exponent, e.constant(exponent.type, 2))
+        return e.cast(e.builder.select(small, subnormal, normal), e.floats(count))
+
+    def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        weights = e.lookup([value + OFFSET for value in VALUES], emit_nibbles(e, w, 1))
+        starts = [e.first_lane(e.mul(e.sar(bias, 7), OFFSET), 8) for bias in biases]  # -OFFSET times the sum
+        return [e.dot(start, weights, x) for start, x in zip(starts, xs, strict=True)]
+
+    def emit_integers(self, e: Emitter, w: Value) -> Value:
+        return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 1)), e.I32)
