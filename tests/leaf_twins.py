@@ -28,6 +28,7 @@ BUDGETS = {
     "IQ4_NL": 2e-7,
     "IQ4_XS": 2e-7,
     "MXFP4": 2e-7,
+    "Q2_K": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -43,6 +44,7 @@ SCALES = {
     "Q5_1": (0, 2),
     "IQ4_NL": (0,),
     "IQ4_XS": (0,),
+    "Q2_K": (80, 82),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -50,6 +52,7 @@ PACKED_SCALES = {
     "Q5_K": slice(4, 16),
     "Q6_K": slice(192, 208),
     "IQ4_XS": slice(2, 8),
+    "Q2_K": slice(0, 16),
 }
 
 

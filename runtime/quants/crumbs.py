@@ -1,0 +1,28 @@
+"""Two-bit quants of a super-block, as Q2_K, Q3_K and TQ2_0 pack them: 64 bytes for 256 values.
+
+Each 32 bytes hold 128 values: the lowest two bits of the bytes are values 0-31, the next two 32-63, and so on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Value
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+def crumbs(packed: Bytes) -> Bytes:
+    """(n, 64) -> (n, 256)"""
+    shifted = packed.reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None]
+    return (shifted & np.uint8(3)).reshape(-1, 256)
+
+
+def emit_crumbs(e: Emitter, w: Value, offset: int, quarter: int) -> Value:
+    """Values [64 quarter, 64 quarter + 64) of the 64 bytes at `offset`, <64 x i8>."""
+    half, part = divmod(quarter, 2)
+    packed = e.doubled(e.load(w, offset + 32 * half, e.bytes(32)))
+    return e.shift_bytes(packed, (-4 * part, -4 * part - 2), 3)
