@@ -29,6 +29,7 @@ BUDGETS = {
     "IQ4_XS": 2e-7,
     "MXFP4": 2e-7,
     "Q2_K": 2e-7,
+    "Q3_K": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -45,6 +46,7 @@ SCALES = {
     "IQ4_NL": (0,),
     "IQ4_XS": (0,),
     "Q2_K": (80, 82),
+    "Q3_K": (108,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -53,6 +55,7 @@ PACKED_SCALES = {
     "Q6_K": slice(192, 208),
     "IQ4_XS": slice(2, 8),
     "Q2_K": slice(0, 16),
+    "Q3_K": slice(96, 108),
 }
 
 

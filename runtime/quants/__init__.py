@@ -10,6 +10,7 @@ from runtime.quants.iq4_nl import IQ4_NL
 from runtime.quants.iq4_xs import IQ4_XS
 from runtime.quants.mxfp4 import MXFP4
 from runtime.quants.q2_k import Q2_K
+from runtime.quants.q3_k import Q3_K
 from runtime.quants.q4_0 import Q4_0
 from runtime.quants.q4_1 import Q4_1
 from runtime.quants.q4_k import Q4_K
@@ -35,6 +36,7 @@ _ALL: tuple[QuantType, ...] = (
     IQ4_XS(),
     MXFP4(),
     Q2_K(),
+    Q3_K(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}

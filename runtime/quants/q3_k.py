@@ -1,0 +1,51 @@
+"""Q3_K: sixteen groups of 16 three-bit quants, 4 subtracted, each with a 6-bit scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.crumbs import crumbs, emit_crumbs
+from runtime.quants.offset_block import OffsetBlockType
+from runtime.quants.signed_block import Integers
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class Q3_K(OffsetBlockType):
+    # ggml-common.h block_q3_K: u8 hmask[32]; u8 qs[64]; u8 scales[12]; f16 d.  value = d * (scale[group] - 32) * (q - 4)
+    # qs: see crumbs.py; bit g of hmask[i] is the third bit of value i of the 32 values g
+    # scale g: nibble g // 8 of byte g % 8, and above it bits 2 (g // 4) and 2 (g // 4) + 1 of byte 8 + g % 4
+    name = "Q3_K"
+    type_id = 11
+    block_bytes = 110
+    OFFSET = 4
+    QUANTS = 32
+    SCALES = 96
+    D = 108
+
+    def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
+        packed = blocks[:, self.SCALES : self.D]
+        low = np.concatenate([packed[:, :8] & 15, packed[:, :8] >> 4], axis=1)
+        high = (packed[:, None, 8:] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3).reshape(-1, 16)
+        scales = (low | high << 4).astype(np.int8) - np.int8(32)
+        third = (blocks[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1).reshape(-1, 256)
+        quants = crumbs(blocks[:, self.QUANTS : self.SCALES]) | third << 2
+        return halves(blocks[:, self.D :]), scales, quants.astype(np.int8) - np.int8(self.OFFSET)
+
+    def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
+        return e.load_half(w, self.D, count)
+
+    def emit_scales(self, e: Emitter, w: Value) -> Value:
+        first, second, third = (e.load(w, self.SCALES + offset, e.vector(e.I32, 1)) for offset in (0, 4, 8))
+        low = e.band(e.shr(e.doubled(e.concat(first, second)), [0, 0, 4, 4]), 0x0F0F0F0F)
+        high = e.shl(e.band(e.shr(e.shuffle(third, [0] * 4), [0, 2, 4, 6]), 0x03030303), 4)
+        scales = e.cast(e.bor(low, high), e.bytes(16))
+        return e.sub(scales, e.constant(scales.type, 32))
+
+    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
+        third = e.shift_bytes(e.doubled(e.load(w, 0, e.bytes(32))), (2 - 2 * quarter, 1 - 2 * quarter), 4)
+        return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
