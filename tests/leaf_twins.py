@@ -30,6 +30,7 @@ BUDGETS = {
     "MXFP4": 2e-7,
     "Q2_K": 2e-7,
     "Q3_K": 2e-7,
+    "IQ2_XXS": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -47,6 +48,7 @@ SCALES = {
     "IQ4_XS": (0,),
     "Q2_K": (80, 82),
     "Q3_K": (108,),
+    "IQ2_XXS": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -56,6 +58,7 @@ PACKED_SCALES = {
     "IQ4_XS": slice(2, 8),
     "Q2_K": slice(0, 16),
     "Q3_K": slice(96, 108),
+    "IQ2_XXS": slice(9, 66, 8),
 }
 
 

@@ -6,6 +6,7 @@ from runtime.quants.base import LeafType, QuantType
 from runtime.quants.bf16 import BF16
 from runtime.quants.f16 import F16
 from runtime.quants.f32 import F32
+from runtime.quants.iq2_xxs import IQ2_XXS
 from runtime.quants.iq4_nl import IQ4_NL
 from runtime.quants.iq4_xs import IQ4_XS
 from runtime.quants.mxfp4 import MXFP4
@@ -37,6 +38,7 @@ _ALL: tuple[QuantType, ...] = (
     MXFP4(),
     Q2_K(),
     Q3_K(),
+    IQ2_XXS(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}

@@ -1,0 +1,47 @@
+"""IQ2_XXS: groups of 32 values, each four entries of a grid of 256 with packed signs, and a 4-bit scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants import codebook
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.signed_block import Integers, SignedBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class IQ2_XXS(SignedBlockType):
+    # ggml-common.h block_iq2_xxs: f16 d; u16 qs[32].  value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
+    # 8 bytes of qs a group: four indices, then a word of four times 7 bits of signs and, in its upper 4 bits, the scale
+    name = "IQ2_XXS"
+    type_id = 16
+    block_bytes = 66
+    LARGEST = 43
+
+    def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
+        groups = np.ascontiguousarray(blocks[:, 2:]).reshape(-1, 8, 8)
+        words = groups[:, :, 4:].copy().view("<u4")
+        signs = codebook.packed_signs(words >> np.array([0, 7, 14, 21], np.uint32) & np.uint32(127))
+        weights = codebook.signed_entries(self.name, groups[:, :, :4].reshape(-1, 32), signs.reshape(-1, 32))
+        scales = 2 * (words[:, :, 0] >> np.uint32(28)).astype(np.int8) + np.int8(1)
+        return halves(blocks[:, :2]) * np.float32(0.125), np.repeat(scales, 2, axis=1), weights
+
+    def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
+        return e.mul(e.load_half(w, 0, count), 0.125)
+
+    def emit_scales(self, e: Emitter, w: Value) -> Value:
+        groups = e.load(w, 2, e.vector(e.I64, 8))
+        scales = codebook.emit_odd(e, e.trunc(e.shr(groups, 60), e.I8))
+        return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
+
+    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
+        indices, signs = [], []
+        for start in (2 + 16 * quarter, 10 + 16 * quarter):
+            indices += [codebook.emit_byte(e, w, start + i) for i in range(4)]
+            word = e.load(w, start, e.I64)
+            signs += [codebook.emit_field(e, word, 32 + 7 * i, 127) for i in range(4)]
+        return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), codebook.emit_packed_signs(e, signs))
