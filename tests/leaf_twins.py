@@ -31,6 +31,7 @@ BUDGETS = {
     "Q2_K": 2e-7,
     "Q3_K": 2e-7,
     "IQ2_XXS": 2e-7,
+    "IQ2_XS": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -49,6 +50,7 @@ SCALES = {
     "Q2_K": (80, 82),
     "Q3_K": (108,),
     "IQ2_XXS": (0,),
+    "IQ2_XS": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -59,6 +61,7 @@ PACKED_SCALES = {
     "Q2_K": slice(0, 16),
     "Q3_K": slice(96, 108),
     "IQ2_XXS": slice(9, 66, 8),
+    "IQ2_XS": slice(66, 74),
 }
 
 
