@@ -32,6 +32,7 @@ BUDGETS = {
     "Q3_K": 2e-7,
     "IQ2_XXS": 2e-7,
     "IQ2_XS": 2e-7,
+    "IQ2_S": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -51,6 +52,7 @@ SCALES = {
     "Q3_K": (108,),
     "IQ2_XXS": (0,),
     "IQ2_XS": (0,),
+    "IQ2_S": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -62,6 +64,7 @@ PACKED_SCALES = {
     "Q3_K": slice(96, 108),
     "IQ2_XXS": slice(9, 66, 8),
     "IQ2_XS": slice(66, 74),
+    "IQ2_S": slice(74, 82),
 }
 
 

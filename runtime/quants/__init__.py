@@ -6,6 +6,7 @@ from runtime.quants.base import LeafType, QuantType
 from runtime.quants.bf16 import BF16
 from runtime.quants.f16 import F16
 from runtime.quants.f32 import F32
+from runtime.quants.iq2_s import IQ2_S
 from runtime.quants.iq2_xs import IQ2_XS
 from runtime.quants.iq2_xxs import IQ2_XXS
 from runtime.quants.iq4_nl import IQ4_NL
@@ -41,6 +42,7 @@ _ALL: tuple[QuantType, ...] = (
     Q3_K(),
     IQ2_XXS(),
     IQ2_XS(),
+    IQ2_S(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}

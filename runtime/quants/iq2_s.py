@@ -1,0 +1,47 @@
+"""IQ2_S: entries of a grid of 1024 with a sign bit for each value, and a 4-bit scale for each 16 values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants import codebook
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.signed_block import Integers, SignedBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class IQ2_S(SignedBlockType):
+    # ggml-common.h block_iq2_s: f16 d; u8 qs[64]; u8 qh[8]; u8 scales[8]
+    # value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
+    # qs: 32 lower bytes of indices, whose upper two bits are in qh, lowest first; then 256 sign bits. Scale g: nibble g
+    name = "IQ2_S"
+    type_id = 22
+    block_bytes = 82
+    LARGEST = 43
+    SIGNS = 34
+    HIGH = 66
+    SCALES = 74
+
+    def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
+        high = blocks[:, self.HIGH : self.SCALES, None] >> np.array([0, 2, 4, 6], np.uint8) & np.uint8(3)
+        indices = blocks[:, 2 : self.SIGNS].astype(np.int16) | high.reshape(-1, 32).astype(np.int16) << 8
+        weights = codebook.signed_entries(self.name, indices, blocks[:, self.SIGNS : self.HIGH])
+        scales = 2 * codebook.nibble_scales(blocks[:, self.SCALES :]).astype(np.int8) + np.int8(1)
+        return halves(blocks[:, :2]) * np.float32(0.125), scales, weights
+
+    def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
+        return e.mul(e.load_half(w, 0, count), 0.125)
+
+    def emit_scales(self, e: Emitter, w: Value) -> Value:
+        return codebook.emit_nibble_scales(e, w, self.SCALES, 8)
+
+    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
+        high = e.zext(e.load(w, self.HIGH + 2 * quarter, e.I16), e.I64)
+        low = [codebook.emit_byte(e, w, 2 + 8 * quarter + i) for i in range(8)]
+        indices = [codebook.emit_upper(e, byte, high, 2 * i, 3) for i, byte in enumerate(low)]
+        mask = e.mask(e.load(w, self.SIGNS + 8 * quarter, e.I64))
+        return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), mask)
