@@ -33,6 +33,7 @@ BUDGETS = {
     "IQ2_XXS": 2e-7,
     "IQ2_XS": 2e-7,
     "IQ2_S": 2e-7,
+    "IQ3_XXS": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -53,6 +54,7 @@ SCALES = {
     "IQ2_XXS": (0,),
     "IQ2_XS": (0,),
     "IQ2_S": (0,),
+    "IQ3_XXS": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -65,6 +67,7 @@ PACKED_SCALES = {
     "IQ2_XXS": slice(9, 66, 8),
     "IQ2_XS": slice(66, 74),
     "IQ2_S": slice(74, 82),
+    "IQ3_XXS": slice(69, 98, 4),
 }
 
 

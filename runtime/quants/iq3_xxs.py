@@ -1,0 +1,45 @@
+"""IQ3_XXS: groups of 32 values, each eight entries of a grid of 256 with packed signs, and a 4-bit scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants import codebook
+from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.signed_block import Integers, SignedBlockType
+
+if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
+
+
+class IQ3_XXS(SignedBlockType):
+    # ggml-common.h block_iq3_xxs: f16 d; u8 qs[96].  value = d / 4 * (2 * scale[group] + 1) * sign * grid[index]
+    # qs: 64 indices, then for each group a word of four times 7 bits of signs and, in its upper 4 bits, the scale
+    name = "IQ3_XXS"
+    type_id = 18
+    block_bytes = 98
+    LARGEST = 62
+    WORDS = 66
+
+    def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
+        words = np.ascontiguousarray(blocks[:, self.WORDS :]).view("<u4")
+        signs = codebook.packed_signs(words[:, :, None] >> np.array([0, 7, 14, 21], np.uint32) & np.uint32(127))
+        weights = codebook.signed_entries(self.name, blocks[:, 2 : self.WORDS], signs.reshape(-1, 32))
+        scales = 2 * (words >> np.uint32(28)).astype(np.int8) + np.int8(1)
+        return halves(blocks[:, :2]) * np.float32(0.25), np.repeat(scales, 2, axis=1), weights
+
+    def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
+        return e.mul(e.load_half(w, 0, count), 0.25)
+
+    def emit_scales(self, e: Emitter, w: Value) -> Value:
+        words = e.load(w, self.WORDS, e.vector(e.I32, 8))
+        scales = codebook.emit_odd(e, e.trunc(e.shr(words, 28), e.I8))
+        return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
+
+    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
+        entries = codebook.emit_entries(e, self.name, [codebook.emit_byte(e, w, 2 + 16 * quarter + i) for i in range(16)])
+        both = e.load(w, self.WORDS + 8 * quarter, e.I64)
+        signs = [codebook.emit_field(e, both, first + 7 * i, 127) for first in (0, 32) for i in range(4)]
+        return codebook.emit_signed(e, entries, codebook.emit_packed_signs(e, signs))
