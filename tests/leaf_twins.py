@@ -34,6 +34,7 @@ BUDGETS = {
     "IQ2_XS": 2e-7,
     "IQ2_S": 2e-7,
     "IQ3_XXS": 2e-7,
+    "IQ3_S": 1e-6,  # weights of 1 are summed as 16 and minus 15
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -55,6 +56,7 @@ SCALES = {
     "IQ2_XS": (0,),
     "IQ2_S": (0,),
     "IQ3_XXS": (0,),
+    "IQ3_S": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -68,6 +70,7 @@ PACKED_SCALES = {
     "IQ2_XS": slice(66, 74),
     "IQ2_S": slice(74, 82),
     "IQ3_XXS": slice(69, 98, 4),
+    "IQ3_S": slice(106, 110),
 }
 
 

@@ -9,6 +9,7 @@ from runtime.quants.f32 import F32
 from runtime.quants.iq2_s import IQ2_S
 from runtime.quants.iq2_xs import IQ2_XS
 from runtime.quants.iq2_xxs import IQ2_XXS
+from runtime.quants.iq3_s import IQ3_S
 from runtime.quants.iq3_xxs import IQ3_XXS
 from runtime.quants.iq4_nl import IQ4_NL
 from runtime.quants.iq4_xs import IQ4_XS
@@ -45,6 +46,7 @@ _ALL: tuple[QuantType, ...] = (
     IQ2_XS(),
     IQ2_S(),
     IQ3_XXS(),
+    IQ3_S(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
