@@ -35,6 +35,7 @@ BUDGETS = {
     "IQ2_S": 2e-7,
     "IQ3_XXS": 2e-7,
     "IQ3_S": 1e-6,  # weights of 1 are summed as 16 and minus 15
+    "IQ1_S": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -57,6 +58,7 @@ SCALES = {
     "IQ2_S": (0,),
     "IQ3_XXS": (0,),
     "IQ3_S": (0,),
+    "IQ1_S": (0,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {
@@ -71,6 +73,7 @@ PACKED_SCALES = {
     "IQ2_S": slice(74, 82),
     "IQ3_XXS": slice(69, 98, 4),
     "IQ3_S": slice(106, 110),
+    "IQ1_S": slice(35, 50, 2),
 }
 
 
