@@ -36,6 +36,7 @@ BUDGETS = {
     "IQ3_XXS": 2e-7,
     "IQ3_S": 1e-6,  # weights of 1 are summed as 16 and minus 15
     "IQ1_S": 2e-7,
+    "IQ1_M": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -74,6 +75,7 @@ PACKED_SCALES = {
     "IQ3_XXS": slice(69, 98, 4),
     "IQ3_S": slice(106, 110),
     "IQ1_S": slice(35, 50, 2),
+    "IQ1_M": slice(48, 56),
 }
 
 

@@ -6,6 +6,7 @@ from runtime.quants.base import LeafType, QuantType
 from runtime.quants.bf16 import BF16
 from runtime.quants.f16 import F16
 from runtime.quants.f32 import F32
+from runtime.quants.iq1_m import IQ1_M
 from runtime.quants.iq1_s import IQ1_S
 from runtime.quants.iq2_s import IQ2_S
 from runtime.quants.iq2_xs import IQ2_XS
@@ -49,6 +50,7 @@ _ALL: tuple[QuantType, ...] = (
     IQ3_XXS(),
     IQ3_S(),
     IQ1_S(),
+    IQ1_M(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
