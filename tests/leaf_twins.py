@@ -37,6 +37,7 @@ BUDGETS = {
     "IQ3_S": 1e-6,  # weights of 1 are summed as 16 and minus 15
     "IQ1_S": 2e-7,
     "IQ1_M": 2e-7,
+    "TQ1_0": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -60,6 +61,7 @@ SCALES = {
     "IQ3_XXS": (0,),
     "IQ3_S": (0,),
     "IQ1_S": (0,),
+    "TQ1_0": (52,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {

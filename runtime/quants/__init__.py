@@ -26,6 +26,7 @@ from runtime.quants.q5_1 import Q5_1
 from runtime.quants.q5_k import Q5_K
 from runtime.quants.q6_k import Q6_K
 from runtime.quants.q8_0 import Q8_0
+from runtime.quants.tq1_0 import TQ1_0
 
 _ALL: tuple[QuantType, ...] = (
     F32(),
@@ -51,6 +52,7 @@ _ALL: tuple[QuantType, ...] = (
     IQ3_S(),
     IQ1_S(),
     IQ1_M(),
+    TQ1_0(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
