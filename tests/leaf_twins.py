@@ -38,6 +38,7 @@ BUDGETS = {
     "IQ1_S": 2e-7,
     "IQ1_M": 2e-7,
     "TQ1_0": 2e-7,
+    "TQ2_0": 2e-7,
 }
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
@@ -62,6 +63,7 @@ SCALES = {
     "IQ3_S": (0,),
     "IQ1_S": (0,),
     "TQ1_0": (52,),
+    "TQ2_0": (64,),
 }
 # the bytes that hold the scales (and mins) of groups within a block
 PACKED_SCALES = {

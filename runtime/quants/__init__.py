@@ -27,6 +27,7 @@ from runtime.quants.q5_k import Q5_K
 from runtime.quants.q6_k import Q6_K
 from runtime.quants.q8_0 import Q8_0
 from runtime.quants.tq1_0 import TQ1_0
+from runtime.quants.tq2_0 import TQ2_0
 
 _ALL: tuple[QuantType, ...] = (
     F32(),
@@ -53,6 +54,7 @@ _ALL: tuple[QuantType, ...] = (
     IQ1_S(),
     IQ1_M(),
     TQ1_0(),
+    TQ2_0(),
 )
 
 TYPES: dict[int, QuantType] = {kind.type_id: kind for kind in _ALL}
