@@ -23,8 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
 _MIN_CONTEXT = 4
-_MAX_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
+LARGEST_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
 _DEFAULT_MODELS = 3
+_EMBEDDING_BATCH = 2048  # tokens of one input at most, as in Ollama
 _DEFAULT_PARALLEL = 4  # the cache takes memory only where it is used, so promising more costs little
 
 
@@ -271,12 +272,16 @@ def load_request(wanted: Wanted, settings: Settings) -> Load:
     """The Load frame, every number within the runner's bounds."""
     options = wanted.options
     num_ctx = options.num_ctx or settings.context_length or DEFAULT_CONTEXT
+    batch = _batch(num_ctx)
+    if wanted.embedding:  # a request that wants less says so itself, and the next one may leave it open
+        num_ctx = max(num_ctx, settings.context_length or DEFAULT_CONTEXT)
+        batch = min(_EMBEDDING_BATCH, num_ctx)
     return Load(
         path=wanted.path,
         adapters=list(wanted.adapters),
-        num_ctx=min(max(num_ctx, _MIN_CONTEXT), _MAX_CONTEXT),
+        num_ctx=min(max(num_ctx, _MIN_CONTEXT), LARGEST_CONTEXT),
         num_parallel=1 if wanted.embedding else min(settings.num_parallel or _DEFAULT_PARALLEL, 1024),
-        num_batch=min(max(options.num_batch, 1), 1 << 14) if options.num_batch else _batch(num_ctx),
+        num_batch=min(max(options.num_batch, 1), 1 << 14) if options.num_batch else batch,
         num_thread=min(max(options.num_thread, 0), 1024),
         num_gpu=min(max(options.num_gpu, -1), 1 << 16),
         main_gpu=options.main_gpu,

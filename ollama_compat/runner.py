@@ -28,6 +28,7 @@ _CLOSE_SECONDS = 5.0  # what a runner is given to end by itself
 _PING_SECONDS = 30.0  # what it is given to answer a question that it answers beside its work; then it hangs
 _WATCH_SECONDS = 10.0  # silence, while somebody waits for it, after which it is asked
 _STDERR_LINE = 1 << 16
+_EMBED_INPUTS = 1024  # in one frame; their vectors have to fit one too
 
 Progress = Callable[[LoadProgress], None]
 
@@ -127,9 +128,30 @@ class Runner:
         assert isinstance(reply, frames.Text)
         return reply.text
 
-    async def embed(self, inputs: list[str], *, truncate: bool, normalize: bool) -> frames.Embeddings:
-        """A vector for each input."""
-        reply = await self._ask(lambda i: frames.Embed(i, inputs, truncate, normalize))
+    async def embed(
+        self, inputs: list[str], *, truncate: bool, normalize: bool = True, num_ctx: int = 0, dimensions: int = 0
+    ) -> frames.Embeddings:
+        """A vector for each input. The fields of frames.Embed; inputs without number go in several frames."""
+        vectors: list[list[float]] = []
+        tokens = 0
+        for first in range(0, len(inputs), _EMBED_INPUTS):
+            request = frames.Embed(
+                next(self._ids), inputs[first : first + _EMBED_INPUTS], truncate, normalize, num_ctx, dimensions
+            )
+            part = await self._embed(request)
+            vectors += part.embeddings
+            tokens += part.prompt_tokens
+        return frames.Embeddings(0, vectors, tokens)
+
+    async def _embed(self, request: frames.Embed) -> frames.Embeddings:
+        """One frame of it. Whoever is cancelled cancels the request in the runner."""
+        async with self._answers(request.id) as answers:
+            try:
+                self._send(request)
+                reply = await self._next(answers, embed_failure)
+            except asyncio.CancelledError:
+                self._send(frames.Cancel(request.id))
+                raise
         assert isinstance(reply, frames.Embeddings)
         return reply
 
@@ -198,12 +220,12 @@ class Runner:
             del self._waiting[request]
 
     @staticmethod
-    async def _next(answers: asyncio.Queue[Reply | ApiError]) -> Reply:
+    async def _next(answers: asyncio.Queue[Reply | ApiError], error: Callable[[Failed], ApiError] | None = None) -> Reply:
         reply = await answers.get()
         if isinstance(reply, ApiError):
             raise reply
         if isinstance(reply, Failed):
-            raise failure(reply)
+            raise (error or failure)(reply)
         return reply
 
     async def _ask(self, make: Callable[[int], frames.Request]) -> Reply:
@@ -286,6 +308,11 @@ def failure(failed: Failed) -> ApiError:
     if failed.kind == "bad_request":
         return BadRequest(engine_error(400, failed.message, "invalid_request_error"))
     return ApiError(_STATUS.get(failed.kind, 500), failed.message)
+
+
+def embed_failure(failed: Failed) -> ApiError:
+    """The same for a request for vectors, where Ollama hands on the bare text."""
+    return BadRequest(failed.message) if failed.kind in ("context_length", "bad_request") else failure(failed)
 
 
 def engine_error(code: int, message: str, kind: str, failed: Failed | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,7 @@ class Executor(Protocol):
         """Stop the threads and free the memory."""
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """A loaded embedding model: texts in, one vector each out."""
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from runtime.answer import Answer
 from runtime.core import BLOCK_TOKENS, ContextLengthError, Executor, FloatArray
-from runtime.frames import Done, Failed, Generate, Reply, Stats
+from runtime.frames import Done, Embed, Failed, Generate, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import NotANumber, Sampler, SamplingError
 from runtime.scheduler import Scheduler, Sequence
 from runtime.tokenizer import Tokenizer
 
+NO_VECTORS = "This server does not support embeddings. Start it with `--embeddings`"  # as llama-server says it
 SHORTEST_NS = 1000  # Ollama leaves a duration of 0 out
 
 
@@ -84,8 +85,10 @@ class Engine:
         """Whether there is a step to do."""
         return bool(self._jobs)
 
-    def prepare(self, request: Generate) -> Job | Failed:
+    def prepare(self, request: Generate | Embed) -> Job | Failed:
         """Everything that can be done for a request without the model. Any thread may call this."""
+        if isinstance(request, Embed):
+            return Failed(request.id, "unsupported", NO_VECTORS)
         if request.images:
             return Failed(request.id, "unsupported", "this model does not support images")
         try:

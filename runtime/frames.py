@@ -112,8 +112,10 @@ class Detokenize:
 class Embed:
     id: int
     inputs: list[str]
-    truncate: bool = True
-    normalize: bool = True
+    truncate: bool = True  # cut what is too long; False: Failed("context_length")
+    normalize: bool = True  # to vectors of length 1
+    num_ctx: int = 0  # tokens an input may have; 0: what the runner was loaded with
+    dimensions: int = 0  # > 0: keep the first so many numbers of each vector, again at length 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class Text:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Embeddings:
     id: int
-    embeddings: list[list[float]]
+    embeddings: list[list[float]]  # float32 values, each as its shortest decimal
     prompt_tokens: int
 
 

@@ -41,7 +41,7 @@ class Tokenizer:
         """
         pieces = self._special.split(_well_formed(text), parse_special)
         ids = self._sentence(pieces) if self._vocabulary.model == "llama" else self._plain(pieces)
-        return self._framed(ids) if add_special else ids
+        return self.framed(ids) if add_special else ids
 
     def _plain(self, pieces: list[str | int]) -> list[int]:
         ids: list[int] = []
@@ -62,7 +62,8 @@ class Tokenizer:
             fresh = isinstance(piece, int)
         return ids
 
-    def _framed(self, ids: list[int]) -> list[int]:
+    def framed(self, ids: list[int]) -> list[int]:
+        """The tokens between BOS and EOS, where the vocabulary says so."""
         roles = self._vocabulary.roles
         if self._vocabulary.model == "bert":  # [CLS] text [SEP], whatever the metadata says
             ends = [[roles[role]] if role in roles else [] for role in ("bos", "seperator")]

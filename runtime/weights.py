@@ -145,8 +145,8 @@ class Weights:
     def _forget(self, tensor: Tensor) -> None:
         start = tensor.address - self._bytes.ctypes.data
         first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > first and hasattr(mmap, "MADV_DONTNEED"):
-            self._arena.madvise(mmap.MADV_DONTNEED, first, end - first)
+        if end > first and hasattr(mmap, "MADV_REMOVE"):
+            self._arena.madvise(mmap.MADV_REMOVE, first, end - first)  # the arena is shared memory: DONTNEED would keep it
             self._forgotten += end - first
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO, NoReturn
 
 from runtime import frames
+from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
 from runtime.frames import Cancel, Failed, Frame, FrameError, Generate, Load, Reply
 from runtime.loader import LoadError, Model, open_model
@@ -53,10 +54,10 @@ class Worker:
     def __init__(self, requests: BinaryIO, writer: Writer) -> None:
         self._requests = requests
         self._writer = writer
-        self._inbox: queue.SimpleQueue[Job | Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel] = queue.SimpleQueue()
         self._ready = threading.Event()  # the model is loaded
         self._model: Model
-        self._engine: Engine
+        self._engine: Engine | Embedder
 
     def run(self, request: Load, opener: Opener) -> int:
         """Load the model, then step until the process ends or fails. Returns the exit status."""
@@ -72,7 +73,7 @@ class Worker:
             _LOG.exception("loading %s failed", request.path)
             return self._fail(Failed(None, "internal", f"loading the model failed: {error!r}"))
         self._model = model
-        self._engine = Engine(model.executor, model.tokenizer, request.num_ctx)
+        self._engine = model.engine(request.num_ctx)
         self._writer.send([model.loaded(self._engine.num_ctx, time.perf_counter_ns() - begin)])
         self._ready.set()
         return self._steps()
@@ -96,8 +97,15 @@ class Worker:
             kind, message = ("out_of_memory", "memory ran out") if out_of_memory else ("internal", f"a step failed: {error!r}")
             return self._fail(*engine.fail(kind, message))
 
-    def _take(self, item: Job | Cancel) -> list[Reply]:
-        return self._engine.submit(item) if isinstance(item, Job) else self._engine.cancel(item.id)
+    def _take(self, item: Job | EmbedJob | Cancel) -> list[Reply]:
+        engine = self._engine
+        if isinstance(item, Cancel):
+            return engine.cancel(item.id)
+        if isinstance(engine, Embedder):
+            assert isinstance(item, EmbedJob)
+            return engine.submit(item)
+        assert isinstance(item, Job)
+        return engine.submit(item)
 
     # ------------------------------------------------------------ reader thread
 
@@ -116,7 +124,7 @@ class Worker:
 
     def _answer(self, request: Frame) -> Reply | None:
         match request:
-            case Generate():
+            case Generate() | frames.Embed():
                 job = self._engine.prepare(request)
                 if isinstance(job, Failed):
                     return job
@@ -130,8 +138,6 @@ class Worker:
                 return self._text(request)
             case frames.GetStats():
                 return self._engine.stats(request.id)
-            case frames.Embed():
-                return Failed(request.id, "unsupported", "this model does not support embeddings")
             case _:
                 _LOG.error("%s is no request that a loaded runner takes", type(request).__name__)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import array
 import time
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from ollama_compat import call, lookup, options, wire
 from ollama_compat.errors import ApiError, BadRequest, ModelNotFound
 from ollama_compat.gojson import Number
-from ollama_compat.runner import PromptTooLong
+from ollama_compat.residency import LARGEST_CONTEXT, Wanted
 from ollama_compat.schema import EmbeddingRequest, EmbedRequest
 from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel
@@ -34,13 +34,11 @@ async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
         loaded_ns = time.perf_counter_ns()
         if not inputs:
             return {"model": body.model, "embeddings": []}
-        try:
-            found = await resident.runner.embed(inputs, truncate=body.truncate, normalize=True)
-        except PromptTooLong:
-            raise BadRequest("the input length exceeds the context length") from None
+        num_ctx = _num_ctx(body, wanted)
+        found = await resident.runner.embed(inputs, truncate=body.truncate, num_ctx=num_ctx, dimensions=body.dimensions)
     return {
         "model": body.model,
-        "embeddings": [_cut(vector, body.dimensions) for vector in found.embeddings],
+        "embeddings": found.embeddings,
         "total_duration": time.perf_counter_ns() - started_ns,
         "load_duration": loaded_ns - started_ns,
         "prompt_eval_count": found.prompt_tokens,
@@ -57,10 +55,12 @@ async def embeddings(request: web.Request) -> web.Response:
         if not body.prompt:
             return wire.json_response({"embedding": []})
         try:
-            found = await resident.runner.embed([body.prompt], truncate=False, normalize=not _is_raw(stored))
+            num_ctx, normalize = min(wanted.options.num_ctx, LARGEST_CONTEXT), not _is_raw(stored)
+            found = await resident.runner.embed([body.prompt], truncate=False, normalize=normalize, num_ctx=num_ctx)
         except ApiError as error:
             raise ApiError(500, error.message) from None
-    return wire.json_response({"embedding": found.embeddings[0]})
+    exact = array.array("f", found.embeddings[0]).tolist()  # here Ollama prints float32 values with the digits of float64
+    return wire.json_response({"embedding": exact})
 
 
 def _require_name(model: str) -> None:
@@ -85,12 +85,12 @@ def _inputs(value: Any) -> list[str]:
     return texts
 
 
-def _cut(vector: list[float], dimensions: int) -> list[float]:
-    """The first `dimensions` numbers, made a unit vector again."""
-    if not 0 < dimensions < len(vector):
-        return vector
-    norm = max(math.sqrt(sum(x * x for x in vector[:dimensions])), 1e-12)
-    return [x / norm for x in vector[:dimensions]]
+def _num_ctx(body: EmbedRequest, wanted: Wanted) -> int:
+    """Tokens that an input may have; 0 leaves it to the runner. A client that says 0 itself gets what Ollama makes of it:
+    the smallest context, into which next to no text can be cut."""
+    if (body.options or {}).get("num_ctx") is not None and wanted.options.num_ctx <= 0:
+        raise BadRequest("input exceeds maximum context length and cannot be truncated further")
+    return min(wanted.options.num_ctx, LARGEST_CONTEXT)
 
 
 def _is_raw(stored: StoredModel) -> bool:
