@@ -1,7 +1,9 @@
 """A runner without a model, for tests of the server: it speaks frames on its pipes and answers from a script.
 
 What it says is found in the prompt: `say(TEXT)` is answered with TEXT, word by word; without that it answers "A b c.".
-`slow()` says one word every 10 ms until it is cancelled or has said 1000; `hang()` says nothing; `die()` ends the process.
+`frame()` tells the grammar fields of its request as JSON; `refuse()` is answered Failed.
+`slow()` says one word every 10 ms until it is cancelled or has said 1000; `hang()` says nothing; `die()` ends the process;
+with `cached()` all but one token of the prompt came from the cache.
 Its arguments change the load: `--fail=KIND` answers Failed, `--die` exits, `--hang` never answers, `--train=N` is the training
 context. Tokens are words with the space before them. Like the real worker it ends when its input does.
 """
@@ -9,6 +11,7 @@ context. Tokens are words with the space before them. Like the real worker it en
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from pathlib import Path
@@ -95,9 +98,15 @@ class FakeWorker:
             sys.exit(3)
         if "hang()" in prompt:
             await asyncio.sleep(3600)
+        if "frame()" in prompt:
+            prompt = f"say({json.dumps([request.grammar, request.grammar_start, request.grammar_opening])})"
+        if "refuse()" in prompt:
+            self._send(frames.Failed(request.id, "bad_request", "the schema is none"))
+            return
         said, reason = await self._say(request, self._answer(prompt), 0.01 if "slow()" in prompt else 0)
         self._running.pop(request.id, None)
-        self._send(frames.Done(request.id, reason, len(tokens), 0, 1000, len(said), 1000, tokens + said))
+        cached = len(tokens) - 1 if "cached()" in prompt else 0
+        self._send(frames.Done(request.id, reason, len(tokens), cached, 1000, len(said), 1000, tokens + said))
 
     @staticmethod
     def _answer(prompt: str) -> list[str]:
