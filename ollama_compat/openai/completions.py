@@ -66,18 +66,41 @@ def _go_type(value: Any) -> str:
     return names.get(type(value), "float64")
 
 
-def completion(reply: Part, heard: Heard) -> Part:
+class Texts:
+    """Makes the texts of native objects.
+
+    There is no field for reasoning here. Of a model whose own template is used, Ollama shows it in its tags, as it was written;
+    of others it shows nothing.
+    """
+
+    def __init__(self, *, with_thoughts: bool) -> None:
+        self._with_thoughts = with_thoughts
+        self._last = ""  # the last text of reasoning that is not closed yet
+
+    def feed(self, reply: Part) -> str:
+        """The text of an object."""
+        thinking = reply.get("thinking", "") if self._with_thoughts else ""
+        text = thinking if self._last or not thinking else f"<think>\n{thinking}"
+        self._last = thinking or self._last
+        if reply["response"] and self._last:
+            text += ("" if self._last.endswith("\n") else "\n") + "</think>\n\n"
+            self._last = ""
+        response: str = reply["response"]
+        return text + response
+
+
+def completion(reply: Part, heard: Heard, texts: Texts) -> Part:
     """The answer in one object."""
     head = {"id": common.identity("cmpl-"), "object": "text_completion", "created": common.now(), "model": reply["model"]}
-    choices = [_choice(reply)]
+    choices = [_choice(reply, texts.feed(reply))]
     debug = {"_debug_info": reply["_debug_info"]} if "_debug_info" in reply else {}
     return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(reply, heard.cached)} | debug
 
 
-def _choice(reply: Part, offset: int = 0) -> Part:
+def _choice(reply: Part, text: str, offset: int = 0) -> Part:
     """`offset`: characters of the text that came before."""
     logprobs = {"logprobs": _logprobs(reply["logprobs"], offset)} if reply.get("logprobs") else {}
-    return {"text": reply["response"], "index": 0, "finish_reason": reply.get("done_reason"), **logprobs}
+    return {"text": text, "index": 0, "finish_reason": reply.get("done_reason"), **logprobs}
 
 
 def _logprobs(entries: Sequence[Part], offset: int) -> Part:
@@ -97,8 +120,9 @@ def _logprobs(entries: Sequence[Part], offset: int) -> Part:
 class Chunks:
     """Makes the events of a streamed answer."""
 
-    def __init__(self, request: CompletionRequest, heard: Heard) -> None:
+    def __init__(self, request: CompletionRequest, heard: Heard, texts: Texts) -> None:
         self._heard = heard
+        self._texts = texts
         self._with_usage = bool(request.stream_options and request.stream_options["include_usage"])
         self._id = common.identity("cmpl-")
         self._model = request.model
@@ -107,8 +131,9 @@ class Chunks:
     def feed(self, reply: Part) -> list[Part]:
         """The events for a native object. Where usage was asked for, every chunk has one and only the last a real one."""
         none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        events = [self._chunk([_choice(reply, self._said)], none)]
-        self._said += len(reply["response"])
+        text = self._texts.feed(reply)
+        events = [self._chunk([_choice(reply, text, self._said)], none)]
+        self._said += len(text)
         if reply["done"]:
             events += [self._chunk([], common.usage(reply, self._heard.cached))] if self._with_usage else []
             events.append(DONE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from ollama_compat import stream, wire
+from ollama_compat import call, prompt, stream, wire
 from ollama_compat.errors import ApiError
 from ollama_compat.openai import chat, common, completions, embeddings, response_events, transcriptions
 from ollama_compat.openai.responses import ResponsesRequest, to_native
@@ -32,11 +32,12 @@ async def completion(request: web.Request) -> web.StreamResponse:
     body = await wire.read_enveloped(request, completions.CompletionRequest, "openai", common.envelope)
     native, heard = completions.to_native(body), Heard()
     found = await native_generate.begin(services(request), native, heard)
+    texts = completions.Texts(with_thoughts=prompt.is_native(await call.find(services(request), native)))
     if native.stream:
-        events = stream.convert(found, completions.Chunks(body, heard).feed)
+        events = stream.convert(found, completions.Chunks(body, heard, texts).feed)
         return await stream.stream(request, events, stream.data_events(common.failed))
     reply = found if isinstance(found, dict) else await stream.whole(found, native_generate.join)
-    return wire.json_response(completions.completion(reply, heard), content_type=wire.PLAIN_JSON)
+    return wire.json_response(completions.completion(reply, heard, texts), content_type=wire.PLAIN_JSON)
 
 
 async def responses(request: web.Request) -> web.StreamResponse:

@@ -322,6 +322,14 @@ async def test_a_streamed_completion_has_usage_in_every_chunk(live: Any) -> None
     assert parts[-1]["choices"] == []
 
 
+async def test_a_completion_shows_reasoning_in_its_tags(live: Any) -> None:
+    said = "<think>\nHm.\n</think>\n\nYes."
+    _, answer = await complete(live, f"say({said})")
+    assert answer["choices"][0]["text"] == said
+    *parts, _ = await events(live, "/v1/completions", model=MODEL, prompt=f"say({said})", stream=True)
+    assert "".join(part["choices"][0]["text"] for part in parts) == said
+
+
 async def test_log_probabilities_of_a_completion(live: Any) -> None:
     _, answer = await complete(live, "say(one two)", logprobs=1)
     logprobs = answer["choices"][0]["logprobs"]
