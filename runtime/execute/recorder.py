@@ -21,8 +21,9 @@ from runtime.kernels.leaves import Leaves, activation_bytes
 from runtime.layers.ops import Heads, Of, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
-PIECES = 8  # pieces a thread should find in a product, so that a slow thread holds nobody up
-SMALLEST_PIECE, LARGEST_PIECE = 4, 64  # weight rows
+PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
+SMALLEST_PIECE = 4  # weight rows
+PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Recorder:
 
     def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
         outs = [self._like(x, tensor.rows) for tensor, _ in weights]
-        step = self._piece(sum(tensor.rows for tensor, _ in weights))
+        step = self._piece(weights[0][0].row_bytes, sum(tensor.rows for tensor, _ in weights))
         pieces = sum(math.ceil(tensor.rows / step) for tensor, _ in weights)
         fields: list[int] = []
         for (tensor, bias), out in zip(weights, outs, strict=True):
@@ -197,9 +198,9 @@ class Recorder:
         )
         self._row(router.plan, x.count, ids.address, plan.address, n_experts, k)
         hidden, other = self._pairs(x, k, gate.rows), self._pairs(x, k, up.rows)
-        self._experts(plan, n_experts, k, [(gate, self._pack(x, gate), hidden), (up, self._pack(x, up), other)])
+        self._experts(plan, n_experts, k, k, [(gate, self._pack(x, gate), hidden), (up, self._pack(x, up), other)])
         y = self._pairs(x, k, down.rows)
-        self._experts(plan, n_experts, 1, [(down, self._pack(hidden, down, k), y)])
+        self._experts(plan, n_experts, k, 1, [(down, self._pack(hidden, down, k), y)])
         out = self._like(x, down.rows)
         self._row(router.combine, x.count, y.address, weights.address, out.address, out.width, k)
         return out
@@ -242,8 +243,9 @@ class Recorder:
         """A Value with k rows for each row of x."""
         return Value(self._buffers.take(4 * x.limit * k * width), width, x.count, x.limit * k)
 
-    def _piece(self, n_rows: int) -> int:
-        return max(SMALLEST_PIECE, min(LARGEST_PIECE, n_rows // (self._threads * PIECES)))
+    def _piece(self, row_bytes: int, n_rows: int) -> int:
+        """Rows of a piece, where `n_rows` are to be read in all: several pieces a thread, each long enough to stream."""
+        return max(SMALLEST_PIECE, min(PIECE_BYTES // row_bytes, n_rows // (self._threads * PIECES)))
 
     def _pack(self, x: Value, tensor: Tensor, per_count: int = 1) -> Buffer:
         """x in the activation format that the tensor's type multiplies; recorded once for each format."""
@@ -267,9 +269,12 @@ class Recorder:
             *(tensor.row_blocks, self._leaf_table(tensor.quant.name), self._keep(bias) if bias is not None else 0),
         )
 
-    def _experts(self, plan: Buffer, n_experts: int, share: int, matrices: list[tuple[Tensor, Buffer, Value]]) -> None:
-        step = self._piece(matrices[0][0].rows)
-        pieces = math.ceil(matrices[0][0].rows / step)
+    def _experts(
+        self, plan: Buffer, n_experts: int, used: int, share: int, matrices: list[tuple[Tensor, Buffer, Value]]
+    ) -> None:
+        n_rows = matrices[0][0].rows
+        step = min(n_rows, self._piece(matrices[0][0].row_bytes, n_rows * used))
+        pieces = math.ceil(n_rows / step)
         fields = [field for matrix in matrices for field in self._matrix(*matrix)]
         sizes = [tensor.nbytes // n_experts for tensor, _, _ in matrices]
         head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices)
