@@ -89,6 +89,7 @@ class Residency:
         self._loading = asyncio.Lock()
         self._queued = 0
         self._closing: set[asyncio.Task[None]] = set()
+        self.loading: LoadProgress | None = None  # of the one load that is in progress
 
     @contextlib.asynccontextmanager
     async def use(self, wanted: Wanted, keep_alive: float | None = None) -> AsyncIterator[Resident]:
@@ -236,15 +237,22 @@ class Residency:
         runner = await self._spawn()
         try:
             _LOG.info("loading %s, context %d", wanted.name, request.num_ctx)
-            loaded = await runner.load(request, stall_timeout=self._settings.load_timeout, progress=_log_progress)
+            loaded = await runner.load(request, stall_timeout=self._settings.load_timeout, progress=self._note_progress)
         except BaseException:
             runner.kill()
             self._close_later(runner)
             raise
+        finally:
+            self.loading = None
         _LOG.info("loaded %s in %.2f s: %s", wanted.name, loaded.load_ns / duration.SECOND, loaded.placement)
         resident = Resident(wanted, runner, loaded, request.num_ctx, self._settings.keep_alive, loaded.num_ctx)
         self._residents[wanted.path] = resident
         return resident
+
+    def _note_progress(self, progress: LoadProgress) -> None:
+        if self.loading is None or self.loading.phase != progress.phase or progress.completed == progress.total:
+            _LOG.info("%s: %d of %d", progress.phase, progress.completed, progress.total)
+        self.loading = progress
 
     def _drop(self, resident: Resident) -> None:
         """Takes it off the list and ends its runner, in the background."""
@@ -296,10 +304,6 @@ def _batch(num_ctx: int) -> int:
     if num_ctx > 32768:
         return 2048
     return 1024 if num_ctx > 4096 else 512
-
-
-def _log_progress(progress: LoadProgress) -> None:
-    _LOG.info("%s: %d of %d", progress.phase, progress.completed, progress.total)
 
 
 def available_memory() -> float:

@@ -50,6 +50,11 @@ class Client:
         """GET /api/ps."""
         return list(self._object("GET", "/api/ps").get("models") or [])
 
+    def loading(self) -> dict[str, Any] | None:
+        """The load in progress: phase, completed, total. A route of this server alone."""
+        loading: dict[str, Any] | None = self._object("GET", "/api/moellama/loading").get("loading")
+        return loading
+
     def show(self, model: str, **fields: Any) -> dict[str, Any]:
         """POST /api/show; `fields` are verbose, system, options."""
         return self._object("POST", "/api/show", {"model": model, **fields})

@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from ollama_compat.cli.client import Client
-from ollama_compat.cli.progress import Progress, Spinner
+from ollama_compat.cli.loading import spinner
+from ollama_compat.cli.progress import Progress
 
 UNLOAD = "0s"
 
@@ -19,7 +20,7 @@ def unload(client: Client, model: str) -> None:
 def load(client: Client, model: str, **fields: Any) -> None:
     """An empty generate request: loads, or with `keep_alive` zero unloads; `fields` with the value None are left out."""
     with Progress(sys.stderr, clear=True) as progress:
-        progress.add(Spinner(""))
+        progress.add(spinner(client, live=sys.stderr.isatty()))
         if client.show(model).get("remote_host"):
             return
         body = {"model": model, "prompt": "", **{key: value for key, value in fields.items() if value is not None}}

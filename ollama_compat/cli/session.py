@@ -10,7 +10,8 @@ from typing import Any
 from ollama_compat.cli.answer import Answer, print_statistics
 from ollama_compat.cli.client import Client, decode, encode_text
 from ollama_compat.cli.errors import CommandError
-from ollama_compat.cli.progress import Progress, Spinner
+from ollama_compat.cli.loading import spinner
+from ollama_compat.cli.progress import Progress
 
 Message = dict[str, Any]
 MEDIA = frozenset({"vision", "audio"})
@@ -81,7 +82,7 @@ class Session:
         """Stream an answer; its last object, None when it was interrupted."""
         last: Mapping[str, Any] = {}
         with Progress(sys.stderr, clear=True) as progress:
-            progress.add(Spinner(""))
+            progress.add(spinner(self.client, live=sys.stderr.isatty()))
             pieces = self.client.stream(path, body)
             try:
                 for last in pieces:

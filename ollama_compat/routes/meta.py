@@ -34,6 +34,13 @@ async def status(request: web.Request) -> web.Response:
     return wire.json_response({"cloud": {"disabled": True, "source": services(request).settings.cloud_source}})
 
 
+async def loading(request: web.Request) -> web.Response:
+    """How far the load in progress is; Ollama has no such route. Our command line shows it."""
+    progress = services(request).residency.loading
+    report = progress and {"phase": progress.phase, "completed": progress.completed, "total": progress.total}
+    return wire.json_response({"loading": report})
+
+
 async def ps(request: web.Request) -> web.Response:
     """What is loaded, the one that stays longest first."""
     loaded = services(request).residency.list()
@@ -90,6 +97,7 @@ ROUTES = [
     web.get("/api/version", version, allow_head=False),
     web.get("/api/status", status, allow_head=False),
     web.get("/api/ps", ps, allow_head=False),
+    web.get("/api/moellama/loading", loading, allow_head=False),
     web.post("/api/me", me),
     web.post("/api/signout", signout),
     web.delete("/api/user/keys/{key}", signout),
