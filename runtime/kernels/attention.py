@@ -138,6 +138,23 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
         g += width
 
 
+@inline
+def _soften(scores: Any, count: int, scale: Any, state: Any) -> Any:
+    """The scores of a segment become e**(score - maximum); `state` holds the maximum so far and the sum of such weights.
+    Returns what the weights of earlier segments are to be multiplied with."""
+    top = state[0]
+    for t in range(count):
+        scores[t] *= scale
+        top = max(top, scores[t])
+    total = np.float32(0)
+    for t in range(count):
+        scores[t] = exp(scores[t] - top)
+        total += scores[t]
+    shrink = exp(state[0] - top)
+    state[0], state[1] = top, state[1] * shrink + total
+    return shrink
+
+
 @driver
 def attend(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = softmax(q k / scale) v over the row's sequence up to its position.
@@ -155,7 +172,8 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
     scores_at = pointers + 16 * WIDEST
     sums_at = scores_at + 4 * group * SEGMENT
     part_at = sums_at + 4 * group * value_size
-    state = f32(part_at + 4 * group * value_size, 2 * group)  # the maximum and the sum of each head
+    state_at = part_at + 4 * group * value_size
+    state = f32(state_at, 2 * group)  # the maximum and the sum of each head
     while True:
         item = claim(counter, 1)
         if item >= count * kv_heads:
@@ -178,16 +196,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
                          queries, 4 * size, scores_at + 4 * (t - start), 4 * SEGMENT, group, pointers)
             for g in range(group):
                 scores = f32(scores_at + 4 * g * SEGMENT, SEGMENT)
-                top = state[2 * g]
-                for t in range(end - start):
-                    scores[t] *= scale
-                    top = max(top, scores[t])
-                total = np.float32(0)
-                for t in range(end - start):
-                    scores[t] = exp(scores[t] - top)
-                    total += scores[t]
-                shrink = exp(state[2 * g] - top)
-                state[2 * g], state[2 * g + 1] = top, state[2 * g + 1] * shrink + total
+                shrink = _soften(scores, end - start, scale, f32(state_at + 8 * g, 2))
                 for i in range(g * value_size, (g + 1) * value_size):
                     sums[i] *= shrink
             part = f32(part_at, group * value_size)
