@@ -65,8 +65,8 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1
-        is_norm = "norm" in name
-        values = rng.normal(1.0 if is_norm and "bias" not in name else 0.0, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
+        mean = 1.0 if "norm" in name and "bias" not in name else 0.0
+        values = rng.normal(mean, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
         kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
     writer.write_header_to_file()
@@ -179,7 +179,7 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
         writer.add_expert_used_count(shape.used)
         writer.add_expert_feed_forward_length(shape.feed_forward)
     for key, value in shape.metadata.items():
-        add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)]
+        add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)]
         add(f"{shape.architecture}.{key}", value)
     (_word_pieces if shape.encoder else _vocabulary)(writer, shape.vocab)
 
@@ -187,7 +187,7 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
 def _vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     """Bytes, then filler words: enough of a tokenizer for llama.cpp to load the file too."""
     letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]][:256]
-    tokens = letters + [f"w{i}" for i in range(size - 257)] + ["<|end|>"]
+    tokens = [*letters, "ab", *(f"w{i}" for i in range(1, size - 257)), "<|end|>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)

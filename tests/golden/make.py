@@ -4,6 +4,7 @@ Needs the package llama-cpp-python (0.3.36 was used: llama.cpp of September 2026
 Writes, for each model below, NAME.npz with
     tokens   (n,) int32          the text, evaluated in windows of `window` tokens
     logits   (n, vocab) float32  small models only
+    lengths, vectors             of embedding models: tokens of each text, and llama.cpp's vector of it
     ids      (n, 16) int16       the 16 most likely next tokens
     logprobs (n, 16) float32     and their log probabilities
     target   (n,) float32        the log probability of the token that follows
@@ -29,6 +30,7 @@ import tiny_gguf  # noqa: E402
 
 DEMO = HERE.parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
 WINDOW = 512
+TEXTS = ["a", "Why is the sky blue?", "the sky is the sky, " * 12, "w1 w2 w3 looking"]
 GREEDY = [
     "Tell me a short story about a fox and a lantern.",
     "What is the capital of France?",
@@ -98,6 +100,22 @@ def tiny(name: str) -> None:
         np.savez_compressed(HERE / f"{name}.npz", tokens=np.array(tokens, np.int32), logits=evaluate(llm, tokens))
 
 
+def vectors(name: str) -> None:
+    """Embedding models with random weights: the texts' tokens, one after the other, and their vectors as they come."""
+    architecture, _, kind = name.removeprefix("tiny-").rpartition("-")
+    shape = tiny_gguf.variant(architecture, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = tiny_gguf.write(Path(folder) / "model.gguf", shape)
+        llm = llama_cpp.Llama(str(path), n_ctx=512, n_batch=512, n_ubatch=512, embedding=True, verbose=False, n_threads=2)
+        texts = [llm.tokenize(text.encode()) for text in TEXTS]
+        arrays = {
+            "tokens": np.array([token for text in texts for token in text], np.int32),
+            "lengths": np.array([len(text) for text in texts], np.int32),
+            "vectors": np.array([llm.embed(text) for text in TEXTS], np.float32),
+        }
+        np.savez_compressed(HERE / f"{name}.npz", **arrays)
+
+
 def demo() -> None:
     llm = engine(DEMO)
     with lzma.open(HERE / "text.txt.xz", "rt") as file:
@@ -140,6 +158,11 @@ def main(names: list[str]) -> None:
             name = f"tiny-{architecture}-{kind}"
             if not names or name in names:
                 tiny(name)
+    for architecture in tiny_gguf.ENCODERS:
+        for kind in ("F32", "F16"):
+            name = f"tiny-{architecture}-{kind}"
+            if not names or name in names:
+                vectors(name)
     if not names or "demo-moe" in names:
         demo()
 
