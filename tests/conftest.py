@@ -13,3 +13,12 @@ DEMO = Path(__file__).resolve().parents[1] / "ollama_compat/data/demo-moe-Q4_K_M
 def demo_model() -> Path:
     """The embedded model."""
     return DEMO
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what compiling kernels cost, all processes together."""
+    from runtime.kernels import cache
+
+    folder = cache.configure()
+    if folder is not None:
+        terminalreporter.write_line(f"{cache.compile_seconds(folder):.1f} s spent compiling kernels into {folder}")
