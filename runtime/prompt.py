@@ -33,12 +33,14 @@ def make_prompt(request: Generate, tokenizer: Tokenizer, num_ctx: int) -> Prompt
     if len(tokens) >= num_ctx:
         if not (request.truncate and request.shift):
             raise ContextLengthError(len(tokens), num_ctx)
-        tokens = _cut(tokens, kept(request.num_keep, len(tokens), tokenizer), num_ctx)
+        # Ollama counts BOS to what is kept only where the file names it, and a cut it makes is its own, not llama-server's
+        keep = len(tokens) if request.num_keep < 0 else request.num_keep + tokenizer.states_bos
+        tokens = _cut(tokens, keep, num_ctx)
     return Prompt(tokens, context)
 
 
 def kept(num_keep: int, n_prompt: int, tokenizer: Tokenizer) -> int:
-    """Tokens at the front that stay when others have to go. Negative `num_keep`: the whole prompt."""
+    """Tokens at the front that stay when a full context slides. Negative `num_keep`: the whole prompt."""
     return (n_prompt if num_keep < 0 else num_keep) + tokenizer.add_bos
 
 

@@ -24,6 +24,7 @@ class Tokenizer:
         self.bos_id = vocabulary.roles.get("bos")
         self.eos_id = vocabulary.roles.get("eos")
         self.add_bos = vocabulary.add_bos and self.bos_id is not None
+        self.states_bos = vocabulary.states_bos and self.add_bos
         self.add_eos = vocabulary.add_eos and self.eos_id is not None
         self.eog_ids = vocabulary.eog
         self.control_tokens = [vocabulary.tokens[token] for token in vocabulary.control]

@@ -47,6 +47,7 @@ class Vocabulary:
     roles: Mapping[str, int]  # "bos", "eos", "unknown", ... -> id
     eog: frozenset[int]
     add_bos: bool
+    states_bos: bool  # the file says so itself, where others leave it to the kind of vocabulary
     add_eos: bool
     add_space_prefix: bool
     lowercase: bool
@@ -83,6 +84,7 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         roles=roles,
         eog=frozenset(eog),
         add_bos=add_bos or pre.always_bos,
+        states_bos=_value(metadata, "add_bos_token", bool, False),
         add_eos=_value(metadata, "add_eos_token", bool, False),
         add_space_prefix=_value(metadata, "add_space_prefix", bool, model == "llama"),
         lowercase=lowercase,
