@@ -1,8 +1,9 @@
-"""SIMD primitives: Python methods that append LLVM IR to a kernel. The only importer of `llvmlite.ir`.
+"""SIMD primitives: Python methods that append LLVM IR to a kernel. With `x86.py` the only user of vector IR.
 
 A kernel's whole loop nest is emitted inside one numba intrinsic (Python loops unroll), which compiles five to ten times
 faster than an intrinsic per operation. Leaves are written once, over virtual vectors of up to 64 bytes; the classes here
-differ in how a product of bytes is formed and in the width of a register, and LLVM splits the rest.
+(this one, and those of `x86.py`) differ in how a product of bytes is formed and in the width of a register, and LLVM splits
+the rest.
 
 Values are LLVM SSA values, so a float sum has exactly the order in which it is emitted: no fast-math flag is ever set.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 
 Value = Any  # an llvmlite.ir.Value: llvmlite ships no types
@@ -27,7 +27,6 @@ PREFETCH_AHEAD = 2048
 """Bytes between the block in work and the one asked for; 512 and 8192 were measured to be clearly slower."""
 CACHE_LINE = 64
 
-_BYTE_VNNI_TAKES_BYTES = llvmlite.binding.llvm_version_info >= (22, 0, 0)  # before: <n x i32> operands
 
 
 class Emitter:
@@ -215,17 +214,17 @@ class Emitter:
         return self.builder.bitcast(value, kind)
 
     def zext(self, vector: Value, element: Type) -> Value:
-        return self.builder.zext(vector, _with_element(vector.type, element))
+        return self.builder.zext(vector, with_element(vector.type, element))
 
     def sext(self, vector: Value, element: Type) -> Value:
-        return self.builder.sext(vector, _with_element(vector.type, element))
+        return self.builder.sext(vector, with_element(vector.type, element))
 
     def trunc(self, vector: Value, element: Type) -> Value:
-        return self.builder.trunc(vector, _with_element(vector.type, element))
+        return self.builder.trunc(vector, with_element(vector.type, element))
 
     def float(self, integers: Value) -> Value:
         """i32 -> f32."""
-        return self.builder.sitofp(integers, _with_element(integers.type, F32))
+        return self.builder.sitofp(integers, with_element(integers.type, F32))
 
     def half(self, bits: Value) -> Value:
         """f16 bits (i16, scalar or vector) -> f32, by integer operations: the baseline CPU has no such instruction.
@@ -233,14 +232,14 @@ class Emitter:
         The exponent is rebased by a multiplication with 2^112, which is exact and turns f16 subnormals into normal
         numbers; infinities and NaNs then get their all-ones exponent back.
         """
-        kind = _with_element(bits.type, I32)
+        kind = with_element(bits.type, I32)
         wide = self.zext(bits, I32)
         magnitude = self.shl(self.band(wide, 0x7FFF), 13)
-        rebased = self.cast(self.mul(self.cast(magnitude, _with_element(kind, F32)), 2.0**112), kind)
+        rebased = self.cast(self.mul(self.cast(magnitude, with_element(kind, F32)), 2.0**112), kind)
         special = self.builder.icmp_signed(">=", magnitude, self.constant(kind, 0x7C00 << 13))
         rebased = self.builder.select(special, self.bor(magnitude, 0x7F800000), rebased)
         sign = self.shl(self.band(wide, 0x8000), 16)
-        return self.cast(self.bor(rebased, sign), _with_element(kind, F32))
+        return self.cast(self.bor(rebased, sign), with_element(kind, F32))
 
     def load_half(self, pointer: Value, offset: int, count: int) -> Value:
         """One f16 as f32 in `count` lanes."""
@@ -248,10 +247,10 @@ class Emitter:
 
     def brain(self, bits: Value) -> Value:
         """bf16 bits (i16, scalar or vector) -> f32."""
-        return self.cast(self.shl(self.zext(bits, I32), 16), _with_element(bits.type, F32))
+        return self.cast(self.shl(self.zext(bits, I32), 16), with_element(bits.type, F32))
 
     def abs(self, floats: Value) -> Value:
-        kind = _with_element(floats.type, I32)
+        kind = with_element(floats.type, I32)
         return self.cast(self.band(self.cast(floats, kind), 0x7FFFFFFF), floats.type)
 
     def maximum(self, left: Value, right: Value) -> Value:
@@ -400,215 +399,10 @@ class Emitter:
     def _by_register(self, operation: Callable[..., Value], *operands: Value) -> Value:
         """`operation` on register-sized pieces of the operands."""
         first = operands[0].type
-        if first.count * _bits(first.element) <= 8 * self.register:
+        if first.count * bits_of(first.element) <= 8 * self.register:
             return operation(*operands)
         pieces = zip(*(self.halves(operand) for operand in operands), strict=True)
         return self.concat(*(self._by_register(operation, *piece) for piece in pieces))
-
-
-class Avx2(Emitter):
-    """AVX2, FMA and F16C: 32-byte registers, `vpmaddubsw` (which saturates: u * s * 2 must fit i16) and `vpmaddwd`."""
-
-    tier = "avx2"
-    register = 32
-
-    def fma(self, left: Value, right: Value, addend: Value) -> Value:
-        kind = left.type
-        name = f"llvm.fma.v{kind.count}f32" if isinstance(kind, ir.VectorType) else "llvm.fma.f32"
-        return self.call(name, kind, left, right, addend)
-
-    def half(self, bits: Value) -> Value:
-        return self.builder.fpext(self.cast(bits, _with_element(bits.type, F16)), _with_element(bits.type, F32))
-
-    def load_half(self, pointer: Value, offset: int, count: int) -> Value:
-        return self.half(self.load_splat(pointer, offset, I16, count))
-
-    def madd16(self, left: Value, right: Value) -> Value:
-        return self._by_register(self._madd16, left, right)
-
-    def _madd16(self, left: Value, right: Value) -> Value:
-        name = {8: "sse2.pmadd.wd", 16: "avx2.pmadd.wd", 32: "avx512.pmaddw.d.512"}[left.type.count]
-        return self.call(f"llvm.x86.{name}", ir.VectorType(I32, left.type.count // 2), left, right)
-
-    def _maddubs(self, unsigned: Value, signed: Value) -> Value:
-        """u8 x s8, neighbours added to i16 with saturation."""
-        assert unsigned.type.count == 32
-        return self.call("llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(I16, 16), unsigned, signed)
-
-    def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
-        pairs = self._by_register(self._maddubs, unsigned, signed)
-        return self.add(start, self.madd16(pairs, self.constant(pairs.type, 1)))
-
-    def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
-        # |w| x (sign of w) x; |-128| is 128 as an unsigned byte, and 2 * 128 * 127 fits i16
-        flipped = self.call("llvm.x86.avx2.psign.b", signed.type, signed, weights)
-        return self.dot(self.zero(ir.VectorType(I32, 8)), self._magnitude(weights), flipped)
-
-    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
-        tables = self._scale_tables(scales, order, signed=signed)
-        spread = [self._dwords(table, [slot] * 4) for table in tables for slot in range(4)]
-        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
-
-    def _scale_tables(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Value]:
-        """Scales as i16 pairs (s, s), so placed that one `vpshufd` makes an operand of `dot_scaled`.
-
-        A register has R lanes of 16 bytes; the R scales of register k's lanes stand at dword k % 4 of those lanes in
-        table k // 4. Hidden from LLVM, which would turn each operand into two general shuffles.
-        """
-        r = self.register // 16
-        tables = []
-        for first in range(0, 16, 4 * r):
-            placed = [order[first + r * slot + lane] for lane in range(r) for slot in range(4) for _ in (0, 1)]
-            picked = self.shuffle(scales, placed)
-            pairs = self.sext(picked, I16) if signed else self.zext(picked, I16)
-            tables.append(self._opaque(self.cast(pairs, ir.VectorType(I32, self.lanes))))
-        return tables
-
-    def _dwords(self, table: Value, slots: Sequence[int]) -> Value:
-        """`vpshufd`: the dwords `slots` of each 16-byte lane, as i16."""
-        lanes = [4 * lane + slot for lane in range(self.register // 16) for slot in slots]
-        return self.cast(self.shuffle(table, lanes), ir.VectorType(I16, 2 * self.lanes))
-
-    def _opaque(self, value: Value) -> Value:
-        """The same value, of which LLVM knows nothing: an empty piece of assembly."""
-        return self._after(value, [])
-
-    def _after(self, value: Value, others: Sequence[Value]) -> Value:
-        """`value`, but not before `others` are there: LLVM otherwise starts everything at once and runs out of registers.
-
-        No instruction comes of it, so the CPU does not wait.
-        """
-        kind = ir.FunctionType(value.type, [value.type, *(other.type for other in others)])
-        tied = self.builder.asm(kind, "", ",".join(["=v", "0", *["v"] * len(others)]), [value, *others], side_effect=False)
-        tied.attributes.add("readnone")
-        tied.attributes.add("nounwind")
-        return tied
-
-    def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
-                   ) -> list[Value]:  # fmt: skip
-        columns = [self._registers(vectors) for vectors in inputs]
-        sums = list(totals)
-        for k, (u, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
-            u, scale = self._after(u, sums), self._after(scale, sums)
-            sums = [
-                self.add(total, self._madd16(self._maddubs(u, column[k]), scale))
-                for total, column in zip(sums, columns, strict=True)
-            ]
-        return sums
-
-    def dot_bytes(
-        self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand, largest: int
-    ) -> list[Value]:
-        columns = [self._registers(vectors) for vectors in inputs]
-        sums = list(totals)
-        for k, (w, scale) in enumerate(zip(self._registers(weights), scales, strict=True)):
-            w, scale = self._after(w, sums), self._after(scale, sums)
-            magnitude = self._magnitude(w)
-            sums = [
-                self.add(total, self._madd16(self._maddubs(magnitude, self._signed_by(column[k], w)), scale))
-                for total, column in zip(sums, columns, strict=True)
-            ]
-        return sums
-
-    def _magnitude(self, value: Value) -> Value:
-        return self.call(f"llvm.abs.v{value.type.count}i8", value.type, value, I1(0))
-
-    def _signed_by(self, value: Value, signs: Value) -> Value:
-        """Bytes of `value`, negated where `signs` is negative; of no interest where it is zero."""
-        return self.call("llvm.x86.avx2.psign.b", value.type, value, signs)
-
-    def lookup(self, table: Sequence[int], indices: Value) -> Value:
-        return self._by_register(lambda piece: self._lookup(table, piece), indices)
-
-    def _lookup(self, table: Sequence[int], indices: Value) -> Value:
-        count = indices.type.count
-        name = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[count]
-        return self.call(f"llvm.x86.{name}", indices.type, self.constant(indices.type, list(table) * (count // 16)), indices)
-
-
-class AvxVnni(Avx2):
-    """AVX2 with the VEX-coded `vpdpbusd` and `vpdpwssd`."""
-
-    tier = "avxvnni"
-
-    def _vnni(self, name: str, element: Type, start: Value, left: Value, right: Value) -> Value:
-        bits = 32 * start.type.count
-        kind = ir.VectorType(element, bits // _bits(element)) if _BYTE_VNNI_TAKES_BYTES else start.type
-        return self.call(f"llvm.x86.avx512.{name}.{bits}", start.type, start, self.cast(left, kind), self.cast(right, kind))
-
-    def _dpbusd(self, start: Value, unsigned: Value, signed: Value) -> Value:
-        return self._vnni("vpdpbusd", I8, start, unsigned, signed)
-
-    def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
-        return self._by_register(self._dpbusd, start, unsigned, signed)
-
-    def dot_signed(self, weights: Value, signed: Value, bias: Value) -> Value:
-        # (w + 128) as an unsigned byte, and the sum that starts at -128 times the other side's sum
-        return self.dot(self.first_lane(bias, 8), self.xor(weights, 0x80), signed)
-
-    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
-        tables = self._scale_tables(scales, order, signed=signed)
-        spread = [self._dwords(table, [slot, slot, slot + 1, slot + 1]) for table in tables for slot in (0, 2)]
-        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
-
-    def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
-                   ) -> list[Value]:  # fmt: skip
-        registers = self._registers(weights)
-        columns = [self._registers(vectors) for vectors in inputs]
-        sums, zero = list(totals), self.zero(totals[0].type)
-        for k, scale in enumerate(scales):
-            for c, column in enumerate(columns):
-                low, high = (self._dpbusd(zero, registers[i], column[i]) for i in (2 * k, 2 * k + 1))
-                sums[c] = self._vnni("vpdpwssd", I16, sums[c], self._pack(low, high), scale)  # four products fit i16
-        return sums
-
-    def byte_scales(self, scales: Value, largest: int) -> list[Operand]:
-        if largest <= 63:
-            return super().byte_scales(scales, largest)
-        spread = []
-        for first in range(0, 16, self.lanes // 4):
-            lanes = self.shuffle(scales, [first + lane // 4 for lane in range(self.lanes)])
-            spread.append(self.sext(lanes, I32))
-        return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
-
-    def dot_bytes(
-        self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand, largest: int
-    ) -> list[Value]:
-        signs = self._registers(weights)
-        magnitudes = [self._magnitude(w) for w in signs]
-        columns = [[self._signed_by(x, w) for x, w in zip(self._registers(vectors), signs, strict=True)] for vectors in inputs]
-        if largest <= 63:
-            return self.dot_scaled(totals, magnitudes, columns, scales)
-        sums, zero = list(totals), self.zero(totals[0].type)
-        for k, scale in enumerate(scales):  # four products do not fit i16, so the scales multiply i32
-            for c, column in enumerate(columns):
-                sums[c] = self.add(sums[c], self.mul(self._dpbusd(zero, magnitudes[k], column[k]), scale))
-        return sums
-
-    def _pack(self, low: Value, high: Value) -> Value:
-        """Two registers of i32 -> one of i16, 16-byte lane by lane."""
-        name = "avx2.packssdw" if self.register == 32 else "avx512.packssdw.512"
-        return self.call(f"llvm.x86.{name}", ir.VectorType(I16, 2 * self.lanes), low, high)
-
-
-class Avx512(AvxVnni):
-    """AVX-512 F, BW, DQ, VL and VNNI: 64-byte registers."""
-
-    tier = "avx512"
-    register = 64
-    registers = 32
-
-    def _signed_by(self, value: Value, signs: Value) -> Value:
-        negative = self.builder.icmp_signed("<", signs, self.zero(signs.type))
-        return self.builder.select(negative, self.sub(self.zero(value.type), value), value)
-
-
-_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512)}
-
-
-def emitter(tier: str, builder: Builder) -> Emitter:
-    """The primitives of a tier, writing to `builder`."""
-    return _EMITTERS[tier](builder)
 
 
 def _phi(builder: Builder, kind: Type, value: Value, block: Value) -> Value:
@@ -622,11 +416,11 @@ def _is_float(value: Value) -> bool:
     return bool((kind.element if isinstance(kind, ir.VectorType) else kind) == F32)
 
 
-def _with_element(kind: Type, element: Type) -> Type:
+def with_element(kind: Type, element: Type) -> Type:
     return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
 
 
-def _bits(element: Type) -> int:
+def bits_of(element: Type) -> int:
     return 32 if element == F32 else int(element.width)
 
 

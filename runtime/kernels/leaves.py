@@ -21,7 +21,8 @@ from numba.extending import intrinsic
 
 from runtime.kernels import jit
 from runtime.kernels.cache import KernelCache
-from runtime.kernels.emitter import Emitter, Value, emitter
+from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.tiers import emitter
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
 

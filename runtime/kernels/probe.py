@@ -11,8 +11,9 @@ import sys
 
 import llvmlite.binding as llvm
 
-from runtime.kernels.emitter import Emitter, Value, emitter, standalone
+from runtime.kernels.emitter import Emitter, Value, standalone
 from runtime.kernels.isa import TIERS, Tier
+from runtime.kernels.tiers import emitter
 
 UNSIGNED = [(7 * i + 3) % 64 for i in range(128)]
 SIGNED = [(37 * i + 11) % 255 - 127 for i in range(128)]
