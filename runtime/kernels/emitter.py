@@ -23,8 +23,8 @@ Operand = tuple[Value, ...]  # scales for 128 values, in the form that the tier'
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 POINTER = I8.as_pointer()
-PREFETCH_AHEAD = 2048
-"""Bytes between the block in work and the one asked for; 512 and 8192 were measured to be clearly slower."""
+PREFETCH_AHEAD = 4096
+"""Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 CACHE_LINE = 64
 
 
