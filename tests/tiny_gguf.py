@@ -35,12 +35,19 @@ class Shape:
     gated: bool = True  # the feed-forward layers of an encoder
 
 
+_YARN: dict[str, object] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 8.0,
+    "rope.scaling.original_context_length": 512,
+}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
     "mixtral": Shape("llama", experts=4, used=2),
     "qwen2": Shape("qwen2", biases=True),
     "qwen3": Shape("qwen3", head_norms=True),
     "qwen3moe": Shape("qwen3moe", head_norms=True, experts=8, used=3, feed_forward=256),
+    "llama-linear": Shape("llama", metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}),
+    "qwen3-yarn": Shape("qwen3", head_norms=True, context=4096, metadata=_YARN),
 }
 
 _ENCODER = Shape(encoder=True, kv_heads=4, head=32, embedding=128, feed_forward=192, context=256)
