@@ -30,6 +30,7 @@ class Shape:
     tied: bool = True
     biases: bool = False
     head_norms: bool = False
+    rope_freqs: bool = False
     metadata: dict[str, object] = dataclasses.field(default_factory=dict)
     encoder: bool = False  # sees whole texts, norms after each layer, and has a WordPiece vocabulary
     gated: bool = True  # the feed-forward layers of an encoder
@@ -46,6 +47,7 @@ ARCHITECTURES = {
     "qwen2": Shape("qwen2", biases=True),
     "qwen3": Shape("qwen3", head_norms=True),
     "qwen3moe": Shape("qwen3moe", head_norms=True, experts=8, used=3, feed_forward=256),
+    "llama3": Shape("llama", rope_freqs=True),
     "llama-linear": Shape("llama", metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}),
     "qwen3-yarn": Shape("qwen3", head_norms=True, context=4096, metadata=_YARN),
 }
@@ -72,7 +74,7 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1
-        mean = 1.0 if "norm" in name and "bias" not in name else 0.0
+        mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" else 0.0
         values = rng.normal(mean, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
         kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
@@ -111,6 +113,8 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     out: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, d), "output_norm.weight": (d,)}
     if not shape.tied:
         out["output.weight"] = (shape.vocab, d)
+    if shape.rope_freqs:
+        out["rope_freqs.weight"] = (shape.head // 2,)
     for i in range(shape.layers):
         block: dict[str, tuple[int, ...]] = {
             "attn_norm.weight": (d,),
