@@ -17,7 +17,7 @@ from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.kernels import attention, encode, matmul, router, rows
 from runtime.kernels.driver import Driver
-from runtime.kernels.leaves import Leaves, activation_bytes
+from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.layers.ops import Heads, Of, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
@@ -67,7 +67,7 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cache:
-    """One layer's keys (blocks, kv heads, 64, key size) and values (blocks, kv heads, value size, 64), as f16 bits."""
+    """One layer's keys (blocks, kv heads, key size, 64) and values (blocks, kv heads, 64, value size), as f16 bits."""
 
     keys: npt.NDArray[np.uint16]
     values: npt.NDArray[np.uint16]
@@ -175,7 +175,7 @@ class Recorder:
         self._row(
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
-            *(self._leaf_table("F16"), scratch.address, size, heads.scale),
+            *(self._mix_table(), scratch.address, size, heads.scale),
         )
         return out
 
@@ -289,6 +289,15 @@ class Recorder:
             self._tables[quant] = self._keep(table)
         return self._tables[quant]
 
+    def _mix_table(self) -> int:
+        """The same of the leaves that attention takes."""
+        if "mix" not in self._tables:
+            table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
+            for columns in COLUMNS:
+                table[columns] = self._leaves.mix(columns)
+            self._tables["mix"] = self._keep(table)
+        return self._tables["mix"]
+
     def _rotary_table(self, rotation: Rotation) -> Buffer:
         if self._rotary is None or self._rotary[0] is not rotation:
             half = len(rotation.frequencies)
@@ -304,7 +313,7 @@ class Recorder:
     def _cache(self, layer: int, heads: Heads) -> Cache:
         assert layer == len(self.caches), "layers are recorded in order"
         shape = self._limits.blocks, heads.head_count_kv
-        keys = aligned_array((*shape, BLOCK_TOKENS, heads.key_length), np.uint16)
-        values = aligned_array((*shape, heads.value_length, BLOCK_TOKENS), np.uint16)
+        keys = aligned_array((*shape, heads.key_length, BLOCK_TOKENS), np.uint16)
+        values = aligned_array((*shape, BLOCK_TOKENS, heads.value_length), np.uint16)
         self.caches.append(Cache(keys, values))
         return self.caches[-1]

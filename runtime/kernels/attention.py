@@ -1,7 +1,7 @@
 """Drivers of attention over the paged cache: rotary tables, rotate and store, attend.
 
-One layer's cache: keys (blocks, kv heads, 64, key size) f16 and values (blocks, kv heads, value size, 64) f16, values
-transposed, so that both scores and weighted sums are rows of a matrix times a few columns: the leaves of F16 weights.
+One layer's cache: keys (blocks, kv heads, key size, 64) f16, transposed, and values (blocks, kv heads, 64, value size) f16: so
+scores and weighted sums are both sums of rows, each times a factor, and the leaf `mix` needs no sum across lanes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.driver import claim, driver, exp, inline
+from runtime.kernels.driver import FAST, claim, driver, exp, inline
+from runtime.kernels.jit import njit
 from runtime.kernels.matmul import WIDEST
 from runtime.kernels.memory import bits_f32, call6, f32, f32_bits, f64, i32, i64, u16
 
@@ -21,9 +22,15 @@ NEOX, INTERLEAVED = 0, 1  # which two values of a head turn together: (i, i + ha
 
 
 def scratch_bytes(group: int, value_size: int) -> int:
-    """Bytes of scratch that `attend` needs a thread: pointers, scores, sums and the state of a softmax for each head."""
-    floats = group * (SEGMENT + 2 * value_size + 2)
+    """Bytes of scratch that `attend` needs a thread: pointers, scores, sums and the state of a softmax for each column."""
+    floats = max(group, WIDEST) * (SEGMENT + 2 * value_size + 2)
     return (16 * WIDEST + 4 * floats + 63) // 64 * 64
+
+
+@inline
+def tile_rows(group: int) -> int:
+    """Rows whose heads fill the widest leaf."""
+    return max(WIDEST // group, 1)
 
 
 @inline
@@ -112,36 +119,36 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
         for h in range(kv_heads):
             head = block * kv_heads + h
             x = f32(a[2] + 4 * (row * kv_heads + h) * size, size)
-            keys = u16(a[17] + 2 * (head * BLOCK_TOKENS + slot) * size, size)
+            keys = u16(a[17] + 2 * head * BLOCK_TOKENS * size, BLOCK_TOKENS * size)
             for i in range(size):
-                keys[i] = _f16_bits(x[i])
+                keys[i * BLOCK_TOKENS + slot] = _f16_bits(x[i])
             y = f32(a[3] + 4 * (row * kv_heads + h) * value_size, value_size)
-            values = u16(a[18] + 2 * head * BLOCK_TOKENS * value_size, BLOCK_TOKENS * value_size)
+            values = u16(a[18] + 2 * (head * BLOCK_TOKENS + slot) * value_size, value_size)
             for i in range(value_size):
-                values[i * BLOCK_TOKENS + slot] = _f16_bits(y[i])
+                values[i] = _f16_bits(y[i])
 
 
 @inline
-def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_step: int, out: int, out_step: int,
-             group: int, pointers: int) -> None:
-    """out[g][r] = weights row r . x[g], for the `group` heads that share these weights."""
+def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_row: int, x_head: int, group: int,
+             out: int, out_step: int, columns: int, pointers: int) -> None:
+    """out[c][r] = weights row r . x[c]; column c is head c % group of row c // group."""
     inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
-    g = 0
-    while g < group:
-        width = min(group - g, WIDEST)
+    done = 0
+    while done < columns:
+        width = min(columns - done, WIDEST)
         while leaves[width] == 0:
             width -= 1
         for c in range(width):
-            inputs[c] = x + (g + c) * x_step
-            outputs[c] = out + (g + c) * out_step
+            inputs[c] = x + (done + c) // group * x_row + (done + c) % group * x_head
+            outputs[c] = out + (done + c) * out_step
         call6(leaves[width], (weights, stride, rows, pointers, pointers + 8 * WIDEST, length))
-        g += width
+        done += width
 
 
 @inline
-def _soften(scores: Any, count: int, scale: Any, state: Any) -> Any:
-    """The scores of a segment become e**(score - maximum); `state` holds the maximum so far and the sum of such weights.
-    Returns what the weights of earlier segments are to be multiplied with."""
+def _soften(scores: Any, count: int, padded: int, scale: Any, state: Any) -> Any:
+    """The first `count` scores of a segment become e**(score - maximum), the rest up to `padded` become 0; `state` holds the
+    maximum so far and the sum of such weights. Returns what the weights of earlier segments are to be multiplied with."""
     top = state[0]
     for t in range(count):
         scores[t] *= scale
@@ -150,65 +157,89 @@ def _soften(scores: Any, count: int, scale: Any, state: Any) -> Any:
     for t in range(count):
         scores[t] = exp(scores[t] - top)
         total += scores[t]
+    for t in range(count, padded):
+        scores[t] = np.float32(0)
     shrink = exp(state[0] - top)
     state[0], state[1] = top, state[1] * shrink + total
     return shrink
+
+
+@inline
+def _run_length(sequences: Any, row: int, end: int) -> int:
+    """Rows from `row`, before `end`, that belong to the same text."""
+    n = 1
+    while row + n < end and sequences[row + n] == sequences[row]:
+        n += 1
+    return n
+
+
+@njit(nogil=True, error_model="numpy", fastmath=FAST)
+def _attend_rows(args: int, row: int, rows: int, kv: int, pointers: int) -> None:
+    """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attend`."""
+    a = i64(args, 17)
+    heads, kv_heads, size, value_size = a[3], a[4], a[5], a[6]
+    group, leaves, scale = heads // kv_heads, i64(a[13], WIDEST + 1), np.float32(f64(args, 17)[16])
+    columns = rows * group
+    scores_at = pointers + 16 * WIDEST
+    sums_at = scores_at + 4 * columns * SEGMENT
+    part_at = sums_at + 4 * columns * value_size
+    state_at = part_at + 4 * columns * value_size
+    state = f32(state_at, 2 * columns)  # the maximum and the sum of each column
+    sums, part = f32(sums_at, columns * value_size), f32(part_at, columns * value_size)
+    for i in range(columns * value_size):
+        sums[i] = np.float32(0)
+    for c in range(columns):
+        state[2 * c], state[2 * c + 1] = np.float32(-1e30), np.float32(0)
+    positions = i32(a[7] + 4 * row, rows)
+    blocks = i32(a[9] + 4 * i32(a[8], row + 1)[row] * a[10], a[10])
+    queries = a[1] + 4 * (row * heads + kv * group) * size
+    length = positions[rows - 1] + 1
+    for start in range(0, length, SEGMENT):
+        end = min(start + SEGMENT, length)
+        padded = (end - start + BLOCK_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+        for t in range(start, end, BLOCK_TOKENS):
+            keys = a[11] + 2 * (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * BLOCK_TOKENS * size
+            products(leaves, keys, 2 * BLOCK_TOKENS, size, BLOCK_TOKENS, queries, 4 * heads * size, 4 * size, group,
+                     scores_at + 4 * (t - start), 4 * SEGMENT, columns, pointers)
+        for c in range(columns):
+            known = min(max(positions[c // group] + 1 - start, 0), SEGMENT)
+            shrink = _soften(f32(scores_at + 4 * c * SEGMENT, SEGMENT), known, padded, scale, f32(state_at + 8 * c, 2))
+            for i in range(c * value_size, (c + 1) * value_size):
+                sums[i] *= shrink
+        for t in range(start, end, BLOCK_TOKENS):
+            values = a[12] + 2 * (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * BLOCK_TOKENS * value_size
+            products(leaves, values, 2 * value_size, min(BLOCK_TOKENS, end - t), value_size, scores_at + 4 * (t - start), 0,
+                     4 * SEGMENT, columns, part_at, 4 * value_size, columns, pointers)
+            for i in range(columns * value_size):
+                sums[i] += part[i]
+    for c in range(columns):
+        out = f32(a[2] + 4 * ((row + c // group) * heads + kv * group + c % group) * value_size, value_size)
+        for i in range(value_size):
+            out[i] = sums[c * value_size + i] / state[2 * c + 1]
 
 
 @driver
 def attend(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = softmax(q k / scale) v over the row's sequence up to its position.
 
-    Segments of 512 keys follow one another with a running maximum, so the order of every sum depends on the position alone.
+    Rows of one text are taken several at a time, as columns of the same products. Segments of 512 keys follow one another with
+    a running maximum, and weights beyond a row's position are zeros, so the order of every sum depends on the position alone.
     Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
-    tables i32, blocks a table, key cache, value cache, F16 leaves, scratch, scratch bytes, scale (f64).
+    tables i32, blocks a table, key cache, value cache, `mix` leaves, scratch, scratch bytes, scale (f64).
     """
     a = i64(args, 17)
-    count, heads, kv_heads, size, value_size = i64(a[0], 1)[0], a[3], a[4], a[5], a[6]
-    group = heads // kv_heads
-    positions, sequences = i32(a[7], count), i32(a[8], count)
-    leaves, scale = i64(a[13], WIDEST + 1), np.float32(f64(args, 17)[16])
-    pointers = a[14] + thread * a[15]
-    scores_at = pointers + 16 * WIDEST
-    sums_at = scores_at + 4 * group * SEGMENT
-    part_at = sums_at + 4 * group * value_size
-    state_at = part_at + 4 * group * value_size
-    state = f32(state_at, 2 * group)  # the maximum and the sum of each head
+    count, kv_heads = i64(a[0], 1)[0], a[4]
+    group = a[3] // kv_heads
+    tile = tile_rows(group)
+    sequences = i32(a[8], count)
+    tiles = (count + tile - 1) // tile
     while True:
         item = claim(counter, 1)
-        if item >= count * kv_heads:
+        if item >= tiles * kv_heads:
             return
-        row, kv = count - 1 - item // kv_heads, item % kv_heads  # the longest first
-        length = positions[row] + 1
-        blocks = i32(a[9] + 4 * sequences[row] * a[10], a[10])
-        queries = a[1] + 4 * (row * heads + kv * group) * size
-        sums = f32(sums_at, group * value_size)
-        for i in range(group * value_size):
-            sums[i] = np.float32(0)
-        for g in range(group):
-            state[2 * g], state[2 * g + 1] = np.float32(-1e30), np.float32(0)
-        start = 0
-        while start < length:
-            end = min(start + SEGMENT, length)
-            for t in range(start, end, BLOCK_TOKENS):
-                head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
-                products(leaves, a[11] + 2 * head * BLOCK_TOKENS * size, 2 * size, min(BLOCK_TOKENS, end - t), size,
-                         queries, 4 * size, scores_at + 4 * (t - start), 4 * SEGMENT, group, pointers)
-            for g in range(group):
-                scores = f32(scores_at + 4 * g * SEGMENT, SEGMENT)
-                shrink = _soften(scores, end - start, scale, f32(state_at + 8 * g, 2))
-                for i in range(g * value_size, (g + 1) * value_size):
-                    sums[i] *= shrink
-            part = f32(part_at, group * value_size)
-            for t in range(start, end, BLOCK_TOKENS):
-                head = blocks[t // BLOCK_TOKENS] * kv_heads + kv
-                products(leaves, a[12] + 2 * head * BLOCK_TOKENS * value_size, 2 * BLOCK_TOKENS, value_size,
-                         min(BLOCK_TOKENS, end - t), scores_at + 4 * (t - start), 4 * SEGMENT, part_at, 4 * value_size,
-                         group, pointers)
-                for i in range(group * value_size):
-                    sums[i] += part[i]
-            start += SEGMENT
-        out = f32(a[2] + 4 * (row * heads + kv * group) * value_size, group * value_size)
-        for g in range(group):
-            for i in range(g * value_size, (g + 1) * value_size):
-                out[i] = sums[i] / state[2 * g + 1]
+        first = (tiles - 1 - item // kv_heads) * tile  # the longest first
+        end = min(first + tile, count)
+        while first < end:
+            rows = _run_length(sequences, first, end)
+            _attend_rows(args, first, rows, item % kv_heads, a[14] + thread * a[15])
+            first += rows

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runtime.kernels import cores
 from runtime.kernels.driver import Driver
-from runtime.kernels.leaves import Leaves, needed
+from runtime.kernels.leaves import Leaves, mixes, needed
 from runtime.kernels.pool import Pool
 
 Progress = Callable[[str, int, int], None]
@@ -25,7 +25,6 @@ Progress = Callable[[str, int, int], None]
 DRIVER_MODULES = ("attention", "matmul", "rows", "router")  # of models that make text
 OTHER_MODULES = ("encode",)
 POOL = "pool"
-CACHE_TYPE = "F16"  # of keys and values: attention uses its dot leaves
 FEW = 2  # kernels that are compiled sooner than a worker starts
 
 
@@ -64,7 +63,7 @@ def drivers(names: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, 
 
 def _names(quants: Iterable[str], modules: Iterable[str]) -> list[str]:
     """The slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(modules), *reversed(needed({*quants, CACHE_TYPE}))]
+    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants))]
 
 
 def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:

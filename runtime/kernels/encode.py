@@ -127,7 +127,8 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
         first, rows, begin, kv = tile[0], tile[1], tile[2], h // (heads // kv_heads)
         length = tile[3] - begin if a[11] == 0 else first + rows - begin
         products(leaves, a[3] + 4 * (begin * kv_heads + kv) * size, 4 * kv_heads * size, length, size,
-                 a[2] + 4 * (first * heads + h) * size, 4 * heads * size, scores_at, 4 * longest, rows, pointers)  # fmt: skip
+                 a[2] + 4 * (first * heads + h) * size, 0, 4 * heads * size, rows, scores_at, 4 * longest, rows,
+                 pointers)  # fmt: skip
         for r in range(rows):
             scores = f32(scores_at + 4 * r * longest, length)
             seen = length if a[11] == 0 else first + r + 1 - begin
@@ -145,7 +146,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
             for t in range(seen, length):
                 scores[t] = np.float32(0)
         products(leaves, a[4] + 4 * (kv * value_size * a[5] + begin), 4 * a[5], value_size, length,
-                 scores_at, 4 * longest, a[6] + 4 * (first * heads + h) * value_size, 4 * heads * value_size, rows,
+                 scores_at, 0, 4 * longest, rows, a[6] + 4 * (first * heads + h) * value_size, 4 * heads * value_size, rows,
                  pointers)  # fmt: skip
 
 

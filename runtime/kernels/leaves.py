@@ -6,6 +6,8 @@ All arguments are int64 (addresses, counts):
                      out_ptrs[c][r] = weight row r (at w + r * w_stride) . packed activations at a_ptrs[c], in f32
     quantize         void(x, out, n)            n f32 -> packed activations
     dequantize_row   void(w, out, n_blocks)     one row -> f32
+    mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n)
+                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights
 
 Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
 (row, column) has the same bits whatever the number of columns of the leaf.
@@ -38,6 +40,11 @@ def needed(type_names: Iterable[str], columns: Iterable[int] = COLUMNS) -> list[
     return dots + packs + [f"dequantize_row.{kind.name}" for kind in kinds]
 
 
+def mixes(columns: Iterable[int] = COLUMNS) -> list[str]:
+    """Names of the leaves that attention takes."""
+    return [f"mix.{count}" for count in columns]
+
+
 def activation_bytes(activation: str, n: int) -> int:
     """Bytes of a packed row of `n` activations."""
     return ACTIVATIONS[activation].row_bytes(n)
@@ -58,6 +65,10 @@ class Leaves:
     def dot(self, quant: str, columns: int) -> int:
         """Address of the dot leaf of a type."""
         return self.compile(f"dot.{quant}.{columns}")
+
+    def mix(self, columns: int) -> int:
+        """Address of the leaf that adds up f16 rows."""
+        return self.compile(f"mix.{columns}")
 
     def quantize(self, activation: str) -> int:
         """Address of the leaf that packs activations."""
@@ -107,7 +118,7 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
     def three(a: int, b: int, c: int) -> None:
         _leaf(name, tier, (a, b, c))
 
-    function: Callable[..., None] = six if name.startswith("dot.") else three
+    function: Callable[..., None] = six if name.startswith(("dot.", "mix.")) else three
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, "void(int64,int64,int64,int64,int64,int64)" if function is six else "void(int64,int64,int64)"
 
@@ -117,7 +128,9 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
 
 def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     kind, subject, *rest = name.split(".")
-    if kind == "dot":
+    if kind == "mix":
+        _emit_mix(e, int(subject), *arguments)
+    elif kind == "dot":
         _emit_dot(e, _leaf_type(subject), int(rest[0]), *arguments)
     elif kind == "quantize":
         _emit_quantize(e, subject, *arguments)
@@ -147,6 +160,42 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
         return []
 
     e.loop(rows, [], row)
+
+
+def _emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value) -> None:
+    """Elements of a row lie in the lanes, so no sum crosses lanes; each sum is one chain over the rows."""
+    weights, inputs, outputs = (e.pointer(address) for address in (w, x_ptrs, out_ptrs))
+    xs = [e.load_pointer(inputs, column) for column in range(columns)]
+    outs = [e.load_pointer(outputs, column) for column in range(columns)]
+    most = max(1, min(4, e.registers // 2 // columns))  # vectors of a row whose sums stay in registers
+    done = e.index(0)
+    for lanes, vectors in ((e.lanes, most), (e.lanes, 1), (1, 1)):
+        repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
+
+        def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
+            place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
+            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors)
+            for k, total in enumerate(sums):
+                out = e.at(outs[k // vectors], e.builder.mul(place, e.index(4)))
+                e.store(total, out, 4 * lanes * (k % vectors))
+            return []
+
+        e.loop(repeats, [], part)
+        done = e.builder.add(done, e.builder.mul(repeats, e.index(lanes * vectors)))
+
+
+def _mix_part(
+    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int
+) -> list[Value]:
+    """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
+
+    def row(r: Value, sums: list[Value]) -> list[Value]:
+        here = e.at(w, e.builder.mul(r, stride))
+        values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
+        factors = [e.load_splat(x, e.builder.mul(r, e.index(4)), e.F32, lanes) for x in xs]
+        return [e.fma(values[k % vectors], factors[k // vectors], total) for k, total in enumerate(sums)]
+
+    return e.loop(rows, [e.zero(e.vector(e.F32, lanes))] * (len(xs) * vectors), row)
 
 
 def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, *, prefetch: bool) -> list[Value]:
