@@ -9,6 +9,7 @@ from runtime.embedder import Embedder
 from runtime.engine import Engine
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
+from runtime.kernels.isa import IsaError
 from runtime.tokenizer import Tokenizer
 from runtime.weights import Progress
 
@@ -71,6 +72,8 @@ def open_model(request: Load, progress: Progress) -> Model:
         return Model(architecture, executor, tokenizer)
     except (GGUFError, ModelError, OSError) as error:
         raise LoadError("bad_model", str(error)) from error
+    except IsaError as error:
+        raise LoadError("unsupported", str(error)) from error
 
 
 def _executor(request: Load, progress: Progress) -> Executor:

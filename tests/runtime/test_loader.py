@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,19 @@ def answer(engine: Engine, request: Generate) -> tuple[str, Done]:
     last = replies[-1]
     assert isinstance(last, Done)
     return "".join(reply.text for reply in replies if isinstance(reply, Token)), last
+
+
+def test_a_tier_that_there_is_not(demo_model: Path) -> None:
+    """In a process of its own, since a process compiles for one tier."""
+    code = f"""
+from runtime import loader
+from runtime.frames import Load
+try:
+    loader.open_model(Load({str(demo_model)!r}), lambda *progress: None)
+except loader.LoadError as error:
+    print(error.kind, error)
+"""
+    environ = os.environ | {"MOELLAMA_ISA": "mmx"}
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root, env=environ)
+    assert run.stdout.startswith("unsupported MOELLAMA_ISA=mmx: no such tier")
