@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.driver import FAST, claim, driver, exp, inline
+from runtime.kernels.driver import FAST, claim, driver, exp, inline, rms_scale
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST
+from runtime.kernels.matmul import WIDEST, leaf_width
 from runtime.kernels.memory import bits_f32, call6, f32, f32_bits, f64, i32, i64, u16
 
 SEGMENT = 512  # keys whose scores a thread holds at a time
@@ -70,24 +70,35 @@ def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @inline
-def norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
+def _norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
     """RMS norm of one head, in place."""
-    total = np.float32(0)
-    for i in range(size):
-        total += x[i] * x[i]
-    scale = np.float32(1.0 / np.sqrt(total / size + eps))
+    scale = rms_scale(x, size, eps)
     for i in range(size):
         x[i] = x[i] * scale * weight[i]
 
 
 @inline
-def rotate(x: Any, table: Any, half: int, style: int) -> None:
+def _rotate(x: Any, table: Any, half: int, style: int) -> None:
     """Turn one head in place by the row's cos and sin."""
     for i in range(half):
         first, second = (i, i + half) if style == NEOX else (2 * i, 2 * i + 1)
         a, b = x[first], x[second]
         x[first] = a * table[i] - b * table[half + i]
         x[second] = a * table[half + i] + b * table[i]
+
+
+@inline
+def turn_heads(q: int, k: int, q_norm: int, k_norm: int, table: Any, half: int, style: int, heads: int, kv_heads: int,
+               size: int, eps: float) -> None:
+    """Norm (where there is one) and turn the heads of one row, q and k, in place."""
+    for h in range(heads + kv_heads):
+        if h < heads:
+            x, norm = f32(q + 4 * h * size, size), q_norm
+        else:
+            x, norm = f32(k + 4 * (h - heads) * size, size), k_norm
+        if norm != 0:
+            _norm_head(x, f32(norm, size), size, eps)
+        _rotate(x, table, half, style)
 
 
 @driver
@@ -105,15 +116,8 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
         row = claim(counter, 1)
         if row >= count:
             return
-        table = f32(a[6] + 8 * row * half, 2 * half)
-        for h in range(heads + kv_heads):
-            if h < heads:
-                x, norm = f32(a[1] + 4 * (row * heads + h) * size, size), a[4]
-            else:
-                x, norm = f32(a[2] + 4 * (row * kv_heads + h - heads) * size, size), a[5]
-            if norm != 0:
-                norm_head(x, f32(norm, size), size, eps)
-            rotate(x, table, half, style)
+        turn_heads(a[1] + 4 * row * heads * size, a[2] + 4 * row * kv_heads * size, a[4], a[5],
+                   f32(a[6] + 8 * row * half, 2 * half), half, style, heads, kv_heads, size, eps)  # fmt: skip
         block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
         slot = positions[row] % BLOCK_TOKENS
         for h in range(kv_heads):
@@ -135,9 +139,7 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
     inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
     done = 0
     while done < columns:
-        width = min(columns - done, WIDEST)
-        while leaves[width] == 0:
-            width -= 1
+        width = leaf_width(leaves, columns - done)
         for c in range(width):
             inputs[c] = x + (done + c) // group * x_row + (done + c) % group * x_head
             outputs[c] = out + (done + c) * out_step
@@ -146,10 +148,9 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
 
 
 @inline
-def _soften(scores: Any, count: int, padded: int, scale: Any, state: Any) -> Any:
-    """The first `count` scores of a segment become e**(score - maximum), the rest up to `padded` become 0; `state` holds the
-    maximum so far and the sum of such weights. Returns what the weights of earlier segments are to be multiplied with."""
-    top = state[0]
+def weigh(scores: Any, count: int, padded: int, scale: Any, top: Any) -> Any:
+    """The first `count` scores become e**(score * scale - maximum), the rest up to `padded` become 0. Returns the maximum,
+    which is at least `top`, and the sum."""
     for t in range(count):
         scores[t] *= scale
         top = max(top, scores[t])
@@ -159,9 +160,7 @@ def _soften(scores: Any, count: int, padded: int, scale: Any, state: Any) -> Any
         total += scores[t]
     for t in range(count, padded):
         scores[t] = np.float32(0)
-    shrink = exp(state[0] - top)
-    state[0], state[1] = top, state[1] * shrink + total
-    return shrink
+    return top, total
 
 
 @inline
@@ -183,8 +182,7 @@ def _attend_rows(args: int, row: int, rows: int, kv: int, pointers: int) -> None
     scores_at = pointers + 16 * WIDEST
     sums_at = scores_at + 4 * columns * SEGMENT
     part_at = sums_at + 4 * columns * value_size
-    state_at = part_at + 4 * columns * value_size
-    state = f32(state_at, 2 * columns)  # the maximum and the sum of each column
+    state = f32(part_at + 4 * columns * value_size, 2 * columns)  # the maximum and the sum of each column
     sums, part = f32(sums_at, columns * value_size), f32(part_at, columns * value_size)
     for i in range(columns * value_size):
         sums[i] = np.float32(0)
@@ -203,7 +201,9 @@ def _attend_rows(args: int, row: int, rows: int, kv: int, pointers: int) -> None
                      scores_at + 4 * (t - start), 4 * SEGMENT, columns, pointers)
         for c in range(columns):
             known = min(max(positions[c // group] + 1 - start, 0), SEGMENT)
-            shrink = _soften(f32(scores_at + 4 * c * SEGMENT, SEGMENT), known, padded, scale, f32(state_at + 8 * c, 2))
+            top, total = weigh(f32(scores_at + 4 * c * SEGMENT, SEGMENT), known, padded, scale, state[2 * c])
+            shrink = exp(state[2 * c] - top)  # what the weights of earlier segments are to be multiplied with
+            state[2 * c], state[2 * c + 1] = top, state[2 * c + 1] * shrink + total
             for i in range(c * value_size, (c + 1) * value_size):
                 sums[i] *= shrink
         for t in range(start, end, BLOCK_TOKENS):

@@ -28,7 +28,7 @@ LEDGER = "compiled.log"
 """In the folder: a line `seconds name` for each kernel compiled, by whatever process."""
 
 _RUNTIME = Path(__file__).parents[1]
-_SOURCES = (_RUNTIME / "kernels", _RUNTIME / "quants")
+_SOURCES = ("kernels/*.py", "quants/*.py", "core.py")  # whose functions and constants become machine code
 _FOLDER_NAME = re.compile(r"kernels-[0-9a-f]{16}")
 
 
@@ -49,7 +49,7 @@ def configure(environ: Mapping[str, str] = os.environ) -> Path | None:
 def digest() -> str:
     """Of the kernel sources and the compiler's version."""
     total = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
-    for path in sorted(path for source in _SOURCES for path in source.glob("*.py")):
+    for path in sorted(path for source in _SOURCES for path in _RUNTIME.glob(source)):
         content = path.read_bytes()
         total.update(f"\n{path.parent.name}/{path.name} {len(content)}\n".encode())
         total.update(content)

@@ -35,7 +35,8 @@ def ahead(leaves: Leaves, quants: Iterable[str], progress: Progress, modules: It
     if folder is None:
         return
     ready = folder / f"ready-{leaves.tier}"
-    missing = [name for name in _names(quants, modules) if name not in _read(ready)]
+    there = _read(ready)
+    missing = [name for name in _names(quants, modules) if name not in there]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
         return
@@ -48,8 +49,8 @@ def compile_one(name: str, leaves: Leaves) -> None:
     """Compile the kernel of that name, or load it from the cache."""
     if name == POOL:
         Pool(2).close()
-    elif name in drivers():
-        drivers()[name].address(leaves.cache)
+    elif driver := drivers().get(name):
+        driver.address(leaves.cache)
     else:
         leaves.compile(name)
 

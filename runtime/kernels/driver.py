@@ -65,6 +65,15 @@ def exp(x: Any) -> Any:
 
 
 @inline
+def rms_scale(x: Any, size: int, eps: float) -> Any:
+    """1 / sqrt(mean(x**2) + eps) of a vector."""
+    total = np.float32(0)
+    for i in range(size):
+        total += x[i] * x[i]
+    return np.float32(1.0 / np.sqrt(total / size + eps))
+
+
+@inline
 def silu(x: Any) -> Any:
     """x * sigmoid(x) of a float32."""
     return x / (np.float32(1) + exp(min(-x, np.float32(80))))

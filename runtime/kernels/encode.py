@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.kernels.attention import norm_head, products, rotate
+from runtime.kernels.attention import products, turn_heads, weigh
 from runtime.kernels.driver import claim, driver, exp
 from runtime.kernels.matmul import WIDEST
 from runtime.kernels.memory import f32, f64, i32, i64
@@ -79,15 +79,8 @@ def turn(args: int, counter: int, thread: int, threads: int) -> None:
         row = claim(counter, 1)
         if row >= count:
             return
-        table = f32(a[5] + 8 * row * half, 2 * half)
-        for h in range(heads + kv_heads):
-            if h < heads:
-                x, norm = f32(a[1] + 4 * (row * heads + h) * size, size), a[3]
-            else:
-                x, norm = f32(a[2] + 4 * (row * kv_heads + h - heads) * size, size), a[4]
-            if norm != 0:
-                norm_head(x, f32(norm, size), size, eps)
-            rotate(x, table, half, style)
+        turn_heads(a[1] + 4 * row * heads * size, a[2] + 4 * row * kv_heads * size, a[3], a[4],
+                   f32(a[5] + 8 * row * half, 2 * half), half, style, heads, kv_heads, size, eps)  # fmt: skip
 
 
 @driver
@@ -132,19 +125,10 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
         for r in range(rows):
             scores = f32(scores_at + 4 * r * longest, length)
             seen = length if a[11] == 0 else first + r + 1 - begin
-            top = np.float32(-1e30)
-            for t in range(seen):
-                scores[t] *= scale
-                top = max(top, scores[t])
-            total = np.float32(0)
-            for t in range(seen):
-                scores[t] = exp(scores[t] - top)
-                total += scores[t]
+            _, total = weigh(scores, seen, length, scale, np.float32(-1e30))
             share = np.float32(1) / total
             for t in range(seen):
                 scores[t] *= share
-            for t in range(seen, length):
-                scores[t] = np.float32(0)
         products(leaves, a[4] + 4 * (kv * value_size * a[5] + begin), 4 * a[5], value_size, length,
                  scores_at, 0, 4 * longest, rows, a[6] + 4 * (first * heads + h) * value_size, 4 * heads * value_size, rows,
                  pointers)  # fmt: skip

@@ -20,7 +20,7 @@ MATRIX = 10  # int64 fields of one matrix in the arguments, in this order:
 
 
 @inline
-def _leaf_width(leaves: Any, columns: int) -> int:
+def leaf_width(leaves: Any, columns: int) -> int:
     """The most columns, at most `columns`, that a leaf takes."""
     width = min(columns, WIDEST)
     while leaves[width] == 0:
@@ -63,7 +63,7 @@ def linear(args: int, counter: int, thread: int, threads: int) -> None:
         leaves = i64(w[8], WIDEST + 1)
         column = 0
         while column < count:
-            width = _leaf_width(leaves, count - column)
+            width = leaf_width(leaves, count - column)
             for c in range(width):
                 inputs[c] = w[3] + (column + c) * w[4]
                 outputs[c] = w[5] + (column + c) * w[6] + 4 * first
@@ -105,7 +105,7 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
             weights = w[0] + expert * expert_bytes[m] + first * w[1]
             column = begin
             while column < end:
-                width = _leaf_width(leaves, end - column)
+                width = leaf_width(leaves, end - column)
                 for c in range(width):
                     pair = order[column + c]
                     inputs[c] = w[3] + (pair // share) * w[4]

@@ -37,7 +37,6 @@ _pointer_i64 = _pointer_intrinsic(types.int64)
 _pointer_f64 = _pointer_intrinsic(types.float64)
 _pointer_i32 = _pointer_intrinsic(types.int32)
 _pointer_u16 = _pointer_intrinsic(types.uint16)
-_pointer_u8 = _pointer_intrinsic(types.uint8)
 _pointer_f32 = _pointer_intrinsic(types.float32)
 
 
@@ -63,12 +62,6 @@ def i32(address: int, count: int) -> Any:
 def u16(address: int, count: int) -> Any:
     """`count` uint16 at `address` (the bits of f16 values)."""
     return carray(_pointer_u16(address), (count,))
-
-
-@njit(inline="always")
-def u8(address: int, count: int) -> Any:
-    """`count` bytes at `address`."""
-    return carray(_pointer_u8(address), (count,))
 
 
 @njit(inline="always")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.kernels.driver import claim, driver, silu
+from runtime.kernels.driver import claim, driver, rms_scale, silu
 from runtime.kernels.memory import call3, f32, f64, i32, i64
 
 
@@ -38,10 +38,7 @@ def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
         if row >= count:
             return
         x, out = f32(a[1] + 4 * row * width, width), f32(a[3] + 4 * row * width, width)
-        total = np.float32(0)
-        for i in range(width):
-            total += x[i] * x[i]
-        scale = np.float32(1.0 / np.sqrt(total / width + eps))
+        scale = rms_scale(x, width, eps)
         for i in range(width):
             out[i] = x[i] * scale * weight[i]
 

@@ -72,7 +72,7 @@ def test_the_three_newest_folders_stay(tmp_path: Path) -> None:
 def test_digest_covers_every_kernel_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "kernels"
     source.mkdir()
-    monkeypatch.setattr(cache, "_SOURCES", (source,))
+    monkeypatch.setattr(cache, "_RUNTIME", tmp_path)
     digests = [cache.digest()]
     for name, text in [("a.py", "1"), ("b.py", "1"), ("a.py", "2")]:
         (source / name).write_text(text)
