@@ -70,8 +70,7 @@ class Weights:
         self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
         self._unpacked: list[npt.NDArray[np.float16]] = []
         self._forgotten = 0  # bytes of the arena
-        self._arena = mmap.mmap(-1, max(self.nbytes, ALIGN))
-        _ask_for_huge_pages(self._arena)
+        self._arena = _anonymous(max(self.nbytes, ALIGN))
         self._bytes = np.frombuffer(self._arena, np.uint8)
         self._tensors = {info.name: self._place(info) for info in file.tensors.values()}
         self._read(file, progress)
@@ -145,8 +144,8 @@ class Weights:
     def _forget(self, tensor: Tensor) -> None:
         start = tensor.address - self._bytes.ctypes.data
         first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > first and hasattr(mmap, "MADV_REMOVE"):
-            self._arena.madvise(mmap.MADV_REMOVE, first, end - first)  # the arena is shared memory: DONTNEED would keep it
+        if end > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._arena.madvise(mmap.MADV_DONTNEED, first, end - first)
             self._forgotten += end - first
 
     def close(self) -> None:
@@ -166,6 +165,15 @@ def _layout(file: GGUFFile) -> dict[str, int]:
         offsets[info.name] = end
         end += _aligned(info.nbytes)
     return offsets
+
+
+def _anonymous(nbytes: int) -> mmap.mmap:
+    """Zeroed memory of this process alone: shared memory, mmap's default, gets no huge pages on most systems."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, nbytes)
+    arena = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    _ask_for_huge_pages(arena)
+    return arena
 
 
 def _ask_for_huge_pages(arena: mmap.mmap) -> None:
