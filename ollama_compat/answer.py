@@ -73,9 +73,15 @@ async def run(
         constraint = structured.constraint(call.request.format, prompt.parser, call.think, native=prompt.native)
         preserved = prompt.parser.preserved if prompt.parser else ()
         make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
+        first_ns = 0  # from the request to its first token
         async with contextlib.aclosing(_pieces(call, resident.runner, make, prompt.parser, cut)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
-                yield _finished(call, piece, loaded_ns) if isinstance(piece, Done) else piece
+                if isinstance(piece, Done):
+                    services.metrics.generated(call.stored.name.short(), piece, first_ns)
+                    yield _finished(call, piece, loaded_ns)
+                else:
+                    first_ns = first_ns or time.perf_counter_ns() - call.started_ns
+                    yield piece
 
 
 def _finished(call: Call, done: Done, loaded_ns: int) -> Finished:

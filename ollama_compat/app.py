@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import html
 import posixpath
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from ollama_compat import guard, wire
+from ollama_compat import guard, keys, request_log, wire
+from ollama_compat.anthropic import reply as anthropic_reply
+from ollama_compat.errors import ApiError
+from ollama_compat.metrics import Metrics
+from ollama_compat.openai import common as openai_common
 from ollama_compat.residency import Residency
-from ollama_compat.routes import anthropic, chat, embed, generate, meta, models, openai
+from ollama_compat.routes import anthropic, beside, chat, embed, generate, meta, models, openai, tokens
 from ollama_compat.services import SERVICES, Services
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
@@ -26,11 +31,11 @@ def create_app(settings: Settings, residency: Residency | None = None) -> web.Ap
     """The application, ready to be served. `residency` may be given for tests."""
     app = web.Application(
         client_max_size=wire.MAX_JSON,
-        middlewares=[_paths, _allowed_methods, _origins, _hosts, _errors],  # the outermost first
+        middlewares=[_observe, _paths, _allowed_methods, _origins, _hosts, _errors, _keys],  # the outermost first
     )
     store = Store(settings.models, go_template=settings.go_template, no_prune=settings.no_prune)
-    app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer())
-    for routes in (meta, models, generate, chat, embed, openai, anthropic):
+    app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer(), Metrics())
+    for routes in (meta, models, generate, chat, embed, openai, anthropic, tokens, beside):
         app.router.add_routes(routes.ROUTES)
     app.on_response_prepare.append(_finish_headers)
     app.cleanup_ctx.append(_sweep)
@@ -61,6 +66,25 @@ async def _finish_headers(request: web.Request, response: web.StreamResponse) ->
 
 
 # ---------------------------------------------------------------- middlewares
+
+
+@web.middleware
+async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Counts and logs every request, one whose client leaves too."""
+    metrics = request.app[SERVICES].metrics
+    started_ns, status, about = time.perf_counter_ns(), request_log.CLIENT_GONE, request_log.Note()
+    request_log.NOTE.set(about)
+    metrics.in_progress.inc()
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        metrics.in_progress.dec()
+        taken_ns = time.perf_counter_ns() - started_ns
+        resource = request.match_info.route.resource
+        metrics.answered(resource.canonical if resource else "unknown", status, taken_ns / 1e9)
+        request_log.line(request, status, taken_ns, about)
 
 
 @web.middleware
@@ -153,3 +177,16 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise  # the client is gone
     except Exception as error:
         return wire.error_response(error, envelope=request.get(wire.ENVELOPE))
+
+
+@web.middleware
+async def _keys(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Where keys are set, a request without one is refused in the words of its dialect."""
+    expected = request.app[SERVICES].settings.api_keys
+    if expected and not keys.allowed(request.path, request.headers, expected):
+        if request.path.startswith("/v1/messages"):
+            request[wire.ENVELOPE] = anthropic_reply.envelope
+        elif request.path.startswith("/v1/"):
+            request[wire.ENVELOPE] = openai_common.envelope
+        raise ApiError(401, "unauthorized: this server asks for an API key")
+    return await handler(request)

@@ -54,6 +54,28 @@ def _term(rest: str, text: str) -> tuple[int, str]:
     return value, rest[len(unit) :]
 
 
+def text(ns: int) -> str:
+    """Nanoseconds as Go prints a duration: `1h0m5s`, `1.5s`, `54.978139ms`, `698µs`, `0s`."""
+    if ns == 0:
+        return "0s"
+    sign, ns = ("-", -ns) if ns < 0 else ("", ns)
+    if ns < SECOND:
+        unit, name = (1, "ns") if ns < 1000 else (1000, "µs") if ns < 10**6 else (10**6, "ms")
+        return f"{sign}{_decimal(ns, unit)}{name}"
+    seconds, minutes, hours = ns % (60 * SECOND), ns // (60 * SECOND) % 60, ns // (3600 * SECOND)
+    words = f"{_decimal(seconds, SECOND)}s"
+    if ns >= 60 * SECOND:
+        words = f"{minutes}m{words}"
+    return f"{sign}{hours}h{words}" if hours else sign + words
+
+
+def _decimal(value: int, unit: int) -> str:
+    """value / unit with all its digits and no trailing zero."""
+    whole, rest = divmod(value, unit)
+    digits = str(rest).zfill(len(str(unit)) - 1).rstrip("0") if rest else ""
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
 def quote(text: str) -> str:
     """A string in double quotes, escaped as Go's %q does."""
     return '"' + "".join(_escape(c) for c in text) + '"'

@@ -61,13 +61,6 @@ class UnsupportedCapability(BadRequest):
         super().__init__(f"{name} does not support {capability}")
 
 
-class RequestCanceled(ApiError):
-    """The client went away while its model was loading. 499 is what Ollama answers then."""
-
-    def __init__(self) -> None:
-        super().__init__(499, "request canceled")
-
-
 class ServerBusy(ApiError):
     """More requests wait than OLLAMA_MAX_QUEUE allows."""
 

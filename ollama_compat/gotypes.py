@@ -6,7 +6,6 @@ decoder (durations, think, messages) ends it at once; both habits are kept, beca
 
 from __future__ import annotations
 
-import binascii
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +59,29 @@ class Place:
 Kind: TypeAlias = Callable[[Any, Place], Any]
 """Decodes a value that is not null; None means that the field keeps its default."""
 
+Schema: TypeAlias = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """A kind that says as a JSON schema what it accepts."""
+
+    schema: Schema
+    decode: Kind
+
+    def __call__(self, value: Any, at: Place) -> Any:
+        return self.decode(value, at)
+
+
+def accepts(**schema: Any) -> Callable[[Kind], Described]:
+    """Describes the kind that follows."""
+    return lambda kind: Described(schema, kind)
+
+
+def schema_of(kind: Kind) -> Schema:
+    """The JSON schema of what a kind accepts; the schema of anything where it does not say."""
+    return kind.schema if isinstance(kind, Described) else {}
+
 
 def word(value: Any, quote_number: bool = False) -> str:
     """What Go calls the JSON value."""
@@ -72,6 +94,7 @@ def word(value: Any, quote_number: bool = False) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
+@accepts(type="string")
 def string(value: Any, at: Place) -> str | None:
     if isinstance(value, str) and not isinstance(value, Number):
         return value
@@ -79,6 +102,7 @@ def string(value: Any, at: Place) -> str | None:
     return None
 
 
+@accepts(type="boolean")
 def boolean(value: Any, at: Place) -> bool | None:
     if isinstance(value, bool):
         return value
@@ -86,6 +110,7 @@ def boolean(value: Any, at: Place) -> bool | None:
     return None
 
 
+@accepts(type="integer")
 def integer(value: Any, at: Place) -> int | None:
     if isinstance(value, Number) and value.is_int:
         return int(value)
@@ -93,6 +118,7 @@ def integer(value: Any, at: Place) -> int | None:
     return None
 
 
+@accepts(type="number")
 def float64(value: Any, at: Place) -> float | None:
     if isinstance(value, Number) and value.is_float:
         return float(value)
@@ -116,6 +142,7 @@ def raw(value: Any, at: Place) -> Any:
 def array(kind: Kind, go_type: str) -> Kind:
     """A list of `kind`; null elements become the kind's zero, which is left to `kind` as absent."""
 
+    @accepts(type="array", items=schema_of(kind))
     def decode(value: Any, at: Place) -> list[Any] | None:
         if not isinstance(value, list):
             at.refuse(value, go_type)
@@ -129,6 +156,7 @@ def array(kind: Kind, go_type: str) -> Kind:
 def mapping(kind: Kind, go_type: str) -> Kind:
     """An object with values of `kind`; null values stay null."""
 
+    @accepts(type="object", additionalProperties=schema_of(kind))
     def decode(value: Any, at: Place) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             at.refuse(value, go_type)
@@ -138,6 +166,7 @@ def mapping(kind: Kind, go_type: str) -> Kind:
     return decode
 
 
+@accepts(type="object")
 def options(value: Any, at: Place) -> dict[str, Any] | None:
     """`map[string]any` of which null entries are kept, since they mean absent later on."""
     decoded: dict[str, Any] | None = mapping(anything, "map[string]interface {}")(value, at)
@@ -165,6 +194,7 @@ def struct(name: str, members: Sequence[Member], package: str = "api") -> Kind:
     """A nested Go struct, as a dict in the order and with the omissions with which Go would write it again."""
     by_name = {member.name: member for member in members}
 
+    @accepts(type="object", properties={member.name: schema_of(member.kind) for member in members})
     def decode(value: Any, at: Place) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             at.refuse(value, f"{package}.{name}")
@@ -182,6 +212,7 @@ def struct(name: str, members: Sequence[Member], package: str = "api") -> Kind:
 def ordered(kind: Kind, at_fault: str) -> Kind:
     """An object whose order counts, with values of `kind`; another type is an error of that decoder, `at_fault`."""
 
+    @accepts(type="object", additionalProperties=schema_of(kind))
     def decode(value: Any, at: Place) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise BadRequest(at_fault)
@@ -197,6 +228,7 @@ def ordered(kind: Kind, at_fault: str) -> Kind:
 def apart(kind: Kind) -> Kind:
     """`kind` decoded by a decoder of its own, whose first fault ends the outer one."""
 
+    @accepts(**schema_of(kind))
     def decode(value: Any, at: Place) -> Any:
         inner = Place(at.struct, at.path, [])
         result = kind(value, inner)
@@ -207,6 +239,7 @@ def apart(kind: Kind) -> Kind:
     return decode
 
 
+@accepts(type=["string", "number"], description="seconds, or a duration such as 5m; negative: for ever")
 def keep_alive(value: Any, at: Place) -> float | None:
     """Seconds from a number or a duration; negative is for ever (`math.inf`).
 
@@ -232,6 +265,7 @@ def _endless(seconds: float) -> float:
     return math.inf if seconds < 0 or seconds > duration.FOREVER / duration.SECOND else seconds
 
 
+@accepts(type=["boolean", "string"], description="true, false, high, medium, low or max")
 def think(value: Any, at: Place) -> bool | str:
     """True, false, or a level."""
     levels = '"high", "medium", "low", "max", true, or false'
@@ -242,55 +276,3 @@ def think(value: Any, at: Place) -> bool | str:
     if value not in ("high", "medium", "low", "max"):
         raise BadRequest(f"invalid think value: {duration.quote(value)} (must be {levels})")
     return value
-
-
-def image(value: Any, at: Place) -> str | None:
-    """Base64 text of an image, checked; the text itself travels on."""
-    if not isinstance(value, str) or isinstance(value, Number):
-        at.refuse(value, "api.ImageData")
-        return None
-    fault = base64_fault(value)
-    if fault is not None:
-        raise BadRequest(f"illegal base64 data at input byte {fault}")
-    return value
-
-
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-
-
-def base64_fault(text: str) -> int | None:
-    """Place of the first byte where Go's standard base64 decoder stops, or None."""
-    try:
-        binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError):
-        return _base64_stop(text)
-    return None
-
-
-def _base64_stop(text: str) -> int | None:
-    in_quantum = 0  # characters of the group of four that begins at `start`
-    start = 0
-    for at, char in enumerate(text):
-        if char in "\r\n":
-            continue
-        if char == "=":
-            return _padding_stop(text, at, in_quantum)
-        if char not in _ALPHABET:
-            return at
-        start = at if in_quantum == 0 else start
-        in_quantum = (in_quantum + 1) % 4
-    return start if in_quantum else None
-
-
-def _padding_stop(text: str, at: int, in_quantum: int) -> int | None:
-    """As `_base64_stop`, from the first `=` on."""
-    if in_quantum < 2:
-        return at
-    rest = [(place, char) for place, char in enumerate(text[at + 1 :], at + 1) if char not in "\r\n"]
-    if in_quantum == 2:
-        if not rest:
-            return len(text)
-        if rest[0][1] != "=":
-            return rest[0][0] - 1
-        rest = rest[1:]
-    return rest[0][0] if rest else None

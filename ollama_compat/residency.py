@@ -87,7 +87,7 @@ class Residency:
         self._free_memory = free_memory or available_memory
         self._residents: dict[str, Resident] = {}
         self._loading = asyncio.Lock()
-        self._queued = 0
+        self.queued = 0  # requests that wait for a load
         self._closing: set[asyncio.Task[None]] = set()
         self.loading: LoadProgress | None = None  # of the one load that is in progress
 
@@ -128,14 +128,14 @@ class Residency:
         resident = self._residents.get(wanted.path)
         if resident is not None and resident.serves(wanted) and await self._take(resident, wanted, keep_alive):
             return resident
-        if self._queued > self._settings.max_queue:
+        if self.queued > self._settings.max_queue:
             raise ServerBusy
-        self._queued += 1
+        self.queued += 1
         try:
             async with self._loading:
                 return self._hold(await self._resident(wanted), wanted, keep_alive)
         finally:
-            self._queued -= 1
+            self.queued -= 1
 
     async def _take(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> bool:
         """Holds the resident if its runner lives: one that has just been killed may not have been missed yet."""

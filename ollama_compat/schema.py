@@ -1,71 +1,26 @@
-"""The requests of the API, with fields named as Ollama's, decoded and checked as Go would."""
+"""The requests of the API, with fields named as Ollama's. They are decoded from these declarations (decoding.py) and described
+by them (openapi.py)."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes
-from ollama_compat.errors import BadRequest
-from ollama_compat.gotypes import Kind, Member, Place, Stopped
-
-_Request = TypeVar("_Request")
-
-
-@functools.cache
-def _fields(request: type[Any]) -> dict[str, tuple[str, Kind]]:
-    """JSON name -> (attribute, kind) of a request, from its annotations."""
-    hints = get_type_hints(request, include_extras=True)
-    declared = ((f.name, hints[f.name].__metadata__) for f in dataclasses.fields(request))
-    return {(meta[1] if len(meta) > 1 else name): (name, meta[0]) for name, meta in declared}
-
-
-def decode(body: bytes, request: type[_Request], package: str = "api") -> _Request:
-    """The request that `body` holds, of the dataclass `request`; BadRequest with Ollama's text when it holds none.
-
-    `package`: the Go package that the error texts name as that of the request's type.
-    """
-    try:
-        value = gojson.loads(body)
-        return _decode(value, request, package)
-    except gojson.NoBody:
-        raise BadRequest("missing request body" if package == "api" else "EOF") from None
-    except (gojson.SyntaxFault, Stopped) as error:
-        raise BadRequest(str(error)) from None
-    except RecursionError:
-        raise BadRequest("exceeded max depth") from None
-
-
-def _decode(value: Any, request: type[_Request], package: str) -> _Request:
-    name = request.__name__
-    if value is None:
-        return request()
-    if not isinstance(value, dict):
-        raise BadRequest(f"json: cannot unmarshal {gotypes.word(value)} into Go value of type {package}.{name}")
-    fields = _fields(request)  # type: ignore[arg-type]
-    root = Place(name, (), [])
-    got: dict[str, Any] = {}
-    for key, item in gotypes.match_members(value, fields):
-        attribute, kind = fields[key]
-        decoded = None if item is None else kind(item, root.field(name, key))
-        if decoded is not None:
-            got[attribute] = decoded
-    if root.faults:
-        raise BadRequest(root.faults[0].text())
-    return request(**got)
-
+from ollama_compat import gojson, gotypes, images
+from ollama_compat.gotypes import Member, Place
 
 # ---------------------------------------------------------------- messages and tools
 
 _NOT_OBJECT = "Value looks like object, but can't find closing '}' symbol"
 
 
+@gotypes.accepts(type="object")
 def _property(value: Any, at: Place) -> dict[str, Any] | None:
     decoded: dict[str, Any] | None = _PROPERTY(value, at)
     return decoded
 
 
+@gotypes.accepts(type=["string", "array"])
 def _property_type(value: Any, at: Place) -> Any:
     if isinstance(value, str) and not isinstance(value, gojson.Number):
         return value
@@ -136,7 +91,7 @@ _MESSAGE_FIELDS = gotypes.apart(
             Member("role", gotypes.string, omit=False),
             Member("content", gotypes.string, omit=False),
             Member("thinking", gotypes.string),
-            Member("images", gotypes.array(gotypes.image, "[]api.ImageData"), []),
+            Member("images", gotypes.array(images.image, "[]api.ImageData"), []),
             Member("tool_calls", gotypes.array(_CALL, "[]api.ToolCall"), []),
             Member("tool_name", gotypes.string),
             Member("tool_call_id", gotypes.string),
@@ -145,6 +100,7 @@ _MESSAGE_FIELDS = gotypes.apart(
 )
 
 
+@gotypes.accepts(**gotypes.schema_of(_MESSAGE_FIELDS))
 def _message(value: Any, at: Place) -> dict[str, Any]:
     message: dict[str, Any] = _MESSAGE_FIELDS(value, at)
     return {**message, "role": message["role"].lower()}
@@ -160,7 +116,7 @@ Seconds = Annotated[float | None, gotypes.keep_alive]
 Think = Annotated[bool | str | None, gotypes.think]
 Map = Annotated[dict[str, Any] | None, gotypes.options]
 Files = Annotated[dict[str, str] | None, gotypes.mapping(gotypes.string, "map[string]string")]
-Images = Annotated[list[str] | None, gotypes.array(gotypes.image, "[]api.ImageData")]
+Images = Annotated[list[str] | None, gotypes.array(images.image, "[]api.ImageData")]
 Tokens = Annotated[list[int] | None, gotypes.array(gotypes.integer, "[]int")]
 Messages = Annotated[list[dict[str, Any]] | None, gotypes.array(_message, "[]api.Message")]
 Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(TOOL, "api.Tools")]
@@ -307,3 +263,26 @@ class PushRequest:
     password: Text = ""
     stream: Flag = True
     name: Text = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """POST /api/tokenize. Ollama has no such route; the names are those of the proposals made to it."""
+
+    model: Text = ""
+    content: Text = ""
+    text: Text = ""  # another name for `content`
+    add_special: Flag = False
+    parse_special: Flag = True
+    keep_alive: Seconds = None
+    options: Map = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    """POST /api/detokenize."""
+
+    model: Text = ""
+    tokens: Tokens = None
+    keep_alive: Seconds = None
+    options: Map = None

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from ollama_compat import logs
 from ollama_compat.app import create_app
 from ollama_compat.settings import VERSION, Address, Settings
 
@@ -31,7 +32,7 @@ class ListenError(Exception):
 
 def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM. Raises ListenError when the address is taken."""
-    configure_logging(settings)
+    logs.configure(settings)
     _raise_file_limit()
     asyncio.run(_serve(settings))
 
@@ -66,7 +67,7 @@ async def listening(settings: Settings, app: web.Application | None = None) -> A
         shutdown_timeout=DRAIN_SECONDS,
         max_line_size=_MAX_HEADER,
         max_field_size=_MAX_HEADER,
-        access_log_format='%s | %Tf s | %a | "%r"',
+        access_log=None,  # the application logs its requests itself
     )
     try:
         await runner.setup()
@@ -99,14 +100,6 @@ def _bind(address: Address) -> socket.socket:
         where = address.url.partition("://")[2].partition("/")[0]
         raise ListenError(f"listen tcp {where}: bind: {reason}") from error
     return bound
-
-
-def configure_logging(settings: Settings) -> None:
-    """Logs to stderr, one line an event; more of it with OLLAMA_DEBUG."""
-    level = logging.DEBUG if settings.debug else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # malformed requests, with tracebacks; our faults we log
 
 
 def _raise_file_limit() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 from aiohttp import web
 
+from ollama_compat.metrics import Metrics
 from ollama_compat.residency import Residency
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
@@ -20,6 +21,7 @@ class Services:
     store: Store
     residency: Residency
     jinja: JinjaRenderer
+    metrics: Metrics
 
 
 SERVICES = web.AppKey("services", Services)

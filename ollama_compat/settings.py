@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ollama_compat import duration
+from ollama_compat import duration, keys
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,10 +59,13 @@ class Settings:
     no_cloud_env: bool = False
     no_cloud_config: bool = False  # ~/.ollama/server.json says so
     debug: int = 0  # 1: debug, 2: trace
+    log_json: bool = False  # one JSON object a line
+    api_keys: tuple[str, ...] = ()  # one of which every request has to show; none: everybody may
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """The settings that an environment asks for. Bad values are logged and replaced by the defaults."""
+        """The settings that an environment asks for. Bad values are logged and replaced by the defaults, but a file of keys that
+        cannot be read is a KeyFileError."""
         read = _Reader(environ)
         home = Path(environ.get("HOME") or Path.home())
         return cls(
@@ -82,6 +85,8 @@ class Settings:
             no_cloud_env=read.flag("OLLAMA_NO_CLOUD"),
             no_cloud_config=_cloud_off_in_config(home / ".ollama" / "server.json"),
             debug=read.level("OLLAMA_DEBUG"),
+            log_json=read.text("MOELLAMA_LOG_FORMAT").lower() == "json",
+            api_keys=keys.load(read.text("MOELLAMA_API_KEYS"), read.text("MOELLAMA_API_KEY_FILE")),
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ollama_compat import gojson, gotypes, schema
+from ollama_compat import gojson, gotypes, images, schema
 from ollama_compat.answer import Finished
 from ollama_compat.errors import Refused
 from ollama_compat.gotypes import Place, Stopped
@@ -88,7 +88,7 @@ def image_of_url(url: str) -> str:
     for prefix in ("data:;base64,", *(f"data:image/{kind};base64," for kind in _URL_TYPES)):
         if url.startswith(prefix):
             data = url.removeprefix(prefix)
-            if gotypes.base64_fault(data) is None:
+            if images.base64_fault(data) is None:
                 return data
             break
     raise Refused("invalid image input")

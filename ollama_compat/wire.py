@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from ollama_compat import errors, gojson, schema
+from ollama_compat import decoding, errors, gojson
 from ollama_compat.errors import ApiError, BadRequest, CloudDisabled, Refused
 
 _LOG = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ async def read(request: web.Request, kind: type[_Request], package: str = "api")
     """The request that the body holds; its Content-Type does not matter. BadRequest with Ollama's words."""
     body = await read_body(request)
     if len(body) > _BIG:
-        return await asyncio.to_thread(schema.decode, body, kind, package)
-    return schema.decode(body, kind, package)
+        return await asyncio.to_thread(decoding.decode, body, kind, package)
+    return decoding.decode(body, kind, package)
 
 
 async def read_enveloped(request: web.Request, kind: type[_Request], package: str, envelope: Envelope) -> _Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ollama_compat import gojson, gotypes, turns
+from ollama_compat import gojson, gotypes, images, turns
 from ollama_compat.errors import Refused
 from ollama_compat.gotypes import Member
 from ollama_compat.turns import turn
@@ -56,7 +56,7 @@ def _image(source: Mapping[str, Any] | None) -> str:
         raise Refused("invalid image source")
     if source["type"] != "base64":
         raise Refused(f"invalid image source type: {source['type']}. Only base64 images are supported.")
-    fault = gotypes.base64_fault(source["data"])
+    fault = images.base64_fault(source["data"])
     if fault is not None:
         raise Refused(f"invalid base64 image data: illegal base64 data at input byte {fault}")
     data: str = source["data"]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ollama_compat.cli import human
+from ollama_compat import duration
 from ollama_compat.cli.width import char_width, text_width
 
 GREY = "\033[38;5;245m"
@@ -153,7 +153,7 @@ def print_statistics(last: Mapping[str, Any]) -> None:
 
 
 def _time(ns: int) -> str:
-    return human.duration(ns) if ns > 0 else ""
+    return duration.text(ns) if ns > 0 else ""
 
 
 def _rate(count: int, ns: int) -> str:

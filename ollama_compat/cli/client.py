@@ -25,8 +25,9 @@ _CHUNK = 1 << 16
 class Client:
     """Talks to the server at one address. Every method raises a CommandError in Ollama's words when it fails."""
 
-    def __init__(self, address: Address, proxies: Mapping[str, str] | None = None) -> None:
+    def __init__(self, address: Address, proxies: Mapping[str, str] | None = None, api_key: str = "") -> None:
         self.address = address
+        self._key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._proxy = proxy_for(address, proxies or {})
 
     def heartbeat(self) -> None:
@@ -130,7 +131,7 @@ class Client:
         self, method: str, path: str, body: bytes | None, accept: str, file: _Counted | None = None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         url = self._url(path)
-        headers = {"Content-Type": "application/json", "Accept": accept, "User-Agent": _user_agent()}
+        headers = {"Content-Type": "application/json", "Accept": accept, "User-Agent": _user_agent(), **self._key}
         connection = self._connection()
         try:
             if file is not None:
@@ -272,8 +273,8 @@ def _refusal(status: int, answer: bytes) -> StatusError:
     except ValueError:
         body = None
     if status == 401:
-        url = body.get("signin_url") if isinstance(body, dict) else ""
-        return SignInNeeded("", str(url or ""))
+        body = body if isinstance(body, dict) else {}
+        return SignInNeeded(str(body.get("error") or ""), str(body.get("signin_url") or ""))
     if isinstance(body, dict) and isinstance(body.get("error", ""), str):
         return StatusError(status, body.get("error", ""))
     return StatusError(status, answer.decode("utf-8", "replace"))

@@ -19,6 +19,7 @@ class Environment:
     home: Path
     no_history: bool = False
     editor: str = "vi"
+    api_key: str = ""  # for a server that asks for one
     proxies: Mapping[str, str] = dataclasses.field(default_factory=dict)  # scheme, or "no", to its variable's text
 
     @classmethod
@@ -31,6 +32,7 @@ class Environment:
             home=Path(environ.get("HOME") or Path.home()),
             no_history=text(environ, "OLLAMA_NOHISTORY") not in _FALSE,
             editor=next(editor for editor in editors if editor),
+            api_key=text(environ, "OLLAMA_API_KEY"),
             proxies={kind: value for kind, value in proxies.items() if value},
         )
 

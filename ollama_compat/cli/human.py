@@ -1,4 +1,4 @@
-"""Sizes, counts, times and durations as Ollama words them for people, and numbers as Go prints them."""
+"""Sizes, counts and times as Ollama words them for people, and numbers as Go prints them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 import struct
 from collections.abc import Sequence
 from typing import Any
-
-from ollama_compat.duration import SECOND
 
 _DECIMAL = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 _SECONDS_PER_YEAR = 365 * 24 * 3600
@@ -66,28 +64,6 @@ def _span(seconds: float) -> str:
         if hours < limit:
             return f"{hours // unit} {name}"
     return f"{int(seconds // 3600) // 24 // 365} years"
-
-
-def duration(ns: int) -> str:
-    """Nanoseconds as Go prints a duration: `1h0m5s`, `1.5s`, `54.978139ms`, `698µs`, `0s`."""
-    if ns == 0:
-        return "0s"
-    sign, ns = ("-", -ns) if ns < 0 else ("", ns)
-    if ns < SECOND:
-        unit, name = (1, "ns") if ns < 1000 else (1000, "µs") if ns < 10**6 else (10**6, "ms")
-        return f"{sign}{_decimal(ns, unit)}{name}"
-    seconds, minutes, hours = ns % (60 * SECOND), ns // (60 * SECOND) % 60, ns // (3600 * SECOND)
-    text = f"{_decimal(seconds, SECOND)}s"
-    if ns >= 60 * SECOND:
-        text = f"{minutes}m{text}"
-    return f"{sign}{hours}h{text}" if hours else sign + text
-
-
-def _decimal(value: int, unit: int) -> str:
-    """value / unit with all its digits and no trailing zero."""
-    whole, rest = divmod(value, unit)
-    digits = str(rest).zfill(len(str(unit)) - 1).rstrip("0") if rest else ""
-    return f"{whole}.{digits}" if digits else str(whole)
 
 
 def general(value: float, exponent: int = 6) -> str:

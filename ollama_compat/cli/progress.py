@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
+from ollama_compat import duration
 from ollama_compat.cli import human
 from ollama_compat.cli.width import text_width
 
@@ -95,7 +96,7 @@ def _left(seconds: int) -> str:
         return "99h+"
     if seconds >= 3600:
         return f"{seconds // 3600}h{seconds // 60 % 60}m"
-    return human.duration(seconds * 10**9)
+    return duration.text(seconds * 10**9)
 
 
 class Progress:

@@ -58,7 +58,7 @@ def _run_command(program: str, command: Command, args: Sequence[str]) -> None:
         return
     command.check_words(flags.words)
     environment = Environment.from_env(os.environ)
-    call = Call(flags, environment, Client(environment.host, environment.proxies))
+    call = Call(flags, environment, Client(environment.host, environment.proxies, environment.api_key))
     if command.needs_server:
         call.client.heartbeat()
     target(command)(call)

@@ -84,7 +84,7 @@ def read_keep_alive(text: str) -> str | int | None:
         ns = duration.parse(text)
     except duration.DurationError as error:
         raise CommandError(str(error)) from error
-    return -1 if ns < 0 else human.duration(ns)
+    return -1 if ns < 0 else duration.text(ns)
 
 
 def show_or_pull(client: Client, model: str, *, insecure: bool) -> Mapping[str, Any]:

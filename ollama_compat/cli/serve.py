@@ -6,6 +6,7 @@ import os
 
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
+from ollama_compat.keys import KeyFileError
 from ollama_compat.settings import Settings
 
 
@@ -15,5 +16,5 @@ def serve(call: Call) -> None:
 
     try:
         server.serve(Settings.from_env(os.environ))
-    except server.ListenError as error:
+    except (server.ListenError, KeyFileError) as error:
         raise CommandError(str(error)) from error

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes, schema, turns
+from ollama_compat import gojson, gotypes, images, schema, turns
 from ollama_compat.errors import Refused
 from ollama_compat.gotypes import Member, Place
 from ollama_compat.openai import common
@@ -26,7 +26,8 @@ def _mapping(value: Any, at: Place) -> dict[str, Any] | None:
 
 def _integer(value: Any, at: Place) -> int | None:
     """As `_mapping`, a whole number."""
-    return gotypes.integer(value, Place("", (), []))
+    whole: int | None = gotypes.integer(value, Place("", (), []))
+    return whole
 
 
 _CALL_FUNCTION = gotypes.struct(
@@ -204,7 +205,7 @@ def _audio(audio: Any) -> str:
     data = audio.get("data")
     if not isinstance(data, str):
         raise Refused("invalid input_audio format: missing data")
-    fault = gotypes.base64_fault(data)
+    fault = images.base64_fault(data)
     if fault is not None:
         raise Refused(f"invalid input_audio base64 data: illegal base64 data at input byte {fault}")
     return data

@@ -36,6 +36,7 @@ async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
             return {"model": body.model, "embeddings": []}
         num_ctx = _num_ctx(body, wanted)
         found = await resident.runner.embed(inputs, truncate=body.truncate, num_ctx=num_ctx, dimensions=body.dimensions)
+    parts.metrics.read(stored.name.short(), found.prompt_tokens)
     return {
         "model": body.model,
         "embeddings": found.embeddings,
@@ -59,6 +60,7 @@ async def embeddings(request: web.Request) -> web.Response:
             found = await resident.runner.embed([body.prompt], truncate=False, normalize=normalize, num_ctx=num_ctx)
         except ApiError as error:
             raise ApiError(500, error.message) from None
+    parts.metrics.read(stored.name.short(), found.prompt_tokens)
     exact = array.array("f", found.embeddings[0]).tolist()  # here Ollama prints float32 values with the digits of float64
     return wire.json_response({"embedding": exact})
 

@@ -27,10 +27,12 @@ async def root(_: web.Request) -> web.Response:
 
 
 async def version(_: web.Request) -> web.Response:
+    """The version of Ollama whose API this is."""
     return wire.json_response({"version": VERSION})
 
 
 async def status(request: web.Request) -> web.Response:
+    """Whether Ollama's cloud is turned off, and by whom."""
     return wire.json_response({"cloud": {"disabled": True, "source": services(request).settings.cloud_source}})
 
 
@@ -64,19 +66,23 @@ async def ps(request: web.Request) -> web.Response:
 
 
 async def me(_: web.Request) -> web.Response:
+    """The account at ollama.com, which this server never asks for."""
     raise ApiError(503, "account unavailable")
 
 
 async def signout(_: web.Request) -> web.Response:
+    """Nobody is signed in."""
     raise ApiError(401, "you are not currently signed in")
 
 
 async def web_search(request: web.Request) -> web.Response:
+    """A service of ollama.com, refused."""
     await _require_body(request)
     raise ApiError(403, f"{_CLOUD_OFF}: web search is unavailable")
 
 
 async def web_fetch(request: web.Request) -> web.Response:
+    """A service of ollama.com, refused."""
     await _require_body(request)
     raise ApiError(403, f"{_CLOUD_OFF}: web fetch is unavailable")
 
@@ -87,6 +93,7 @@ async def _require_body(request: web.Request) -> None:
 
 
 async def recommendations(_: web.Request) -> web.Response:
+    """Models to begin with."""
     return wire.json_response({"recommendations": _RECOMMENDED})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import schema
+from ollama_compat import decoding, schema
 from ollama_compat.anthropic.messages import MessagesRequest, estimate, to_native
 from ollama_compat.turns import WORTH_TELLING
 
@@ -45,7 +45,7 @@ async def events(live: Any, text: Any, **fields: Any) -> list[Any]:
 
 def decode(**fields: Any) -> MessagesRequest:
     body = {"model": "m", "max_tokens": 8, "messages": user("x")} | fields
-    return schema.decode(json.dumps(body).encode(), MessagesRequest, "anthropic")
+    return decoding.decode(json.dumps(body).encode(), MessagesRequest, "anthropic")
 
 
 def native(**fields: Any) -> schema.ChatRequest:

@@ -50,25 +50,6 @@ def test_times_that_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ns", "text"),
-    [
-        (0, "0s"),
-        (1, "1ns"),
-        (1500, "1.5µs"),
-        (54978139, "54.978139ms"),
-        (10**9, "1s"),
-        (1_050_000_000, "1.05s"),
-        (61 * 10**9, "1m1s"),
-        (3600 * 10**9, "1h0m0s"),
-        (-90 * 10**9, "-1m30s"),
-        (90061 * 10**9 + 5, "25h1m1.000000005s"),
-    ],
-)
-def test_durations(ns: int, text: str) -> None:
-    assert human.duration(ns) == text
-
-
-@pytest.mark.parametrize(
     ("count", "text"), [(999, "999"), (1000, "1K"), (21131264, "21.13M"), (10**6, "1M"), (7 * 10**9, "7B"), (8030261248, "8.0B")]
 )
 def test_counts(count: int, text: str) -> None:

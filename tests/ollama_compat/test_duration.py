@@ -71,3 +71,22 @@ def test_local(monkeypatch: pytest.MonkeyPatch, zone: str, text: str) -> None:
         time.tzset()
         assert duration.local(0) == text
     time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1500, "1.5µs"),
+        (54978139, "54.978139ms"),
+        (10**9, "1s"),
+        (1_050_000_000, "1.05s"),
+        (61 * 10**9, "1m1s"),
+        (3600 * 10**9, "1h0m0s"),
+        (-90 * 10**9, "-1m30s"),
+        (90061 * 10**9 + 5, "25h1m1.000000005s"),
+    ],
+)
+def test_text(ns: int, text: str) -> None:
+    assert duration.text(ns) == text

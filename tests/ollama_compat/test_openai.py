@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import gojson, schema
+from ollama_compat import decoding, gojson, schema
 from ollama_compat.errors import Refused
 from ollama_compat.openai import embeddings
 from ollama_compat.openai.chat import ChatCompletionRequest, to_native
@@ -51,7 +51,7 @@ async def chunks(live: Any, text: str, **fields: Any) -> list[Any]:
 def native(**fields: Any) -> schema.ChatRequest:
     """What a request becomes."""
     body = {"model": "m", "messages": user("x")} | fields
-    return to_native(schema.decode(json.dumps(body).encode(), ChatCompletionRequest, "openai"))
+    return to_native(decoding.decode(json.dumps(body).encode(), ChatCompletionRequest, "openai"))
 
 
 # ---------------------------------------------------------------- answers

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import schema
+from ollama_compat import decoding, schema
 from ollama_compat.errors import BadRequest
 from ollama_compat.openai.responses import ResponsesRequest, to_native
 
@@ -53,7 +53,7 @@ async def events(live: Any, text: Any, **fields: Any) -> list[Any]:
 
 
 def native(**fields: Any) -> schema.ChatRequest:
-    return to_native(schema.decode(json.dumps({"model": "m"} | fields).encode(), ResponsesRequest, "openai"))
+    return to_native(decoding.decode(json.dumps({"model": "m"} | fields).encode(), ResponsesRequest, "openai"))
 
 
 # ---------------------------------------------------------------- answers

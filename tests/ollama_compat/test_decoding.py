@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import schema
+from ollama_compat import decoding
 from ollama_compat.errors import BadRequest
-from ollama_compat.gotypes import base64_fault
+from ollama_compat.images import base64_fault
 from ollama_compat.schema import ChatRequest, CreateRequest, EmbedRequest, GenerateRequest
 
 
 def decode(kind: type[Any], **fields: Any) -> Any:
-    return schema.decode(json.dumps(fields).encode(), kind)
+    return decoding.decode(json.dumps(fields).encode(), kind)
 
 
 def error(kind: type[Any], body: str) -> str:
     with pytest.raises(BadRequest) as caught:
-        schema.decode(body.encode(), kind)
+        decoding.decode(body.encode(), kind)
     return caught.value.message
 
 
@@ -27,7 +27,7 @@ def unmarshal(what: str, field: str, go_type: str) -> str:
 
 
 def test_defaults_are_ollamas() -> None:
-    request = schema.decode(b"{}", GenerateRequest)
+    request = decoding.decode(b"{}", GenerateRequest)
     assert request == GenerateRequest()
     assert request.stream
     assert request.truncate
@@ -37,11 +37,11 @@ def test_defaults_are_ollamas() -> None:
 def test_null_is_absent_everywhere() -> None:
     names = ("model", "prompt", "context", "stream", "raw", "format", "keep_alive", "images", "options", "think", "top_logprobs")
     assert decode(GenerateRequest, **dict.fromkeys(names)) == GenerateRequest()
-    assert schema.decode(b"null", GenerateRequest) == GenerateRequest()
+    assert decoding.decode(b"null", GenerateRequest) == GenerateRequest()
 
 
 def test_names_match_whatever_their_case_and_the_last_one_counts() -> None:
-    request = schema.decode(b'{"MODEL":"a","Prompt":"p","model":"b","STREAM":false}', GenerateRequest)
+    request = decoding.decode(b'{"MODEL":"a","Prompt":"p","model":"b","STREAM":false}', GenerateRequest)
     assert (request.model, request.prompt, request.stream) == ("b", "p", False)
 
 
