@@ -274,7 +274,8 @@ def _refusal(status: int, answer: bytes) -> StatusError:
         body = None
     if status == 401:
         body = body if isinstance(body, dict) else {}
-        return SignInNeeded(str(body.get("error") or ""), str(body.get("signin_url") or ""))
+        url = str(body.get("signin_url") or "")
+        return SignInNeeded("" if url else str(body.get("error") or ""), url)
     if isinstance(body, dict) and isinstance(body.get("error", ""), str):
         return StatusError(status, body.get("error", ""))
     return StatusError(status, answer.decode("utf-8", "replace"))
