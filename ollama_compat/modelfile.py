@@ -228,10 +228,11 @@ def parameter(name: str, values: list[str]) -> Any:
 
 
 def parameter_kinds() -> Mapping[str, str]:
-    """Name -> int, float, bool or tuple, of every option that Ollama knows."""
+    """Name -> int, float, bool or tuple, of every option that a Modelfile can set."""
     from ollama_compat.options import Options  # only here: the command line is quicker without it
 
-    return {field.name: str(field.type).split(" ")[0].split("[")[0] for field in dataclasses.fields(Options)}
+    kinds = {field.name: str(field.type).split(" ")[0].split("[")[0] for field in dataclasses.fields(Options)}
+    return {name: kind for name, kind in kinds.items() if kind == "tuple" or kind in _PARAMETER}
 
 
 def _int(text: str) -> int:

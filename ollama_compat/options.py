@@ -1,4 +1,4 @@
-"""Ollama's `options`: one table of names, types and defaults; what belongs to a load and what to a request."""
+"""Ollama's `options`: names, types and defaults; what belongs to a load and what to a request."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from typing import Any
 
 from ollama_compat.errors import InternalError
 from ollama_compat.gojson import Number
-from runtime.frames import Sampling
+from runtime.frames import SEQUENCE_BREAKERS, Sampling
+
+Biases = tuple[tuple[int, float], ...]
+"""Tokens, and what is added to the logit of each."""
 
 _LOG = logging.getLogger(__name__)
 
-_INT, _FLOAT, _BOOL, _STRINGS = "integer", "float32", "boolean", "array"
+_INT, _FLOAT, _BOOL, _STRINGS, _BIASES = "integer", "float32", "boolean", "array", "map"
+_NEVER = -1e30  # the bias of a token that must not come
 _INT64 = (1 << 63) - 1
 _INT32 = (1 << 31) - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """Every option that Ollama knows, with its default. Values are what the client said; `sampling` bounds them."""
+    """Every option, with its default: Ollama's, then samplers that only llama-server has, under its names.
+
+    Values are what the client said; `sampling` bounds them.
+    """
 
     num_keep: int = 4
     seed: int = -1
@@ -43,6 +50,20 @@ class Options:
     use_mmap: bool | None = None
     num_thread: int = 0
     draft_num_predict: int = 0
+    logit_bias: Biases = ()
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
+    dry_sequence_breakers: tuple[str, ...] = SEQUENCE_BREAKERS
+    top_n_sigma: float = -1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
     def sampling(self) -> Sampling:
         """How the runner shall choose tokens, within the bounds of its integers."""
@@ -57,6 +78,12 @@ class Options:
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             seed=self.seed if self.seed == -1 else self.seed & 0xFFFFFFFF,
+            logit_bias=list(self.logit_bias),
+            dry_allowed_length=_clamp(self.dry_allowed_length, 0, _INT32),
+            dry_penalty_last_n=_clamp(self.dry_penalty_last_n, 0, _INT32),
+            dry_sequence_breakers=list(self.dry_sequence_breakers),
+            mirostat=_clamp(self.mirostat, -1, _INT32),
+            **{name: getattr(self, name) for name in _BEYOND},
         )
 
     def predict_limit(self, num_ctx: int) -> int:
@@ -65,6 +92,10 @@ class Options:
         return limit if self.num_predict <= 0 else min(self.num_predict, limit)
 
 
+_BEYOND = (
+    *("dry_multiplier", "dry_base", "top_n_sigma", "xtc_probability", "xtc_threshold"),
+    *("dynatemp_range", "dynatemp_exponent", "mirostat_tau", "mirostat_eta"),
+)
 _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n"), _INT),
     **dict.fromkeys(("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"), _INT),
@@ -72,6 +103,10 @@ _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("repeat_penalty", "presence_penalty", "frequency_penalty"), _FLOAT),
     "use_mmap": _BOOL,
     "stop": _STRINGS,
+    **dict.fromkeys(("dry_allowed_length", "dry_penalty_last_n", "mirostat"), _INT),
+    **dict.fromkeys(_BEYOND, _FLOAT),
+    "dry_sequence_breakers": _STRINGS,
+    "logit_bias": _BIASES,
 }
 
 
@@ -126,7 +161,28 @@ def _strings(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_READERS = {_INT: _integer, _FLOAT: _float, _BOOL: _boolean, _STRINGS: _strings}
+def biases(name: str, value: Any) -> Biases:
+    """Biases of logits: `{"token": bias}`, or pairs, as llama-server takes them too; the bias `false` forbids the token."""
+    entries = value.items() if isinstance(value, dict) else value
+    if not isinstance(value, (dict, list, tuple)) or not all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 for entry in entries
+    ):
+        raise InternalError(f'option "{name}" must be of type map')
+    return tuple((_token(name, token), _bias(name, bias)) for token, bias in entries)
+
+
+def _token(name: str, value: Any) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise InternalError(f'option "{name}" must be a map of token ids')
+    return int(text)
+
+
+def _bias(name: str, value: Any) -> float:
+    return _NEVER if value is False else max(_float(name, value), _NEVER)
+
+
+_READERS = {_INT: _integer, _FLOAT: _float, _BOOL: _boolean, _STRINGS: _strings, _BIASES: biases}
 
 
 def _clamp(value: int, low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from runtime.core import BLOCK_TOKENS, ContextLengthError, Executor, FloatArray
 from runtime.frames import Done, Embed, Failed, Generate, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
-from runtime.sampling import NotANumber, Sampler, SamplingError
+from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError
 from runtime.scheduler import Scheduler, Sequence
 from runtime.tokenizer import Tokenizer
 
@@ -75,6 +75,7 @@ class Engine:
         self._executor = executor
         self._tokenizer = tokenizer
         self._grammars = Grammars(tokenizer)
+        self._breakers = Breakers(tokenizer)
         self._clock = clock
         self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, self.num_ctx)
         self._jobs: dict[int, Job] = {}
@@ -92,7 +93,7 @@ class Engine:
         if request.images:
             return Failed(request.id, "unsupported", "this model does not support images")
         try:
-            sampler = Sampler(request.sampling, self.num_ctx)
+            sampler = Sampler(request.sampling, self.num_ctx, self._breakers)
             prompt = make_prompt(request, self._tokenizer, self.num_ctx)
             constraint = self._constraint(request)
         except ContextLengthError as error:

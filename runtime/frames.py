@@ -22,6 +22,9 @@ BREAK = "\ufdd0"
 The tokenizer cuts the prompt there and drops it, so `<|im_end|>` typed by a user stays text.
 """
 
+SEQUENCE_BREAKERS = ("\n", ":", '"', "*")
+"""Texts over which DRY sees no repetition, unless the request names others."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -31,7 +34,7 @@ class FrameError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen; names and meanings are those of Ollama's options."""
+    """How the next token is chosen; names and meanings are those of Ollama's options, and beyond them llama-server's."""
 
     temperature: float = 0.8
     top_k: int = 40  # <= 0: off
@@ -43,6 +46,20 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = -1  # -1: random
+    logit_bias: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # token, what is added to its logit
+    dry_multiplier: float = 0.0  # 0: off
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2  # tokens that may repeat unpunished
+    dry_penalty_last_n: int = 64  # <= 0: off
+    dry_sequence_breakers: list[str] = dataclasses.field(default_factory=lambda: list(SEQUENCE_BREAKERS))
+    top_n_sigma: float = -1.0  # <= 0: off
+    xtc_probability: float = 0.0  # 0: off
+    xtc_threshold: float = 0.1  # > 0.5: off
+    dynatemp_range: float = 0.0  # the temperature moves so far up and down; 0: it stays
+    dynatemp_exponent: float = 1.0
+    mirostat: int = 0  # 0: off, 1 or 2: the version
+    mirostat_tau: float = 5.0  # bits of surprise to aim at
+    mirostat_eta: float = 0.1  # how fast to correct
 
 
 # ---------------------------------------------------------------- server -> runner

@@ -22,7 +22,7 @@ def test_the_request_comes_over_the_model() -> None:
 
 
 def test_null_is_absent_and_unknown_names_are_ignored() -> None:
-    assert options.merge({"top_k": 7}, {"top_k": None, "mirostat": 2, "nope": "x", "Top_K": 9}).top_k == 7
+    assert options.merge({"top_k": 7}, {"top_k": None, "tfs_z": 2, "nope": "x", "Top_K": 9}).top_k == 7
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,12 @@ def test_null_is_absent_and_unknown_names_are_ignored() -> None:
         ("use_mmap", 1, "type boolean"),
         ("stop", "x", "type array"),
         ("stop", [1], "an array of strings"),
+        ("mirostat", "2", "type integer"),
+        ("xtc_threshold", "0.1", "type float32"),
+        ("dry_sequence_breakers", "\n", "type array"),
+        ("logit_bias", 5, "type map"),
+        ("logit_bias", [[1]], "type map"),
+        ("logit_bias", {"1": "x"}, "type float32"),
     ],
 )
 def test_a_wrong_type_is_a_server_error_as_in_ollama(name: str, value: Any, needed: str) -> None:
@@ -78,3 +84,23 @@ def test_sampling_is_bounded(given: dict[str, Any], field: str, bounded: Any) ->
 @pytest.mark.parametrize(("num_predict", "limit"), [(-1, 1280), (0, 1280), (-2, 1280), (5, 5), (1280, 1280), (1 << 40, 1280)])
 def test_generation_is_bounded_by_ten_contexts(num_predict: int, limit: int) -> None:
     assert options.merge({"num_predict": num_predict}).predict_limit(128) == limit
+
+
+def test_samplers_beyond_ollama() -> None:
+    given = {"dry_multiplier": 0.5, "dry_sequence_breakers": ["x"], "mirostat": 2, "xtc_probability": 0.25, "dynatemp_range": -1}
+    assert options.merge(given).sampling() == Sampling(
+        dry_multiplier=0.5, dry_sequence_breakers=["x"], mirostat=2, xtc_probability=0.25, dynatemp_range=-1.0
+    )
+    assert options.merge({"mirostat": -(1 << 62), "dry_penalty_last_n": -1}).sampling().dry_penalty_last_n == 0
+
+
+def test_biases() -> None:
+    expected = ((17, -2.5), (3, -1e30), (4, -1e30))
+    assert options.merge({"logit_bias": {"17": -2.5, "3": False, "4": -1e300}}).logit_bias == expected
+    assert options.merge({"logit_bias": [[17, Number("-2.5")], ["3", False], [4, -1e38]]}).logit_bias == expected
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1.5", "1" * 12, "\u0664"])
+def test_a_bias_belongs_to_a_token(token: str) -> None:
+    with pytest.raises(ApiError, match="token ids"):
+        options.merge({"logit_bias": {token: 1}})

@@ -1,4 +1,4 @@
-"""runtime.sampling against a plain twin that does one thing after the other, in Python floats and lists."""
+"""runtime.sampling against its plain twin."""
 
 from __future__ import annotations
 
@@ -8,71 +8,28 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from naive_sampling import distribution, filtered
+from toy_model import N_VOCAB, make_tokenizer
 
 from runtime.core import FloatArray
 from runtime.frames import Sampling
-from runtime.sampling import NotANumber, Sampler, SamplingError, Window, highest, log_probabilities
+from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, log_probabilities
+from runtime.sampling.candidates import Candidates, highest
+from runtime.sampling.mirostat import Mirostat
+from runtime.sampling.penalties import Window
 
 CTX = 1000
+TOKENIZER = make_tokenizer()  # its first tokens are bytes
+BREAKERS = Breakers(TOKENIZER)
 
 
-def logits_of(seed: int, size: int = 500, spread: float = 2.5) -> FloatArray:
+def logits_of(seed: int, size: int = N_VOCAB, spread: float = 2.5) -> FloatArray:
     return (np.random.default_rng(seed).standard_normal(size) * spread).astype(np.float32)
 
 
-def softmax(candidates: list[tuple[int, float]]) -> list[float]:
-    top = max(logit for _, logit in candidates)
-    weights = [math.exp(logit - top) for _, logit in candidates]
-    return [weight / sum(weights) for weight in weights]
-
-
-def falling(candidates: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    return sorted(candidates, key=lambda candidate: (-candidate[1], candidate[0]))
-
-
-def naive(logits: Iterable[float], options: Sampling, history: list[int]) -> dict[int, float]:
-    """What may come, with its probability."""
-    values = list(map(float, logits))
-    last = history if options.repeat_last_n < 0 else history[len(history) - min(options.repeat_last_n, len(history)) :]
-    for token, count in collections.Counter(last).items():
-        value = values[token]
-        value = value * options.repeat_penalty if value <= 0 else value / options.repeat_penalty
-        values[token] = value - count * options.frequency_penalty - options.presence_penalty
-    candidates = list(enumerate(values))
-    if options.top_k > 0:
-        candidates = falling(candidates)[: options.top_k]
-    if options.typical_p < 1:
-        chances = softmax(candidates)
-        entropy = -sum(chance * math.log(chance) for chance in chances)
-        order = sorted(range(len(chances)), key=lambda i: abs(-math.log(chances[i]) - entropy))
-        total, kept = 0.0, []
-        for i in order:
-            kept.append(candidates[i])
-            total += chances[i]
-            if total > options.typical_p:
-                break
-        candidates = kept
-    if options.top_p < 1:
-        candidates = falling(candidates)
-        total, kept = 0.0, []
-        for candidate, chance in zip(candidates, softmax(candidates), strict=True):
-            kept.append(candidate)
-            total += chance
-            if total >= options.top_p:
-                break
-        candidates = kept
-    if options.min_p > 0:
-        best = max(chance for chance in softmax(candidates))
-        candidates = [c for c, chance in zip(candidates, softmax(candidates), strict=True) if chance >= options.min_p * best]
-    if options.temperature <= 0:
-        return {falling(candidates)[0][0]: 1.0}
-    warm = [(token, logit / options.temperature) for token, logit in candidates]
-    return dict(zip([token for token, _ in warm], softmax(warm), strict=True))
-
-
 def sampler(options: Sampling, history: Iterable[int] = ()) -> Sampler:
-    made = Sampler(options, CTX)
-    made.accept(history)
+    made = Sampler(options, CTX, BREAKERS)
+    made.accept(list(history))
     return made
 
 
@@ -95,6 +52,18 @@ FILTERS = {
     "greedy, typical_p": Sampling(temperature=0.0, typical_p=0.3, top_k=0, top_p=1.0),
     "penalties": Sampling(temperature=1.0, repeat_penalty=1.3, presence_penalty=0.4, frequency_penalty=0.2, repeat_last_n=50),
     "greedy, penalties": Sampling(temperature=0.0, repeat_penalty=2.0, frequency_penalty=0.5, repeat_last_n=-1),
+    "biases": Sampling(temperature=1.0, logit_bias=[(3, 4.0), (7, -2.0), (3, 1.0), (9, -1e30)]),
+    "greedy, biases": Sampling(temperature=0.0, logit_bias=[(3, 100.0)]),
+    "top_n_sigma": Sampling(temperature=1.0, top_k=0, top_p=1.0, top_n_sigma=1.5),
+    "top_n_sigma, top_k": Sampling(temperature=1.0, top_k=9, top_p=0.8, top_n_sigma=2.0),
+    "xtc": Sampling(temperature=1.0, xtc_probability=0.4, xtc_threshold=0.05),
+    "xtc, always": Sampling(temperature=1.0, top_k=0, top_p=1.0, xtc_probability=1.0, xtc_threshold=0.02),
+    "xtc, never": Sampling(temperature=1.0, xtc_probability=1.0, xtc_threshold=0.6),
+    "greedy, xtc": Sampling(temperature=0.0, xtc_probability=0.5, xtc_threshold=0.01),
+    "dynatemp": Sampling(temperature=1.0, dynatemp_range=0.8, dynatemp_exponent=1.5),
+    "dynatemp from nothing": Sampling(temperature=0.0, dynatemp_range=0.9),
+    "dry": Sampling(temperature=1.0, dry_multiplier=1.0, dry_allowed_length=1, dry_penalty_last_n=500),
+    "greedy, dry": Sampling(temperature=0.0, dry_multiplier=5.0, dry_allowed_length=1, dry_base=2.0),
     "rewards": Sampling(temperature=1.0, repeat_penalty=0.8, presence_penalty=-1.0, frequency_penalty=-0.1),
 }
 
@@ -103,8 +72,8 @@ FILTERS = {
 def test_distribution(options: Sampling) -> None:
     """Draws fall on what the twin allows, as often as it says."""
     logits = logits_of(1)
-    history = [int(token) for token in np.random.default_rng(2).integers(0, 500, 200)] + list(np.argsort(-logits)[:10])
-    expected = naive(logits, options, history)
+    history = [int(token) for token in np.random.default_rng(2).integers(0, 256, 200)] + list(np.argsort(-logits)[:10])
+    expected = distribution(logits, options, history, {token for token in range(256) if chr(token) in '\n:"*'})
     made, draws = sampler(options, history), 3000
     found = collections.Counter(made.sample(logits) for _ in range(draws))
     assert set(found) <= set(expected)
@@ -123,11 +92,12 @@ def test_candidates(seed: int) -> None:
         top_p=float(random.choice([1.0, 0.95, 0.3])),
         min_p=float(random.choice([0.0, 0.02])),
         typical_p=float(random.choice([1.0, 0.6])),
+        top_n_sigma=float(random.choice([-1.0, 1.5])),
     )
     logits = logits_of(seed, size=int(random.choice([5, 70, 5000])), spread=float(random.choice([0.5, 3.0])))
-    ids, values = sampler(options)._filter(logits)
-    assert sorted(ids) == sorted(naive(logits, options, []))
-    assert (values == logits[ids]).all()
+    ids, values, _ = sampler(options).candidates(logits, drops_top=False)
+    assert sorted(ids) == sorted(token for token, _ in filtered(logits.tolist(), options))
+    assert ((values == logits[ids]) | np.isneginf(values)).all()
 
 
 def test_the_logits_are_not_touched() -> None:
@@ -235,3 +205,46 @@ def test_log_probabilities_are_finite() -> None:
     value, best = log_probabilities(logits, 1, 2)
     assert math.isfinite(value)
     assert math.isfinite(best[1][1])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("tau", [2.0, 4.0])
+def test_mirostat_keeps_the_surprise_near_its_target(version: int, tau: float) -> None:
+    random, size = np.random.default_rng(1), 2000
+    state, surprises = Mirostat(version, tau, 0.2, size), []
+    for step in range(300):
+        chances = state.truncate(Candidates(np.arange(size), logits_of(step, size, 1.5))).probabilities().astype(float)
+        chance = float(random.choice(chances, p=chances / chances.sum()))
+        state.observe(chance)
+        surprises.append(-math.log2(chance))
+    assert np.mean(surprises[100:]) == pytest.approx(tau, abs=0.3)
+
+
+def test_mirostat_without_a_temperature_takes_the_best() -> None:
+    made = sampler(Sampling(temperature=0.0, mirostat=2, repeat_penalty=5.0), range(262))
+    assert made.sample(logits_of(1)) == logits_of(1).argmax()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("eta", [1e30, -1e30, 0.0])
+def test_mirostat_survives_absurd_rates(version: int, eta: float) -> None:
+    made = sampler(Sampling(temperature=1.0, mirostat=version, mirostat_tau=-5.0, mirostat_eta=eta))
+    for size in (1, 2, 262):
+        logits = np.full(size, -np.inf, np.float32)
+        logits[-1] = 0
+        assert [made.sample(logits) for _ in range(5)] == [size - 1] * 5
+
+
+def test_breakers_of_several_tokens() -> None:
+    breaks = BREAKERS.breaks(["hell", "", "xy"])
+    assert {TOKENIZER.decode([token]) for token in np.flatnonzero(breaks.whole)} == {"hell"}
+    ways = {TOKENIZER.decode([head]) + TOKENIZER.decode(tail) for head, tails in breaks.tails.items() for tail in tails}
+    assert ways == {"hell", "xy"}
+
+
+def test_a_grammar_is_obeyed_by_every_sampler() -> None:
+    allowed = np.zeros(N_VOCAB, np.bool_)
+    allowed[[5, 50, 200]] = True
+    for options in (*FILTERS.values(), Sampling(mirostat=1), Sampling(mirostat=2)):
+        made = sampler(options, range(30))
+        assert {made.sample(logits_of(step), allowed) for step in range(30)} <= {5, 50, 200}
