@@ -12,47 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ollama_compat.output.events import Content, Event, ToolCall
-from ollama_compat.output.thinking import overlap
+from ollama_compat.output.machine import Machine, overlap
 from ollama_compat.output.tool_json import Scanner, load_object, ollama_id
 
 
-class GenericCalls:
+class GenericCalls(Machine):
     """Splits calls of `names` from content; `tag` opens them."""
 
     def __init__(self, tag: str, names: Sequence[str], *, new_id: Callable[[], str] = ollama_id) -> None:
+        super().__init__(new_id)
         self.preserved = () if tag in _BRACKETS else (tag,)
         self._tag = tag
         self._names = [name for name in names if name]
-        self._new_id = new_id
-        self._state: Callable[[], bool] = self._look
-        self._held = ""
-        self._events: list[Event] = []
-        self._calls = 0
+        self._state = self._look
         self._settled = 0  # how much of what is held belongs to objects that were no calls
         self._objects = Scanner("{}")
         self._whole = Scanner(_BRACKETS.get(tag, "{}"))
 
-    def feed(self, text: str) -> list[Event]:
-        self._held += text
-        while self._state():
-            pass
-        return self._take()
-
-    def finish(self) -> list[Event]:
+    def _end(self) -> None:
         if self._state == self._look or (self._tag in _BRACKETS and self._calls == 0):
             self._say(self._held)
-        return self._take()
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    def _say(self, text: str) -> None:
-        if text:
-            self._events.append(Content(text))
-
-    # The states. Each looks at what is held, and returns whether another one has something to do now.
 
     def _look(self) -> bool:
         before, tag, rest = self._held.partition(self._tag)
@@ -66,10 +45,10 @@ class GenericCalls:
         if not tag:
             return False
         self._held = tag + rest
-        self._state = self._call
+        self._state = self._collect
         return True
 
-    def _call(self) -> bool:
+    def _collect(self) -> bool:
         end = self._objects.scan(self._held)
         if end < 0:
             return self._give_up()
@@ -78,8 +57,7 @@ class GenericCalls:
             self._settled = end
             self._give_up()
             return True
-        self._events.append(call)
-        self._calls += 1
+        self._call(*call)
         self._settled = 0
         self._held = self._held[end:]
         self._objects = Scanner("{}")
@@ -92,19 +70,14 @@ class GenericCalls:
         self._state = self._pass
         return True
 
-    def _pass(self) -> bool:
-        self._say(self._held)
-        self._held = ""
-        return False
-
-    def _find(self, text: str, value: dict[str, Any] | None) -> ToolCall | None:
-        """The call that `text` holds; `value` is the object at its end."""
+    def _find(self, text: str, value: dict[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
+        """Name and arguments of the call that `text` holds; `value` is the object at its end."""
         name = None if value is None else self._name(text, value)
         if value is None or name is None:
             return None
         known, arguments = _arguments(value, name)
         arguments = arguments if known else value
-        return None if arguments is None else ToolCall(name, arguments, self._calls, self._new_id())
+        return None if arguments is None else (name, arguments)
 
     def _name(self, text: str, value: dict[str, Any]) -> str | None:
         """The tool that `value` names; else the known name that stands first in `text`, the longest one there."""

@@ -6,8 +6,9 @@ An object counts as a call where it names a known tool and has parameters; any o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from ollama_compat.output.events import Content, Event, ToolCall
+from ollama_compat.output.machine import Machine
 from ollama_compat.output.tool_json import Scanner, llama_server_id, load_object, named_call
 
 _FIRST_KEYS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"')
@@ -23,37 +24,19 @@ def make(names: Sequence[str], fresh: bool) -> LlamaCalls:
     return LlamaCalls(names, fresh=fresh)
 
 
-class LlamaCalls:
+class LlamaCalls(Machine):
     """Splits calls of `names` from content. `fresh`: nothing came before, so leading white space is dropped."""
 
-    preserved = ()
-
     def __init__(self, names: Sequence[str], *, fresh: bool, new_id: Callable[[], str] = llama_server_id) -> None:
+        super().__init__(new_id)
         self._names = frozenset(names)
-        self._new_id = new_id
-        self._state: Callable[[], bool] = self._text
-        self._held = ""
-        self._events: list[Event] = []
+        self._state = self._text
         self._skipped = " \t\r\n" if fresh else ""
-        self._calls = 0
         self._scanner = Scanner()
 
-    def feed(self, text: str) -> list[Event]:
-        self._held += text
-        while self._state():
-            pass
-        return self._take()
-
-    def finish(self) -> list[Event]:
+    def _end(self) -> None:
         cut_off = self._state == self._object and any(f'"{name}"' in self._held for name in self._names)
         self._say("" if cut_off else self._held)
-        return self._take()
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    # The states. Each looks at what is held, and returns whether another one has something to do now.
 
     def _text(self) -> bool:
         self._held = self._held.lstrip(self._skipped) if self._skipped else self._held
@@ -79,24 +62,24 @@ class LlamaCalls:
         end = self._scanner.scan(self._held)
         if end < 0:
             return False
-        call = self._call(self._held[:end])
+        call = self._known(self._held[:end])
         if call is None:
             return self._content_after_all(end)
-        self._events.append(call)
-        self._calls += 1
+        self._call(*call)
         self._held = self._held[end:]
         self._skipped = " \t\r\n;,"
         self._state = self._text
         return True
 
-    def _call(self, text: str) -> ToolCall | None:
+    def _known(self, text: str) -> tuple[str, dict[str, Any]] | None:
+        """Name and arguments of the call of a known tool."""
         value = load_object(text)
         call = None if value is None else named_call(value)
         if value is None or call is None or call[0] not in self._names:
             return None
         function = value.get("function", value)
         called = "parameters" in function or "arguments" in function
-        return ToolCall(*call, self._calls, self._new_id()) if called else None
+        return call if called else None
 
     def _content_after_all(self, length: int) -> bool:
         self._say(self._held[:length])
@@ -105,6 +88,5 @@ class LlamaCalls:
         return True
 
     def _say(self, text: str) -> None:
-        if text:
-            self._skipped = ""
-            self._events.append(Content(text))
+        super()._say(text)
+        self._skipped = "" if text else self._skipped

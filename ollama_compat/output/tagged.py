@@ -11,8 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from ollama_compat.output.events import Content, Event, ToolCall
-from ollama_compat.output.thinking import overlap
+from ollama_compat.output.machine import Machine, overlap
 from ollama_compat.output.tool_json import Scanner, call_id, llama_server_id, load_object, named_call
 
 
@@ -26,40 +25,24 @@ class CallTags:
     never: str = ""  # a character that begins `end` and cannot stand in JSON outside of a string
 
 
-class TaggedCalls:
+class TaggedCalls(Machine):
     """Splits tool calls from content. `fresh`: nothing came before, so leading white space is dropped."""
 
     def __init__(self, tags: CallTags, *, fresh: bool, new_id: Callable[[], str] = llama_server_id) -> None:
+        super().__init__(new_id)
         self.preserved = tuple(tag for tag in (tags.start, tags.end) if len(tag) > 1)
         self._tags = tags
         self._before = re.compile(tags.before)
-        self._new_id = new_id
-        self._state: Callable[[], bool] = self._text
-        self._held = ""
-        self._events: list[Event] = []
+        self._state = self._text
         self._skip_space = fresh
-        self._calls = 0
         self._opening = ""  # what made this a call so far; content after all, if it is none
         self._scanner = Scanner()
 
-    def feed(self, text: str) -> list[Event]:
-        self._held += text
-        while self._state():
-            pass
-        return self._take()
-
-    def finish(self) -> list[Event]:
+    def _end(self) -> None:
         if self._state == self._text:
             self._say(self._held)
         elif self._state == self._open:
             self._say(self._opening + self._held)
-        return self._take()
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    # The states. Each looks at what is held, and returns whether another one has something to do now.
 
     def _text(self) -> bool:
         if self._skip_space:
@@ -97,8 +80,7 @@ class TaggedCalls:
         call = None if value is None else named_call(value)
         if value is None or call is None:
             return self._content_after_all(end)
-        self._events.append(ToolCall(*call, self._calls, call_id(value) or self._new_id()))
-        self._calls += 1
+        self._call(*call, call_id(value))
         self._held = self._held[end:]
         self._state = self._close
         return True
@@ -125,6 +107,5 @@ class TaggedCalls:
         return True
 
     def _say(self, text: str) -> None:
-        if text:
-            self._skip_space = False
-            self._events.append(Content(text))
+        super()._say(text)
+        self._skip_space = self._skip_space and not text

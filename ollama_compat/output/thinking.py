@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from ollama_compat.output.events import Reasoning
+from ollama_compat.output.machine import overlap
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,12 +19,6 @@ class Tags:
     breaks_after_start: int | None = None  # line breaks swallowed at most; None: all white space
     breaks_after_end: int | None = None
     strip_answer: bool = False  # an answer without reasoning loses its leading white space
-
-
-def overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `tag` (and not the whole of it)."""
-    lengths = range(min(len(text), len(tag) - 1), 0, -1)
-    return next((length for length in lengths if text.endswith(tag[:length])), 0)
 
 
 class ThinkingSplitter:
