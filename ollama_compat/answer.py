@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from ollama_compat import replies, structured
+from ollama_compat import replies, request_log, structured
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError
 from ollama_compat.output import Content, Event, OutputParser, Thinking, ToolCall
@@ -17,7 +17,7 @@ from ollama_compat.replies import Metrics
 from ollama_compat.residency import Resident
 from ollama_compat.runner import Runner
 from ollama_compat.services import Services
-from runtime.frames import Done, Generate, Logprob, Token
+from runtime.frames import Cut, Done, Generate, Logprob, Token
 
 _LOWEST = -3.4028234663852886e38  # stands for minus infinity, which JSON has not
 
@@ -95,6 +95,9 @@ async def _pieces(
     try:
         async with contextlib.aclosing(runner.generate(make)) as got:  # type: ignore[type-var]
             async for reply in got:
+                if isinstance(reply, Cut):
+                    request_log.note().dropped_tokens = reply.dropped
+                    continue
                 for piece in _token(reply, parser) if isinstance(reply, Token) else _split(parser.finish() if parser else ()):
                     yield piece
                 if isinstance(reply, Done):

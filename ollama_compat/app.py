@@ -63,6 +63,8 @@ async def _finish_headers(request: web.Request, response: web.StreamResponse) ->
     if isinstance(response, web.Response) and not response.body:
         response.headers.pop(hdrs.CONTENT_TYPE, None)
     response.headers.extend(request.get(_HEADERS, []))
+    if truncated := request_log.note().truncated():
+        response.headers["X-Moellama-Truncated"] = truncated
 
 
 # ---------------------------------------------------------------- middlewares

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -86,7 +85,7 @@ class Metrics:
         name = resident.wanted.name
         for kind, size in (("planned", resident.loaded.size), ("gpu", resident.loaded.size_vram)):
             self._bytes.labels(name, kind).set(size)
-        self._bytes.labels(name, "resident").set(resident_bytes(resident.runner.pid))
+        self._bytes.labels(name, "resident").set(resident.runner.memory())
         if stats is None:
             return
         self._sequences.labels(name, "running").set(stats.running)
@@ -102,12 +101,3 @@ async def _stats(resident: Resident) -> Stats | None:
             return await resident.runner.stats()
     except (ApiError, TimeoutError):
         return None
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process; 0 where the system does not say."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ollama_compat import output
+from ollama_compat import output, request_log
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError, InternalError
 from ollama_compat.output import OutputParser
@@ -21,6 +22,8 @@ from ollama_compat.template.errors import TemplateError
 from ollama_compat.template.gotemplate import Template
 from ollama_compat.template.messages import render as render_go
 from runtime.frames import BREAK, Failed
+
+_LOG = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 Tools = list[dict[str, Any]] | None  # None: the request has none; a Go template tells that from an empty list
@@ -176,7 +179,15 @@ async def _fit(call: Call, resident: Resident, messages: list[Message], render: 
             low = middle + 1
     if low not in texts:
         await fits(low)
+    _note_dropped(messages[:low], limit)
     return texts[low]
+
+
+def _note_dropped(dropped: Sequence[Message], limit: int) -> None:
+    """Tells the log and the client that the beginning of a conversation is not read."""
+    count = sum(message["role"] != "system" for message in dropped)
+    _LOG.warning("the %d oldest messages of a conversation are left out: the context has %d tokens", count, limit)
+    request_log.note().dropped_messages = count
 
 
 # ---------------------------------------------------------------- Go templates

@@ -22,6 +22,14 @@ class Note:
     model: str = ""
     prompt_tokens: int = 0
     eval_tokens: int = 0
+    dropped_tokens: int = 0  # of a prompt that did not fit the context
+    dropped_messages: int = 0  # of a conversation that did not
+
+    def truncated(self) -> str:
+        """What was left out, for the header of the answer; empty when nothing was."""
+        if self.dropped_messages:
+            return f"{self.dropped_messages} messages"
+        return f"{self.dropped_tokens} tokens" if self.dropped_tokens else ""
 
 
 NOTE: contextvars.ContextVar[Note] = contextvars.ContextVar("note")

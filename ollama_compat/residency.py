@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ollama_compat import duration
+from ollama_compat import duration, memory
 from ollama_compat.errors import ApiError, ServerBusy
 from ollama_compat.options import Options
 from ollama_compat.runner import OutOfMemory, Runner
@@ -21,12 +21,11 @@ from runtime.frames import Load, Loaded, LoadProgress
 
 _LOG = logging.getLogger(__name__)
 
-DEFAULT_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
+_EMBEDDING_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
 _MIN_CONTEXT = 4
 LARGEST_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
 _DEFAULT_MODELS = 3
 _EMBEDDING_BATCH = 2048  # tokens of one input at most, as in Ollama
-_DEFAULT_PARALLEL = 4  # the cache takes memory only where it is used, so promising more costs little
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Resident:
     idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def serves(self, wanted: Wanted) -> bool:
-        """Whether the request can run here as it is. A smaller context, or anything the client left open, never reloads."""
+        """Whether the request can run here. Another context, or anything the client left open, never reloads."""
         if self.leaving or self.runner.dead.is_set() or wanted.adapters != self.wanted.adapters:
             return False
         mine, theirs = self.wanted.options, wanted.options
@@ -70,9 +69,11 @@ class Resident:
             (theirs.num_thread, mine.num_thread, 0),
             (theirs.num_batch, mine.num_batch, 0),
         )
-        if any(asked not in (unset, have) for asked, have, unset in explicit):
-            return False
-        return min(theirs.num_ctx, self.loaded.n_ctx_train) <= max(self.loaded.num_ctx, self.num_ctx_asked)
+        return all(asked in (unset, have) for asked, have, unset in explicit)
+
+    def fits(self, wanted: Wanted) -> bool:
+        """Whether the context is long enough, or as long as the memory let it be when that much was asked for."""
+        return min(wanted.options.num_ctx, self.loaded.n_ctx_train) <= max(self.loaded.num_ctx, self.num_ctx_asked)
 
 
 Spawn = Callable[[], Awaitable[Runner]]
@@ -84,7 +85,7 @@ class Residency:
     def __init__(self, settings: Settings, spawn: Spawn = Runner.spawn, free_memory: Callable[[], float] | None = None) -> None:
         self._settings = settings
         self._spawn = spawn
-        self._free_memory = free_memory or available_memory
+        self._free_memory = free_memory or memory.available
         self._residents: dict[str, Resident] = {}
         self._loading = asyncio.Lock()
         self.queued = 0  # requests that wait for a load
@@ -140,13 +141,38 @@ class Residency:
     async def _take(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> bool:
         """Holds the resident if its runner lives: one that has just been killed may not have been missed yet."""
         self._hold(resident, wanted, keep_alive)
-        alive = False
+        usable = False
         try:
-            alive = await resident.runner.alive()
+            usable = await self._usable(resident, wanted)
         finally:
-            if not alive:
+            if not usable:
                 self._release(resident)
-        return alive
+        if usable:
+            self._note_context(resident, wanted)
+        return usable
+
+    async def _usable(self, resident: Resident, wanted: Wanted) -> bool:
+        """Whether the runner lives and its context is long enough, or grows to be."""
+        if not await resident.runner.alive():
+            return False
+        if resident.fits(wanted):
+            return True
+        grown = await resident.runner.grow(wanted.options.num_ctx, self._bytes_free())
+        if grown is None:
+            return False
+        resident.loaded = dataclasses.replace(resident.loaded, num_ctx=grown.num_ctx, size=grown.size)
+        resident.num_ctx_asked = max(resident.num_ctx_asked, wanted.options.num_ctx)
+        _LOG.info("%s: the context grows to %d tokens", wanted.name, grown.num_ctx)
+        return True
+
+    def _bytes_free(self) -> int:
+        """Memory that is free and promised to no cache; 0 where the system does not say."""
+        free = self._free_memory()
+        return 0 if math.isinf(free) else max(1, int(free) - self._promised())
+
+    def _promised(self) -> int:
+        """Bytes that loaded models may still take: caches fill with use."""
+        return sum(max(0, r.loaded.size - r.loaded.size_vram - r.runner.memory()) for r in self._residents.values())
 
     def _hold(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> Resident:
         resident.users += 1
@@ -156,10 +182,14 @@ class Residency:
             resident.timer = None
         if keep_alive is not None:
             resident.keep_alive = keep_alive
-        asked = wanted.options.num_ctx
-        resident.context_length = min(max(asked, _MIN_CONTEXT), resident.loaded.num_ctx) if asked else resident.loaded.num_ctx
+        self._note_context(resident, wanted)
         self._set_expiry(resident)
         return resident
+
+    @staticmethod
+    def _note_context(resident: Resident, wanted: Wanted) -> None:
+        asked = wanted.options.num_ctx
+        resident.context_length = min(max(asked, _MIN_CONTEXT), resident.loaded.num_ctx) if asked else resident.loaded.num_ctx
 
     def _release(self, resident: Resident) -> None:
         resident.users -= 1
@@ -190,7 +220,7 @@ class Residency:
         _file_size(wanted)
         while True:
             resident = self._residents.get(wanted.path)
-            if resident is not None and resident.serves(wanted) and await resident.runner.alive():
+            if resident is not None and resident.serves(wanted) and await self._usable(resident, wanted):
                 return resident
             if resident is not None:
                 await self._evict(resident)
@@ -201,7 +231,7 @@ class Residency:
 
     def _has_room(self, wanted: Wanted) -> bool:
         limit = self._settings.max_loaded_models or _DEFAULT_MODELS
-        return len(self._residents) < limit and _file_size(wanted) <= 0.8 * self._free_memory()
+        return len(self._residents) < limit and _file_size(wanted) <= 0.8 * (self._free_memory() - self._promised())
 
     def _victim(self) -> Resident:
         """The idle runner that was to stay for the shortest time, else the busy one."""
@@ -233,10 +263,10 @@ class Residency:
         return await self._load(wanted)
 
     async def _load(self, wanted: Wanted) -> Resident:
-        request = load_request(wanted, self._settings)
+        request = load_request(wanted, self._settings, self._bytes_free())
         runner = await self._spawn()
         try:
-            _LOG.info("loading %s, context %d", wanted.name, request.num_ctx)
+            _LOG.info("loading %s, context %s", wanted.name, request.num_ctx or "by memory")
             loaded = await runner.load(request, stall_timeout=self._settings.load_timeout, progress=self._note_progress)
         except BaseException:
             runner.kill()
@@ -244,7 +274,8 @@ class Residency:
             raise
         finally:
             self.loading = None
-        _LOG.info("loaded %s in %.2f s: %s", wanted.name, loaded.load_ns / duration.SECOND, loaded.placement)
+        seconds = loaded.load_ns / duration.SECOND
+        _LOG.info("loaded %s in %.2f s, context %d: %s", wanted.name, seconds, loaded.num_ctx, loaded.placement)
         resident = Resident(wanted, runner, loaded, request.num_ctx, self._settings.keep_alive, loaded.num_ctx)
         self._residents[wanted.path] = resident
         return resident
@@ -276,41 +307,24 @@ def _file_size(wanted: Wanted) -> int:
         raise ApiError(404, f'model "{wanted.name}" not found, try pulling it first') from error
 
 
-def load_request(wanted: Wanted, settings: Settings) -> Load:
-    """The Load frame, every number within the runner's bounds."""
+def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
+    """The Load frame, every number within the runner's bounds; 0 where nobody has named one. `free`: bytes of memory."""
     options = wanted.options
-    num_ctx = options.num_ctx or settings.context_length or DEFAULT_CONTEXT
-    batch = _batch(num_ctx)
+    num_ctx, batch = options.num_ctx or settings.context_length, 0
     if wanted.embedding:  # a request that wants less says so itself, and the next one may leave it open
-        num_ctx = max(num_ctx, settings.context_length or DEFAULT_CONTEXT)
+        num_ctx = max(num_ctx, settings.context_length or _EMBEDDING_CONTEXT)
         batch = min(_EMBEDDING_BATCH, num_ctx)
     return Load(
         path=wanted.path,
         adapters=list(wanted.adapters),
-        num_ctx=min(max(num_ctx, _MIN_CONTEXT), LARGEST_CONTEXT),
-        num_parallel=1 if wanted.embedding else min(settings.num_parallel or _DEFAULT_PARALLEL, 1024),
+        num_ctx=min(max(num_ctx, _MIN_CONTEXT), LARGEST_CONTEXT) if num_ctx else 0,
+        num_parallel=1 if wanted.embedding else min(settings.num_parallel, 1024),
         num_batch=min(max(options.num_batch, 1), 1 << 14) if options.num_batch else batch,
         num_thread=min(max(options.num_thread, 0), 1024),
         num_gpu=min(max(options.num_gpu, -1), 1 << 16),
         main_gpu=options.main_gpu,
         use_mmap=options.use_mmap,
+        memory=free,
         kv_cache_type=settings.kv_cache_type,
         embedding=wanted.embedding,
     )
-
-
-def _batch(num_ctx: int) -> int:
-    """Ollama's own choice of the batch by the context."""
-    if num_ctx > 32768:
-        return 2048
-    return 1024 if num_ctx > 4096 else 512
-
-
-def available_memory() -> float:
-    """Bytes that the system can give without swapping; infinity where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    kib = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    return next(kib, math.inf) * 1024

@@ -18,7 +18,7 @@ from pathlib import Path
 import runtime
 from ollama_compat.errors import ApiError, BadRequest, InternalError, RunnerDied
 from runtime import frames
-from runtime.frames import Done, Failed, Generate, Load, Loaded, LoadProgress, Reply, Token
+from runtime.frames import Cut, Done, Failed, Generate, Grown, Load, Loaded, LoadProgress, Reply, Token
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,6 +35,13 @@ Progress = Callable[[LoadProgress], None]
 
 class PromptTooLong(ApiError):
     """The prompt does not fit the context."""
+
+
+class Unsupported(ApiError):
+    """The runner cannot do this with this model."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(501, message)
 
 
 class OutOfMemory(InternalError):
@@ -94,8 +101,8 @@ class Runner:
                 if progress is not None and isinstance(reply, LoadProgress):
                     progress(reply)
 
-    async def generate(self, make: Callable[[int], Generate]) -> AsyncIterator[Token | Done]:
-        """Runs the request that `make` builds for a fresh id: tokens as they come, then one Done.
+    async def generate(self, make: Callable[[int], Generate]) -> AsyncIterator[Cut | Token | Done]:
+        """Runs the request that `make` builds for a fresh id: Cut if the prompt was too long, tokens as they come, then one Done.
 
         Leaving the iteration early, by cancellation too, cancels the request in the runner.
         """
@@ -106,7 +113,7 @@ class Runner:
                 self._send(request)
                 while not finished:
                     reply = await self._next(answers)
-                    assert isinstance(reply, (Token, Done))
+                    assert isinstance(reply, (Cut, Token, Done))
                     finished = isinstance(reply, Done)
                     yield reply
             except ApiError:
@@ -160,6 +167,23 @@ class Runner:
         reply = await self._ask(frames.GetStats)
         assert isinstance(reply, frames.Stats)
         return reply
+
+    async def grow(self, num_ctx: int, memory: int) -> Grown | None:
+        """Has the runner hold longer contexts, within `memory` free bytes (0: unknown); None when it cannot."""
+        try:
+            reply = await self._ask(lambda i: frames.Grow(i, num_ctx, memory))
+        except Unsupported:
+            return None
+        assert isinstance(reply, Grown)
+        return reply
+
+    def memory(self) -> int:
+        """Bytes that the process has in memory; 0 where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
     async def alive(self) -> bool:
         """Whether the process answers. One that hangs is killed, so that its requests end and the next ones get another."""
@@ -296,9 +320,6 @@ class Runner:
             _LOG.info("runner %d: %s", self.pid, text)
 
 
-_STATUS = {"unsupported": 501}
-
-
 def failure(failed: Failed) -> ApiError:
     """The error that a client gets for a runner's Failed; what is wrong with the request is worded as llama-server does."""
     if failed.kind == "context_length":
@@ -307,7 +328,7 @@ def failure(failed: Failed) -> ApiError:
         return OutOfMemory(failed.message)
     if failed.kind == "bad_request":
         return BadRequest(engine_error(400, failed.message, "invalid_request_error"))
-    return ApiError(_STATUS.get(failed.kind, 500), failed.message)
+    return Unsupported(failed.message) if failed.kind == "unsupported" else ApiError(500, failed.message)
 
 
 def embed_failure(failed: Failed) -> ApiError:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK_TOKENS = 64  # tokens in one block of the KV cache
+LONGEST = 1 << 20  # tokens that a context can grow to
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -63,6 +64,14 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop the threads and free the memory."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """An executor whose cache can hold longer contexts than it was loaded for."""
+
+    def grow(self, num_ctx: int, memory: int) -> int:
+        """Make room for a sequence of `num_ctx` tokens, within `memory` free bytes (0: unknown). Returns the new n_blocks."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from runtime.core import Encoder, FloatArray
-from runtime.frames import Embed, Embeddings, Failed, Generate, Reply, Stats
+from runtime.frames import Embed, Embeddings, Failed, Generate, Grow, Reply, Stats
 from runtime.tokenizer import Tokenizer
 
 NO_ROOM = "input after truncation exceeds maximum context length"
@@ -68,6 +68,10 @@ class Embedder:
             return [job.done()]
         self._jobs[number] = job
         return []
+
+    def grow(self, request: Grow) -> Failed:
+        """Texts are read whole, in buffers made for the longest."""
+        return Failed(request.id, "unsupported", "the buffers of a model that makes vectors cannot grow")
 
     def cancel(self, number: int) -> list[Reply]:
         """Forget a request; whoever asked no longer listens."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 
 from runtime.answer import Answer
-from runtime.core import BLOCK_TOKENS, ContextLengthError, Executor, FloatArray
-from runtime.frames import Done, Embed, Failed, Generate, Reply, Stats
+from runtime.core import BLOCK_TOKENS, LONGEST, ContextLengthError, Executor, FloatArray, Growing
+from runtime.frames import Cut, Done, Embed, Failed, Generate, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError
 from runtime.scheduler import Scheduler, Sequence
 from runtime.tokenizer import Tokenizer
+
+_LOG = logging.getLogger(__name__)
 
 NO_VECTORS = "This server does not support embeddings. Start it with `--embeddings`"  # as llama-server says it
 SHORTEST_NS = 1000  # Ollama leaves a duration of 0 out
@@ -71,15 +74,21 @@ class Engine:
     def __init__(
         self, executor: Executor, tokenizer: Tokenizer, num_ctx: int, clock: Callable[[], int] = time.perf_counter_ns
     ) -> None:
-        self.num_ctx = min(num_ctx, executor.n_ctx_train, executor.n_blocks * BLOCK_TOKENS)
+        self.num_ctx = self._longest(executor, num_ctx)
         self._executor = executor
         self._tokenizer = tokenizer
         self._grammars = Grammars(tokenizer)
         self._breakers = Breakers(tokenizer)
         self._clock = clock
-        self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, self.num_ctx)
+        longest = max(self.num_ctx, min(executor.n_ctx_train, LONGEST)) if isinstance(executor, Growing) else self.num_ctx
+        self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, longest)
         self._jobs: dict[int, Job] = {}
         self._steps = 0
+
+    @staticmethod
+    def _longest(executor: Executor, num_ctx: int) -> int:
+        """Tokens that a sequence can have where so many are asked for."""
+        return min(num_ctx, executor.n_ctx_train, executor.n_blocks * BLOCK_TOKENS)
 
     @property
     def busy(self) -> bool:
@@ -120,7 +129,27 @@ class Engine:
             return [job.done("stop")]
         self._jobs[number] = job
         self._scheduler.add(job.sequence)
-        return []
+        return self._cut(job)
+
+    def _cut(self, job: Job) -> list[Reply]:
+        """What the client is told of a prompt that did not fit."""
+        prompt = job.prompt
+        if not prompt.dropped:
+            return []
+        whole = len(prompt.tokens) + prompt.dropped
+        _LOG.warning("a prompt of %d tokens is cut to %d: the context has %d", whole, len(prompt.tokens), self.num_ctx)
+        return [Cut(job.request.id, whole, self.num_ctx, prompt.dropped)]
+
+    def grow(self, request: Grow) -> Grown | Failed:
+        """Hold longer contexts, as far as there is memory; what runs goes on."""
+        executor = self._executor
+        if not isinstance(executor, Growing):
+            return Failed(request.id, "unsupported", "this model's cache cannot grow")
+        if request.num_ctx > self.num_ctx:
+            self._scheduler.pool.extend(executor.grow(min(request.num_ctx, LONGEST), request.memory))
+            self.num_ctx = max(self.num_ctx, self._longest(executor, min(request.num_ctx, LONGEST)))
+            _LOG.info("the context grows to %d tokens, %d blocks", self.num_ctx, executor.n_blocks)
+        return Grown(request.id, self.num_ctx, executor.size)
 
     def cancel(self, number: int) -> list[Reply]:
         """End a request; its blocks are free. It may have ended by itself before."""

@@ -71,9 +71,10 @@ class Load:
 
     path: str
     adapters: list[str] = dataclasses.field(default_factory=list)
-    num_ctx: int = 4096  # tokens a sequence may hold; the runner caps it to the training context
-    num_parallel: int = 1  # sequences that are promised num_ctx each
-    num_batch: int = 512  # tokens a step may hold
+    num_ctx: int = 4096  # tokens a sequence may hold; the runner caps it to the training context. 0: by memory
+    num_parallel: int = 1  # sequences that are promised num_ctx each. 0: by memory
+    num_batch: int = 512  # tokens a step may hold. 0: by num_ctx
+    memory: int = 0  # bytes that are free; 0: unknown
     num_thread: int = 0  # 0: physical cores of the affinity mask
     num_gpu: int = -1
     main_gpu: int | None = None
@@ -140,6 +141,15 @@ class GetStats:
     id: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grow:
+    """Hold longer contexts. Answered by Grown, or Failed("unsupported") where the cache was made once and for all."""
+
+    id: int
+    num_ctx: int
+    memory: int = 0  # bytes that are free; 0: unknown
+
+
 # ---------------------------------------------------------------- runner -> server
 
 
@@ -172,6 +182,23 @@ class Logprob:
     logprob: float
     bytes: list[int]
     top: list[Logprob] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cut:
+    """The prompt of request `id` was too long, and so many tokens were taken out of its middle. Comes before all Tokens."""
+
+    id: int
+    n_prompt: int  # tokens before
+    n_ctx: int
+    dropped: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grown:
+    id: int
+    num_ctx: int  # what a sequence can really hold
+    size: int  # as in Loaded
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -243,8 +270,8 @@ class Stats:
     size_vram: int
 
 
-Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats
-Reply = LoadProgress | Loaded | Token | Done | Failed | Tokens | Text | Embeddings | Stats
+Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow
+Reply = LoadProgress | Loaded | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats
 Frame = Request | Reply
 
 _FRAMES: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in typing.get_args(Request) + typing.get_args(Reply)}

@@ -83,6 +83,13 @@ class BlockPool:
         """Blocks that a sequence may have."""
         return len(self._blank) + len(self._idle)
 
+    def extend(self, n_blocks: int) -> None:
+        """Have so many blocks from now on; never fewer than before."""
+        more = range(self.n_blocks, n_blocks)
+        self._holders += [0] * len(more)
+        self._blank[:0] = reversed(more)
+        self.n_blocks += len(more)
+
     def open(self, tokens: Sequence[int], spare: int = 0) -> Opened | None:
         """A table with room for `tokens`, reusing what is known of them; at least the last token is left to compute.
 

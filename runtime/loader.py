@@ -7,6 +7,7 @@ import dataclasses
 from runtime.core import Encoder, Executor, ModelError
 from runtime.embedder import Embedder
 from runtime.engine import Engine
+from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL, batch
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
 from runtime.kernels.isa import IsaError
@@ -29,10 +30,11 @@ class Model:
     architecture: str
     executor: Executor | Encoder
     tokenizer: Tokenizer
+    num_ctx: int = DEFAULT_CONTEXT  # tokens of a sequence where the request leaves them open
 
     def engine(self, num_ctx: int) -> Engine | Embedder:
-        """What answers requests with it."""
-        executor, tokenizer = self.executor, self.tokenizer
+        """What answers requests with it. `num_ctx`: tokens of a sequence; 0 leaves them open."""
+        executor, tokenizer, num_ctx = self.executor, self.tokenizer, num_ctx or self.num_ctx
         if isinstance(executor, Encoder):
             return Embedder(executor, tokenizer, num_ctx)
         return Engine(executor, tokenizer, num_ctx)
@@ -68,41 +70,47 @@ def open_model(request: Load, progress: Progress) -> Model:
             architecture = str(file.metadata.get("general.architecture", ""))
             tokenizer = Tokenizer.from_gguf(file.metadata)
             makes_vectors = f"{architecture}.pooling_type" in file.metadata
-        executor = _encoder(request, progress) if makes_vectors else _executor(request, progress)
-        return Model(architecture, executor, tokenizer)
+        if makes_vectors:
+            return Model(architecture, _encoder(request, progress), tokenizer)
+        executor, num_ctx = _executor(request, progress)
+        return Model(architecture, executor, tokenizer, num_ctx)
     except (GGUFError, ModelError, OSError) as error:
         raise LoadError("bad_model", str(error)) from error
     except IsaError as error:
         raise LoadError("unsupported", str(error)) from error
 
 
-def _executor(request: Load, progress: Progress) -> Executor:
-    """On a card where there is one that the model fits, else on the CPU. numba takes half a second to import and torch more,
-    so a file that is no model has been refused before, and torch is left alone where there is no card."""
+def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
+    """The executor, and the tokens of a sequence. On a card where there is one that the model fits, else on the CPU. numba takes
+    half a second to import and torch more, so a file that is no model has been refused before, and torch is left alone where
+    there is no card."""
     from runtime.execute import cpu, placement
 
     if placement.wants_gpu(request.num_gpu, request.embedding):
         from runtime.execute import cuda
 
+        num_ctx = request.num_ctx or DEFAULT_CONTEXT
         executor = cuda.load(
             request.path,
-            num_ctx=request.num_ctx,
-            num_parallel=request.num_parallel,
-            num_batch=request.num_batch,
+            num_ctx=num_ctx,
+            num_parallel=request.num_parallel or PARALLEL,
+            num_batch=request.num_batch or batch(num_ctx),
             main_gpu=request.main_gpu or 0,
             progress=progress,
         )
         if executor is not None:
-            return executor
-    return cpu.load(
+            return executor, num_ctx
+    on_cpu = cpu.load(
         request.path,
         num_ctx=request.num_ctx,
         num_parallel=request.num_parallel,
         num_batch=request.num_batch,
         num_thread=request.num_thread,
         kv_cache_type=request.kv_cache_type,
+        memory=request.memory,
         progress=progress,
     )
+    return on_cpu, on_cpu.num_ctx
 
 
 def _encoder(request: Load, progress: Progress) -> Encoder:

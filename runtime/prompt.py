@@ -19,6 +19,7 @@ class Prompt:
 
     tokens: list[int]  # to evaluate
     context: list[int]  # to hand back to the client: nothing cut, and no BOS that was put there
+    dropped: int = 0  # tokens that did not fit
 
 
 def make_prompt(request: Generate, tokenizer: Tokenizer, num_ctx: int) -> Prompt:
@@ -30,13 +31,14 @@ def make_prompt(request: Generate, tokenizer: Tokenizer, num_ctx: int) -> Prompt
     tokens = context
     if tokenizer.add_bos and context[:1] != [tokenizer.bos_id]:  # a template may have put it there itself
         tokens = [*text[:1], *context]
-    if len(tokens) >= num_ctx:
+    whole = len(tokens)
+    if whole >= num_ctx:
         if not (request.truncate and request.shift):
             raise ContextLengthError(len(tokens), num_ctx)
         # Ollama counts BOS to what is kept only where the file names it, and a cut it makes is its own, not llama-server's
         keep = len(tokens) if request.num_keep < 0 else request.num_keep + tokenizer.states_bos
         tokens = _cut(tokens, keep, num_ctx)
-    return Prompt(tokens, context)
+    return Prompt(tokens, context, whole - len(tokens))
 
 
 def kept(num_keep: int, n_prompt: int, tokenizer: Tokenizer) -> int:

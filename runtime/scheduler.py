@@ -50,9 +50,9 @@ class Step:
 
 
 class Scheduler:
-    """Owns the block pool. `max_outputs`: sequences that may run; `num_ctx`: tokens that each may have."""
+    """Owns the block pool. `max_outputs`: sequences that may run; `longest`: tokens that each may ever have."""
 
-    def __init__(self, n_blocks: int, max_rows: int, max_outputs: int, num_ctx: int) -> None:
+    def __init__(self, n_blocks: int, max_rows: int, max_outputs: int, longest: int) -> None:
         self.pool = BlockPool(n_blocks)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # by arrival
@@ -63,9 +63,9 @@ class Scheduler:
         self._mixed_rows = MIXED_ROWS  # prompt rows of a step while others write; follows the clock
         self._writing_seconds = 0.0  # of a step that reads no prompt
         self._lines = list(range(self._max_running - 1, -1, -1))
-        self._tables: IntArray = np.zeros((self._max_running, blocks_for(num_ctx)), np.int32)
+        self._tables: IntArray = np.zeros((self._max_running, blocks_for(longest)), np.int32)
         self._buffer: IntArray = np.zeros((4, max_rows), np.int32)
-        self._places: IntArray = np.arange(num_ctx, dtype=np.int32)
+        self._places: IntArray = np.arange(longest, dtype=np.int32)
 
     def add(self, sequence: Sequence) -> None:
         """A new sequence, behind all others."""

@@ -21,7 +21,7 @@ from typing import BinaryIO, NoReturn
 from runtime import frames
 from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
-from runtime.frames import Cancel, Failed, Frame, FrameError, Generate, Load, Reply
+from runtime.frames import Cancel, Failed, Frame, FrameError, Generate, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
 from runtime.weights import Progress
 
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, requests: BinaryIO, writer: Writer) -> None:
         self._requests = requests
         self._writer = writer
-        self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel | Grow] = queue.SimpleQueue()
         self._ready = threading.Event()  # the model is loaded
         self._model: Model
         self._engine: Engine | Embedder
@@ -97,10 +97,12 @@ class Worker:
             kind, message = ("out_of_memory", "memory ran out") if out_of_memory else ("internal", f"a step failed: {error!r}")
             return self._fail(*engine.fail(kind, message))
 
-    def _take(self, item: Job | EmbedJob | Cancel) -> list[Reply]:
+    def _take(self, item: Job | EmbedJob | Cancel | Grow) -> list[Reply]:
         engine = self._engine
         if isinstance(item, Cancel):
             return engine.cancel(item.id)
+        if isinstance(item, Grow):
+            return [engine.grow(item)]
         if isinstance(engine, Embedder):
             assert isinstance(item, EmbedJob)
             return engine.submit(item)
@@ -129,7 +131,7 @@ class Worker:
                 if isinstance(job, Failed):
                     return job
                 self._inbox.put(job)
-            case Cancel():
+            case Cancel() | Grow():
                 self._inbox.put(request)
             case frames.Tokenize():
                 tokens = self._model.tokenizer.encode(request.text, request.parse_special, request.add_special)

@@ -105,6 +105,22 @@ class ToyExecutor:
         pass
 
 
+class GrowingExecutor(ToyExecutor):
+    """One whose cache can grow, to `most` blocks."""
+
+    def __init__(self, formula: Formula = chaos, *, n_blocks: int = 64, most: int = 1 << 20) -> None:
+        super().__init__(formula, n_blocks=n_blocks)
+        self._most = most
+
+    def grow(self, num_ctx: int, memory: int) -> int:
+        blocks = max(self.n_blocks, min(self._most, -(-num_ctx // BLOCK_TOKENS) + 1))
+        more = np.full((blocks - self.n_blocks, BLOCK_TOKENS), -1, np.int32)
+        self._cache = np.concatenate([self._cache, more])
+        self.n_blocks = blocks
+        self.size += more.nbytes
+        return blocks
+
+
 class Runs:
     """An engine and all that it said."""
 
@@ -181,6 +197,8 @@ def open_toy(request: Load, progress: Callable[[str, int, int], None]) -> Model:
             raise MemoryError("17 GiB needed")
         case "bug":
             raise ZeroDivisionError
+        case "growing":
+            return Model("toy", GrowingExecutor(n_blocks=32), make_tokenizer())
         case "poison":
             return Model("toy", ToyExecutor(_poison), make_tokenizer())
     return Model("toy", ToyExecutor(n_blocks=256, max_rows=request.num_batch), make_tokenizer())

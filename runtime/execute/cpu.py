@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import models
-from runtime.core import BLOCK_TOKENS, Batch, FloatArray
+from runtime.core import BLOCK_TOKENS, LONGEST, Batch, FloatArray
+from runtime.execute.budget import Budget, batch
 from runtime.execute.recorder import Limits, Recorder, Value, view
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
@@ -22,14 +24,50 @@ log = logging.getLogger(__name__)
 
 MAX_OUTPUTS = 128  # logits rows of one step
 THREAD_BYTES = 8 << 20  # weights a token for each thread: with less, threads wait for one another more than they compute
-SPARE_CACHE = 512 << 20  # bytes of cache beyond the promised context, for prefixes and for more sequences
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large an executor is made."""
+
+    budget: Budget
+    num_ctx: int  # tokens of a sequence
+    parallel: int  # sequences that are promised so many
+    longer: int  # of these, those that a longer context is promised to as well
+    rows: int  # of a step
+    promised: int  # blocks
+    blocks: int
+
+    @classmethod
+    def chosen(cls, budget: Budget, num_ctx: int, num_parallel: int, num_batch: int) -> Sizes:
+        """By what is asked for; 0 leaves it to the memory."""
+        num_ctx = num_ctx or budget.context()
+        parallel = num_parallel or budget.parallel(num_ctx)
+        rows = max(1, min(num_batch or batch(num_ctx), 4096))
+        promised, blocks = budget.promised(num_ctx, parallel), budget.blocks(num_ctx, parallel)
+        return cls(budget, num_ctx, parallel, num_parallel or 1, rows, promised, blocks)
+
+    def grown(self, num_ctx: int, memory: int) -> Sizes:
+        """With the blocks of a longer context, as far as the memory that is free now holds them."""
+        longer = dataclasses.replace(self.budget, memory=memory).promised(num_ctx, self.longer)
+        more = max(0, longer - 1 - self.longer * self.budget.blocks_of(self.num_ctx))
+        num_ctx = max(num_ctx, self.num_ctx)
+        return dataclasses.replace(self, num_ctx=num_ctx, promised=self.promised + more, blocks=self.blocks + more)
+
+    def limits(self) -> Limits:
+        """With addresses for all that the context may grow to."""
+        table = self.budget.blocks_of(max(LONGEST, self.num_ctx))
+        reserved = max(self.blocks, self.parallel * table + 1)
+        return Limits(self.rows, min(self.rows, MAX_OUTPUTS), reserved, self.blocks, table + 1)
 
 
 class CpuExecutor:
     """Implements runtime.core.Executor."""
 
-    def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, limits: Limits) -> None:
+    def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes) -> None:
         self._weights = weights
+        self._sizes = sizes
+        limits = sizes.limits()
         self._recorder = Recorder(leaves, threads, limits)
         logits: Value = model(self._recorder)
         self._pool = Pool(threads)
@@ -40,10 +78,11 @@ class CpuExecutor:
         config = model.config
         self.n_vocab = config.n_vocab
         self.n_ctx_train = config.context_length
-        self.n_blocks = limits.blocks
+        self.num_ctx = sizes.num_ctx
+        self.n_blocks = min(sizes.blocks, self._recorder.blocks)
         self.max_rows = limits.rows
         self.max_outputs = limits.outputs
-        self.size = weights.nbytes + self._recorder.nbytes
+        self.size = weights.nbytes + self._recorder.nbytes(sizes.promised)
         self.size_vram = 0
         plural = "s" if threads > 1 else ""
         self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB), {threads} thread{plural}"
@@ -70,6 +109,13 @@ class CpuExecutor:
                 cache.keys[target] = cache.keys[source]
                 cache.values[target] = cache.values[source]
 
+    def grow(self, num_ctx: int, memory: int) -> int:
+        """Let the cache hold longer contexts: the blocks that there are now, old ones where they were. `memory`: bytes free."""
+        self._sizes = self._sizes.grown(num_ctx, memory)
+        self.n_blocks = min(self._sizes.blocks, self._recorder.blocks)
+        self.size = self._weights.nbytes + self._recorder.nbytes(min(self._sizes.promised, self.n_blocks))
+        return self.n_blocks
+
     def close(self) -> None:
         """Stop the threads, then give the weights back."""
         if not self._closed:
@@ -86,9 +132,14 @@ def load(
     num_batch: int,
     num_thread: int,
     kv_cache_type: str,
+    memory: int = 0,
     progress: Progress,
 ) -> CpuExecutor:
-    """Read a GGUF model and record it for the CPU. Raises GGUFError, ModelError or MemoryError."""
+    """Read a GGUF model and record it for the CPU. Raises GGUFError, ModelError or MemoryError.
+
+    `memory`: bytes that are free before the load, 0 where nobody knows; by it go `num_ctx`, `num_parallel` and `num_batch` where
+    they are 0.
+    """
     if kv_cache_type not in ("", "f16"):
         log.warning("a cache of type %r is not supported yet: keys and values are kept in f16", kv_cache_type)
     weights = open_weights(path, progress)
@@ -97,7 +148,8 @@ def load(
     kernel_compile.ahead(leaves, {tensor.quant.name for tensor in weights}, progress)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
-    return CpuExecutor(weights, model, leaves, threads, _limits(model, num_ctx, num_parallel, num_batch))
+    sizes = Sizes.chosen(budget(model, memory and max(1, memory - weights.nbytes)), num_ctx, num_parallel, num_batch)
+    return CpuExecutor(weights, model, leaves, threads, sizes)
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:
@@ -113,11 +165,8 @@ def bytes_per_token(weights: Weights, model: Transformer) -> int:
     return total
 
 
-def _limits(model: Transformer, num_ctx: int, num_parallel: int, num_batch: int) -> Limits:
+def budget(model: Transformer, memory: int) -> Budget:
+    """Of the model's cache. `memory`: bytes free beside its weights, 0 where nobody knows."""
     config = model.config
-    table = -(-min(num_ctx, config.context_length) // BLOCK_TOKENS)
     layer = 2 * config.head_count_kv * BLOCK_TOKENS * (config.key_length + config.value_length)
-    spare = min(SPARE_CACHE // (layer * config.block_count), 31 * table)
-    rows = max(1, min(num_batch, 4096))
-    promised = num_parallel * table + 1
-    return Limits(rows, min(rows, MAX_OUTPUTS), promised + spare, promised, table + 1)
+    return Budget(layer * config.block_count, config.context_length, memory)

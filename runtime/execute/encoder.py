@@ -123,7 +123,7 @@ class CpuEncoder:
         self.n_ctx_train = config.context_length
         self.longest = longest
         self.max_rows = rows
-        self.size = weights.resident + self._recorder.nbytes
+        self.size = weights.resident + self._recorder.nbytes()
         self.size_vram = 0
         plural = "s" if threads > 1 else ""
         self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB), {threads} thread{plural}"

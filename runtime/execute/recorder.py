@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
+from runtime.execute.reserve import reserved_array
 from runtime.kernels import attention, encode, matmul, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
@@ -32,8 +33,8 @@ class Limits:
 
     rows: int
     outputs: int
-    blocks: int  # in the pool
-    promised: int  # blocks of these that hold the context promised; the others are touched only when there is use for them
+    blocks: int  # that there are addresses for; memory is taken where it is written
+    least: int  # blocks that there have to be addresses for
     table: int  # blocks a sequence can have
 
 
@@ -95,11 +96,15 @@ class Recorder:
         self._rotary: tuple[Rotation, Buffer] | None = None
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
+    def nbytes(self, blocks: int = 0) -> int:
+        """Bytes of activations and of so many blocks of the cache."""
+        cache = sum(cache.keys[:blocks].nbytes + cache.values[:blocks].nbytes for cache in self.caches)
+        return self._buffers.nbytes + cache
+
     @property
-    def nbytes(self) -> int:
-        """Bytes of activations and of the promised part of the cache."""
-        cache = sum(cache.keys.nbytes + cache.values.nbytes for cache in self.caches)
-        return self._buffers.nbytes + cache * self._limits.promised // self._limits.blocks
+    def blocks(self) -> int:
+        """Blocks of the cache that there are addresses for."""
+        return min((len(cache.keys) for cache in self.caches), default=self._limits.blocks)
 
     def table(self) -> npt.NDArray[np.int64]:
         """The Program as the pool runs it, (rows, 2); the recorder has to live as long."""
@@ -312,8 +317,8 @@ class Recorder:
 
     def _cache(self, layer: int, heads: Heads) -> Cache:
         assert layer == len(self.caches), "layers are recorded in order"
-        shape = self._limits.blocks, heads.head_count_kv
-        keys = aligned_array((*shape, heads.key_length, BLOCK_TOKENS), np.uint16)
-        values = aligned_array((*shape, BLOCK_TOKENS, heads.value_length), np.uint16)
+        heads_kv, blocks = heads.head_count_kv, (self._limits.blocks, self._limits.least)
+        keys = reserved_array(blocks, (heads_kv, heads.key_length, BLOCK_TOKENS), np.uint16)
+        values = reserved_array(blocks, (heads_kv, BLOCK_TOKENS, heads.value_length), np.uint16)
         self.caches.append(Cache(keys, values))
         return self.caches[-1]

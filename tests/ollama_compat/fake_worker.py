@@ -66,6 +66,9 @@ class FakeWorker:
             self._send(frames.Text(frame.id, "".join(self._words[token] for token in frame.tokens)))
         elif isinstance(frame, frames.Embed):
             self._send(frames.Failed(frame.id, "unsupported", "this model cannot embed"))
+        elif isinstance(frame, frames.Grow):
+            self._num_ctx = max(self._num_ctx, min(frame.num_ctx, int(self._flags.get("train", "2048"))))
+            self._send(frames.Grown(frame.id, self._num_ctx, 1000))
         elif isinstance(frame, frames.GetStats):
             busy = len(self._running)
             self._send(frames.Stats(frame.id, busy, 0, 8, 8 - busy, 0, 0, 1000, 0))
@@ -79,7 +82,7 @@ class FakeWorker:
             self._send(frames.Failed(None, self._flags["fail"], "the load failed"))
         elif "hang" not in self._flags:
             train = int(self._flags.get("train", "2048"))
-            self._num_ctx = min(load.num_ctx, train)
+            self._num_ctx = min(load.num_ctx or 4096, train)
             tokens = ["<|im_start|>", "<|im_end|>"]
             self._send(frames.Loaded("fake", self._num_ctx, train, 100, "<s>", "</s>", False, tokens, 1000, 0, "nowhere", 5))
         return True
@@ -92,6 +95,8 @@ class FakeWorker:
             text += ", try increasing it"
             self._send(frames.Failed(request.id, "context_length", text, len(tokens), self._num_ctx))
             return
+        if len(tokens) > self._num_ctx:
+            self._send(frames.Cut(request.id, len(tokens), self._num_ctx, len(tokens) - self._num_ctx))
         if "die()" in prompt:
             self._send(frames.Token(request.id, "last words", [0]))
             sys.stdout.flush()

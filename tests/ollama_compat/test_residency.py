@@ -16,9 +16,10 @@ from ollama_compat.options import Options
 from ollama_compat.residency import Residency, Wanted, load_request
 from ollama_compat.runner import OutOfMemory
 from ollama_compat.settings import Settings
-from runtime.frames import Load, Loaded
+from runtime.frames import Grown, Load, Loaded
 
 TRAIN = 2048
+SIZE = 10
 
 
 class StubRunner:
@@ -27,6 +28,9 @@ class StubRunner:
     def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception]) -> None:
         self.dead = asyncio.Event()
         self.hangs = False
+        self.fixed = False  # cannot grow
+        self.most = TRAIN  # tokens that there is memory for
+        self.bytes = 0  # in memory
         self._diary, self._gate, self._failures = diary, gate, failures
         self.request = Load("")
 
@@ -36,7 +40,16 @@ class StubRunner:
         await self._gate.wait()
         if self._failures:
             raise self._failures.pop(0)
-        return Loaded("stub", min(request.num_ctx, TRAIN), TRAIN, 1, "", "", False, [], 1, 0, "here", 1)
+        return Loaded("stub", min(request.num_ctx or 512, TRAIN), TRAIN, 1, "", "", False, [], SIZE, 0, "here", 1)
+
+    async def grow(self, num_ctx: int, memory: int) -> Grown | None:
+        if self.fixed:
+            return None
+        self._diary.append(f"grow {Path(self.request.path).name} to {num_ctx}")
+        return Grown(1, min(num_ctx, TRAIN, self.most), SIZE)
+
+    def memory(self) -> int:
+        return self.bytes
 
     async def alive(self) -> bool:
         return not self.dead.is_set() and not self.hangs
@@ -169,11 +182,59 @@ async def test_a_smaller_context_does_not_reload(make: Make, num_ctx: int) -> No
     assert world.residency.list()[0].context_length == (num_ctx or 1024)
 
 
-async def test_a_larger_context_reloads(make: Make) -> None:
+async def test_a_larger_context_adds_blocks(make: Make) -> None:
     world = make()
     await world.touch("a", num_ctx=512)
     await world.touch("a", num_ctx=1024)
+    assert world.diary == ["load a", "grow a to 1024"]
+    assert world.residency.list()[0].context_length == 1024
+    await world.touch("a", num_ctx=700)
+    assert world.diary == ["load a", "grow a to 1024"]
+
+
+async def test_a_larger_context_does_not_wait_for_running_requests(make: Make) -> None:
+    world = make()
+    async with world.residency.use(world.wanted("a", num_ctx=512)):
+        async with asyncio.timeout(5):
+            await world.touch("a", num_ctx=1024)
+        assert world.diary == ["load a", "grow a to 1024"]
+
+
+async def test_a_context_that_the_memory_does_not_hold_is_asked_for_once(make: Make) -> None:
+    world = make()
+    await world.touch("a", num_ctx=512)
+    world.residency.list()[0].runner.most = 800  # type: ignore[attr-defined]
+    for _ in range(2):
+        await world.touch("a", num_ctx=1024)
+    assert world.diary == ["load a", "grow a to 1024"]
+    assert world.residency.list()[0].context_length == 800
+
+
+async def test_a_runner_that_cannot_grow_is_loaded_again(make: Make) -> None:
+    world = make()
+    await world.touch("a", num_ctx=512)
+    world.residency.list()[0].runner.fixed = True  # type: ignore[attr-defined]
+    await world.touch("a", num_ctx=1024)
     assert world.diary == ["load a", "close a", "load a"]
+    assert world.residency.list()[0].context_length == 1024
+
+
+async def test_memory_that_loaded_models_are_yet_to_take_is_not_free(make: Make) -> None:
+    world = make(memory=134)  # a file has 100 bytes and may take 80 % of what is free
+    await world.touch("a")
+    world.residency.list()[0].runner.bytes = SIZE  # type: ignore[attr-defined]
+    await world.touch("b")
+    assert world.names() == ["a", "b"]
+    await world.touch("c")
+    assert world.names() == ["c"]
+
+
+async def test_the_runner_is_told_how_much_memory_is_free(make: Make) -> None:
+    world = make(memory=1000)
+    await world.touch("a")
+    await world.touch("b")
+    requests = {name: world.residency.list()[at].runner.request for at, name in enumerate(world.names())}  # type: ignore[attr-defined]
+    assert (requests["a"].memory, requests["b"].memory) == (1000, 1000 - SIZE)
 
 
 async def test_a_context_beyond_the_training_does_not_reload_again(make: Make) -> None:
@@ -197,9 +258,9 @@ async def test_a_reload_waits_for_running_requests_and_lets_no_new_ones_in(make:
     world = make()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(world.residency.use(world.wanted("a", num_ctx=512)))
-        bigger = asyncio.create_task(world.touch("a", num_ctx=1024))
+        bigger = asyncio.create_task(world.touch("a", num_thread=3))
         await asyncio.sleep(0)
-        small = asyncio.create_task(world.touch("a", num_ctx=512))
+        small = asyncio.create_task(world.touch("a"))
         await asyncio.sleep(0.01)
         assert world.diary == ["load a"]
         assert not small.done()
@@ -312,15 +373,16 @@ async def test_a_file_that_vanished_is_a_model_not_found(make: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "settings", "field", "value"),
     [
-        ({}, {}, "num_ctx", 4096),
+        ({}, {}, "num_ctx", 0),
         ({}, {"context_length": 9000}, "num_ctx", 9000),
         ({"num_ctx": 100}, {"context_length": 9000}, "num_ctx", 100),
         ({"num_ctx": 1}, {}, "num_ctx", 4),
         ({"num_ctx": -5}, {}, "num_ctx", 4),
         ({"num_ctx": 1 << 62}, {}, "num_ctx", 1 << 24),
-        ({"num_ctx": 40000}, {}, "num_batch", 2048),
+        ({"num_ctx": 40000}, {}, "num_batch", 0),
         ({"num_batch": -1}, {}, "num_batch", 1),
         ({"num_thread": 1 << 40}, {}, "num_thread", 1024),
+        ({}, {}, "num_parallel", 0),
         ({}, {"num_parallel": 2}, "num_parallel", 2),
         ({}, {"kv_cache_type": "q8_0"}, "kv_cache_type", "q8_0"),
     ],

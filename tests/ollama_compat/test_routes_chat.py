@@ -145,6 +145,34 @@ async def test_old_messages_are_dropped_until_the_rest_fits(start: Callable[...,
     assert "0 word" in answer["_debug_info"]["rendered_template"]
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_the_client_and_the_log_are_told_what_was_left_out(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture, streamed: bool
+) -> None:
+    live = await start("--train=40", go_template=True)
+    model = await go_model(live, "{{ range .Messages }}[{{ .Role }}] {{ .Content }} {{ end }}")
+    messages = [{"role": "user", "content": f"{n} " + "word " * 10} for n in range(8)]
+    bodies = ({"messages": messages}, {"messages": messages[:1]})
+    told = []
+    for body in bodies:
+        async with live.session.post("/api/chat", json={"model": model, "stream": streamed, **body}) as response:
+            assert response.status == 200
+            told.append(response.headers.get("X-Moellama-Truncated"))
+    assert told == ["5 messages", None]
+    assert "the 5 oldest messages of a conversation are left out: the context has 40 tokens" in caplog.text
+
+
+async def test_another_context_never_starts_another_runner(live: Any) -> None:
+    pids, contexts = set(), []
+    for num_ctx in (100, 700, 300, None, 2000, 1_000_000):
+        await chat(live, "x", stream=False, options={"num_ctx": num_ctx})
+        (resident,) = live.services.residency.list()
+        pids.add(resident.runner.pid)
+        contexts.append(resident.context_length)
+    assert len(pids) == 1
+    assert contexts == [100, 700, 300, 700, 2000, 2048]
+
+
 async def test_a_prompt_that_is_too_long(start: Callable[..., Any]) -> None:
     live = await start("--train=20", go_template=True)
     status, answer = await chat(live, "word " * 30, stream=False)

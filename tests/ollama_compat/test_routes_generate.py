@@ -25,6 +25,17 @@ async def derived(live: Any, **fields: Any) -> str:
     return "go"
 
 
+async def test_the_client_is_told_how_much_of_a_prompt_was_left_out(start: Any) -> None:
+    live = await start("--train=20")
+    told = []
+    for prompt in ("word " * 30, "word"):
+        body = {"model": "demo-moe", "prompt": prompt, "raw": True}
+        async with live.session.post("/api/generate", json=body) as response:
+            assert response.status == 200
+            told.append(response.headers.get("X-Moellama-Truncated"))
+    assert told == ["11 tokens", None]
+
+
 async def test_a_stream_ends_with_numbers_and_context(live: Any) -> None:
     status, lines = await generate(live, "say(Hello there.)")
     assert status == 200

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from toy_model import BOS, CALL, EOS, N_VOCAB, Runs, ToyExecutor, alone, chaos, make_tokenizer, saying
+from toy_model import BOS, CALL, EOS, N_VOCAB, GrowingExecutor, Runs, ToyExecutor, alone, chaos, make_tokenizer, saying
 
 from runtime.core import FloatArray
-from runtime.frames import BREAK, Done, Failed, Generate, Sampling, Token
+from runtime.frames import BREAK, Cut, Done, Failed, Generate, Grow, Grown, Sampling, Token
 
 GREEDY = Sampling(temperature=0)
 TOKENIZER = make_tokenizer()
@@ -505,3 +505,64 @@ def test_every_request_ends_with_one_last_frame() -> None:
         *tokens, last = runs.frames[number]
         assert isinstance(last, Done)
         assert all(isinstance(frame, Token) for frame in tokens)
+
+
+# ---------------------------------------------------------------- longer contexts
+
+
+def test_a_context_grows_under_a_running_sequence() -> None:
+    runs = Runs(GrowingExecutor(n_blocks=4), num_ctx=128)
+    long = ask(2, "x" * 600, num_predict=80)
+    assert isinstance(runs.engine.prepare(long), Failed)
+    runs.add(ask(1, "hello", num_predict=300, shift=False))
+    runs.step(50)
+    grown = runs.engine.grow(Grow(9, 1000))
+    assert isinstance(grown, Grown)
+    assert (grown.num_ctx, grown.size) == (1000, runs.executor.size)
+    assert runs.executor.size > 1234
+    runs.run(long)
+    tokens = [BOS, *b"x" * 600]
+    assert runs.ids(1) == alone(chaos, [BOS, 261, ord("o")], 300)
+    assert runs.ids(2) == alone(chaos, tokens, 80)
+
+
+def test_a_context_grows_as_far_as_the_training_and_the_memory_reach() -> None:
+    runs = Runs(GrowingExecutor(), num_ctx=128)
+    grown = runs.engine.grow(Grow(9, 1 << 40))
+    assert isinstance(grown, Grown)
+    assert grown.num_ctx == runs.executor.n_ctx_train
+    short = Runs(GrowingExecutor(n_blocks=4, most=6), num_ctx=128).engine.grow(Grow(9, 1000))
+    assert isinstance(short, Grown)
+    assert short.num_ctx == 6 * 64
+
+
+def test_a_context_never_shrinks() -> None:
+    runs = Runs(GrowingExecutor(), num_ctx=1024)
+    grown = runs.engine.grow(Grow(9, 100))
+    assert isinstance(grown, Grown)
+    assert (grown.num_ctx, runs.executor.n_blocks) == (1024, 64)
+
+
+def test_a_cache_that_was_made_once_and_for_all_does_not_grow() -> None:
+    failed = Runs(ToyExecutor(), num_ctx=128).engine.grow(Grow(9, 1000))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "unsupported"
+
+
+def test_a_cut_prompt_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs(ToyExecutor(), num_ctx=128)
+    runs.run(ask(1, "x" * 300, truncate=True))
+    cut = runs.frames[1][0]
+    assert isinstance(cut, Cut)
+    assert (cut.n_prompt, cut.n_ctx, cut.n_prompt - cut.dropped) == (301, 128, runs.done(1).prompt_tokens)
+    assert "a prompt of 301 tokens is cut" in caplog.text
+
+
+def test_a_short_chat_is_not_stuck_behind_a_long_task() -> None:
+    runs = Runs(ToyExecutor())
+    runs.add(ask(1, "make a title", num_predict=400))
+    runs.step(3)
+    runs.add(ask(2, "hello", num_predict=5))
+    runs.step(6)
+    assert runs.done(2).eval_tokens == 5
+    assert len(runs.ids(1)) < 15

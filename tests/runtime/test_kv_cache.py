@@ -198,3 +198,16 @@ def check(pool: BlockPool, live: list[Live], stored: list[list[int]]) -> None:
         for index, block in enumerate(each.table.blocks):
             expected = each.tokens[index * BLOCK_TOKENS : min((index + 1) * BLOCK_TOKENS, each.computed)]
             assert stored[block][: len(expected)] == expected
+
+
+def test_a_pool_grows() -> None:
+    pool = BlockPool(2)
+    opened = pool.open(range(100))
+    assert opened is not None
+    table = opened.table
+    assert not pool.grow(table, 200)
+    pool.extend(5)
+    assert pool.grow(table, 300)
+    assert sorted(table.blocks) == [0, 1, 2, 3, 4]
+    pool.extend(3)
+    assert (pool.n_blocks, pool.n_free) == (5, 0)

@@ -11,7 +11,7 @@ import pytest
 
 import ollama_compat
 from runtime.engine import Engine, Job
-from runtime.frames import Done, Generate, Load, Reply, Sampling, Token
+from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
 from runtime.loader import LoadError, open_model
 
 DEMO = Path(ollama_compat.__file__).parent / "data" / "demo-moe-Q4_K_M.gguf"
@@ -57,6 +57,37 @@ def test_the_demo_model_answers_and_reuses_what_it_has_read() -> None:
     assert first == second
     assert len(first.split()) > 5
     assert (done.cached_tokens, again.cached_tokens) == (0, done.prompt_tokens - 1)
+
+
+def test_a_context_grows_without_another_load() -> None:
+    prompt = "Once upon a time there was a fox. " * 40
+    request = Generate(1, prompt, sampling=Sampling(temperature=0), num_predict=40)
+    expected, _ = grown_answer(2048, request)
+    text, done = grown_answer(64, request)
+    assert text == expected
+    assert done.prompt_tokens > 64
+
+
+def grown_answer(num_ctx: int, request: Generate) -> tuple[str, Done]:
+    """The answer of a model that was loaded with so much context and then grew to its longest."""
+    model = open_model(Load(str(DEMO), num_ctx=num_ctx, num_batch=128, memory=2 << 30), ignore)
+    try:
+        engine = model.engine(num_ctx)
+        assert isinstance(engine, Engine)
+        assert engine.num_ctx == num_ctx
+        grown = engine.grow(Grow(7, 1 << 20, 2 << 30))
+        assert isinstance(grown, Grown)
+        assert grown.num_ctx == 2048
+        return answer(engine, request)
+    finally:
+        model.executor.close()
+
+
+def test_a_context_that_nobody_names_follows_the_memory() -> None:
+    for memory, num_ctx in ((0, 2048), (4 << 30, 2048)):
+        model = open_model(Load(str(DEMO), num_ctx=0, num_parallel=0, num_batch=0, memory=memory), ignore)
+        assert model.engine(0).num_ctx == num_ctx
+        model.executor.close()
 
 
 def answer(engine: Engine, request: Generate) -> tuple[str, Done]:

@@ -302,3 +302,19 @@ def test_a_hundred_streams(child: Child) -> None:
     tokenizer = toy_model.make_tokenizer()
     for number in range(100):
         assert ids(replies, number) == alone(chaos, tokenizer.encode(f"number {number}"), 1 + number % 30)
+
+
+def test_a_context_grows_while_a_request_runs(start: Callable[..., Child]) -> None:
+    child = start("growing")
+    child.send(ask(1, count=500), frames.Grow(2, 2048))
+    grown = child.until(frames.Grown, id=2)[-1]
+    assert isinstance(grown, frames.Grown)
+    assert grown.num_ctx == 2048
+    replies = child.until(Done, id=1)
+    assert isinstance(replies[-1], Done)
+    assert replies[-1].eval_tokens == 500
+
+
+def test_a_cache_that_cannot_grow(child: Child) -> None:
+    child.send(frames.Grow(2, 2048))
+    assert child.until(Failed, id=2)[-1] == Failed(2, "unsupported", "this model's cache cannot grow")
