@@ -28,7 +28,8 @@ def reserved_array(lengths: tuple[int, int], shape: tuple[int, ...], dtype: type
         nbytes = wanted * int(np.prod(shape)) * np.dtype(dtype).itemsize
         try:
             pages = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+            pages.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does with large arrays
             return np.frombuffer(pages, dtype).reshape(wanted, *shape)
-        except OSError:  # a limit on addresses, or a system that keeps memory for every one
+        except OSError:  # a limit on addresses, a system that keeps memory for every one, or one without huge pages
             pass
     return aligned_array((least, *shape), dtype)
