@@ -12,6 +12,7 @@ from ollama_compat.cli.flags import HELP, Flag, Parsed, usages
 from ollama_compat.duration import quote
 
 NAME_WIDTH = 12
+OLLAMA = "ollama"  # under this name the program shows what Ollama's has, and nothing else
 MANY = 1 << 30
 
 
@@ -29,6 +30,7 @@ class Command:
     variables: tuple[str, ...] = ("OLLAMA_HOST",)
     hidden: bool = False
     needs_server: bool = True
+    ours: bool = False  # Ollama has not got it
 
     def all_flags(self) -> tuple[Flag, ...]:
         """The command's flags and --help."""
@@ -48,7 +50,7 @@ class Command:
         text = f"{self.short}\n\nUsage:\n  {line}\n"
         if self.aliases:
             text += f"\nAliases:\n  {', '.join((self.name, *self.aliases))}\n"
-        text += f"\nFlags:\n{usages(self.all_flags())}"
+        text += f"\nFlags:\n{usages([flag for flag in self.all_flags() if not flag.ours or program != OLLAMA])}"
         if self.variables:
             rows = "".join(f"      {name:<27}   {variables[name]}\n" for name in self.variables)
             text += f"\nEnvironment Variables:\n{rows}"
@@ -63,6 +65,8 @@ class Call:
     environment: Environment
     client: Client
 
+    program: str = OLLAMA  # what it was called by
+
     @property
     def words(self) -> list[str]:
         """The words that are no flags."""
@@ -76,9 +80,11 @@ def find(commands: Sequence[Command], args: Sequence[str], program: str) -> tupl
         return None, list(args)
     word = args[at]
     for command in commands:
+        if command.ours and program == OLLAMA:
+            continue
         if word == command.name or word in command.aliases:
             return command, [*args[:at], *args[at + 1 :]]
-    raise CommandError(f"unknown command {quote(word)} for {quote(program)}{_suggestions(commands, word)}")
+    raise CommandError(f"unknown command {quote(word)} for {quote(program)}{_suggestions(shown(commands, program), word)}")
 
 
 def _first_word(args: Sequence[str]) -> int | None:
@@ -99,9 +105,14 @@ OWN_FLAGS = frozenset({"--help", "-h", "--version", "-v", "--verbose", "--noword
 
 
 def _suggestions(commands: Sequence[Command], word: str) -> str:
-    names = [command.name for command in commands if not command.hidden]
+    names = [command.name for command in commands]
     near = [name for name in names if distance(word.lower(), name) <= 2 or name.startswith(word.lower())]
     return "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in near) if near else ""
+
+
+def shown(commands: Sequence[Command], program: str) -> list[Command]:
+    """The commands that help texts list."""
+    return [command for command in commands if not command.hidden and not (command.ours and program == OLLAMA)]
 
 
 def distance(left: str, right: str) -> int:
@@ -116,7 +127,7 @@ def distance(left: str, right: str) -> int:
 
 def overview(commands: Sequence[Command], program: str, flags: Sequence[Flag]) -> str:
     """The usage of the program itself."""
-    rows = "".join(f"  {command.name:<{NAME_WIDTH}} {command.short}\n" for command in commands if not command.hidden)
+    rows = "".join(f"  {command.name:<{NAME_WIDTH}} {command.short}\n" for command in shown(commands, program))
     more = f'Use "{program} [command] --help" for more information about a command.\n'
     usage = f"Usage:\n  {program} [flags]\n  {program} [command]\n"
     return f"{usage}\nAvailable Commands:\n{rows}\nFlags:\n{usages(flags)}\n{more}"

@@ -6,6 +6,7 @@ from ollama_compat.cli.command import MANY, Command
 from ollama_compat.cli.flags import HELP, Flag
 
 ABOUT = "Large language model runner"
+JSON = Flag("json", "Print JSON", ours=True)
 INSECURE = Flag("insecure", "Use an insecure registry")
 VERBOSE = Flag("verbose", "Show timings for response")
 NO_WRAP = Flag("nowordwrap", "Don't wrap words to the next line automatically")
@@ -16,6 +17,7 @@ CREATE_FLAGS = (
     Flag("experimental", "Enable experimental safetensors model creation"),
     Flag("file", 'Name of the Modelfile (default "Modelfile")', "string", "f"),
     Flag("quantize", "Quantize model to this level (e.g. q4_K_M)", "string", "q"),
+    JSON,
 )
 SHOW_FLAGS = (
     Flag("license", "Show license of a model"),
@@ -24,6 +26,7 @@ SHOW_FLAGS = (
     Flag("system", "Show system message of a model"),
     Flag("template", "Show template of a model"),
     Flag("verbose", "Show detailed model information", short="v"),
+    JSON,
 )
 TRUNCATE = "For embedding models: truncate inputs exceeding context length (default: true). Set --truncate=false to error instead"
 RUN_FLAGS = (
@@ -36,6 +39,7 @@ RUN_FLAGS = (
     Flag("think", "Enable thinking mode: true/false or high/medium/low for supported models", "string", bare="true"),
     Flag("truncate", TRUNCATE),
     VERBOSE,
+    JSON,
 )
 SERVE_VARIABLES = (
     "OLLAMA_DEBUG",
@@ -69,6 +73,7 @@ VARIABLES = {
     "OLLAMA_NUM_PARALLEL": "Maximum number of parallel requests",
     "OLLAMA_ORIGINS": "A comma separated list of allowed origins",
 }
+COMPLETION = "Print the completion script of a shell: bash, zsh, fish or powershell"
 RUN_VARIABLES = ("OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY")
 
 COMMANDS = (
@@ -77,17 +82,18 @@ COMMANDS = (
     Command("show", "MODEL", "Show information for a model", "show:show", (1, 1), SHOW_FLAGS),
     Command("run", "MODEL [PROMPT]", "Run a model", "run:run", (1, MANY), RUN_FLAGS, variables=RUN_VARIABLES),
     Command("stop", "MODEL", "Stop a running model", "models:stop", (1, 1)),
-    Command("pull", "MODEL", "Pull a model from a registry", "transfer:pull", (1, 1), (INSECURE,)),
-    Command("push", "MODEL", "Push a model to a registry", "transfer:push", (1, 1), (INSECURE,)),
+    Command("pull", "MODEL", "Pull a model from a registry", "transfer:pull", (1, 1), (INSECURE, JSON)),
+    Command("push", "MODEL", "Push a model to a registry", "transfer:push", (1, 1), (INSECURE, JSON)),
     Command("signin", "", "Sign in to ollama.com", "account:sign_in", (0, 0), variables=()),
     Command("login", "", "Sign in to ollama.com", "account:sign_in", (0, 0), variables=(), hidden=True),
     Command("signout", "", "Sign out from ollama.com", "account:sign_out", (0, 0), variables=()),
     Command("logout", "", "Sign out from ollama.com", "account:sign_out", (0, 0), variables=(), hidden=True),
-    Command("list", "", "List models", "models:list_models", aliases=("ls",)),
-    Command("ps", "", "List running models", "models:list_running"),
+    Command("list", "", "List models", "models:list_models", flags=(JSON,), aliases=("ls",)),
+    Command("ps", "", "List running models", "models:list_running", flags=(JSON,)),
     Command("cp", "SOURCE DESTINATION", "Copy a model", "models:copy", (2, 2)),
     Command("rm", "MODEL [MODEL...]", "Remove a model", "models:remove", (1, MANY)),
     Command("help", "", "Help about any command", "", needs_server=False),
+    Command("completion", "SHELL", COMPLETION, "completion:script", (1, 1), variables=(), needs_server=False, ours=True),
 )
 
 

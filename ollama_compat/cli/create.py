@@ -12,6 +12,7 @@ from ollama_compat.cli.body import FILE_FIELDS, create_body, sent_names
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.json_output import print_lines
 from ollama_compat.cli.progress import Progress, Spinner
 from ollama_compat.cli.transfer import Steps
 
@@ -19,7 +20,7 @@ GATHERING = "gathering model components"
 
 
 def create(call: Call) -> None:
-    """`create MODEL [-f Modelfile] [-q LEVEL]`."""
+    """`create MODEL [-f Modelfile] [-q LEVEL] [--json]`."""
     name = call.words[0]
     with Progress(sys.stderr) as progress:
         _check_name(name)
@@ -34,6 +35,9 @@ def create(call: Call) -> None:
         for field in FILE_FIELDS:
             if field in body:
                 body[field] = _send(call.client, body[field], progress)
+        if call.flags.on("json"):
+            print_lines(call.client.stream("/api/create", body))
+            return
         steps = Steps(progress, "pulling {}...", GATHERING)
         for answer in call.client.stream("/api/create", body):
             steps.show(answer)

@@ -19,13 +19,17 @@ _INT64 = 1 << 63
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flag:
-    """A flag; `bare` is its value when it is given without one (a bool's is true), None when it needs one."""
+    """A flag; `bare` is its value when it is given without one (a bool's is true), None when it needs one.
+
+    `ours`: Ollama has not got it, so help texts do not show it when the program is called `ollama`.
+    """
 
     name: str
     usage: str
     kind: Literal["bool", "int", "string"] = "bool"
     short: str = ""
     bare: str | None = None
+    ours: bool = False
 
     @property
     def implied(self) -> str | None:

@@ -11,6 +11,7 @@ from ollama_compat.cli import human
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.json_output import print_json
 from ollama_compat.cli.load import unload
 from ollama_compat.cli.table import render
 
@@ -19,15 +20,21 @@ PS_HEADER = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
 
 
 def list_models(call: Call) -> None:
-    """`list [PREFIX]`."""
-    print_models(call.client, call.words)
+    """`list [PREFIX] [--json]`."""
+    if call.flags.on("json"):
+        print_json(_stored(call.client, call.words))
+    else:
+        print_models(call.client, call.words)
 
 
 def print_models(client: Client, words: Sequence[str]) -> None:
     """The table of stored models whose names begin with the first word, if there is one."""
+    print(render([_list_row(model) for model in _stored(client, words)], LIST_HEADER), end="")
+
+
+def _stored(client: Client, words: Sequence[str]) -> list[dict[str, Any]]:
     prefix = words[0].lower() if words else ""
-    models = (model for model in client.models() if model.get("name", "").lower().startswith(prefix))
-    print(render([_list_row(model) for model in models], LIST_HEADER), end="")
+    return [model for model in client.models() if model.get("name", "").lower().startswith(prefix)]
 
 
 def _list_row(model: Mapping[str, Any]) -> list[str]:
@@ -36,10 +43,13 @@ def _list_row(model: Mapping[str, Any]) -> list[str]:
 
 
 def list_running(call: Call) -> None:
-    """`ps [PREFIX]`."""
+    """`ps [PREFIX] [--json]`."""
     prefix = call.words[0] if call.words else ""
     models = [model for model in call.client.running() if model.get("name", "").startswith(prefix)]
-    print(render([_ps_row(model) for model in models], PS_HEADER), end="")
+    if call.flags.on("json"):
+        print_json(models)
+    else:
+        print(render([_ps_row(model) for model in models], PS_HEADER), end="")
 
 
 def _ps_row(model: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ from ollama_compat.cli.errors import CommandError, Unreachable
 from ollama_compat.cli.flags import HELP, parse
 from ollama_compat.settings import VERSION
 
+COMPLETE = "__complete"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (sys.argv's by default); the exit status."""
@@ -42,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(program: str, args: Sequence[str]) -> None:
+    if args and args[0] == COMPLETE:
+        _complete(program, args[1:])
+        return
     command, rest = find(COMMANDS, args, program)
     if command is None:
         _run_bare(program, rest)
@@ -51,6 +56,15 @@ def _run(program: str, args: Sequence[str]) -> None:
         _run_command(program, command, rest)
 
 
+def _complete(program: str, words: Sequence[str]) -> None:
+    """What the shells' scripts ask."""
+    from ollama_compat.cli.completion import Line  # only here
+
+    environment = Environment.from_env(os.environ)
+    client = Client(environment.host, environment.proxies, environment.api_key)
+    print(Line(COMMANDS, program, own_flags(program), client).complete(words), end="")
+
+
 def _run_command(program: str, command: Command, args: Sequence[str]) -> None:
     flags = parse(command.all_flags(), args)
     if flags.on(HELP):
@@ -58,7 +72,7 @@ def _run_command(program: str, command: Command, args: Sequence[str]) -> None:
         return
     command.check_words(flags.words)
     environment = Environment.from_env(os.environ)
-    call = Call(flags, environment, Client(environment.host, environment.proxies, environment.api_key))
+    call = Call(flags, environment, Client(environment.host, environment.proxies, environment.api_key), program)
     if command.needs_server:
         call.client.heartbeat()
     target(command)(call)

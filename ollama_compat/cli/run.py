@@ -12,6 +12,7 @@ from ollama_compat.cli.account import explain
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError, SignInNeeded, StatusError
+from ollama_compat.cli.json_output import print_json
 from ollama_compat.cli.session import Session
 from ollama_compat.cli.show import NO_IMAGES
 from ollama_compat.cli.transfer import pull_model
@@ -33,7 +34,8 @@ def _run(call: Call) -> None:
     if not sys.stdin.isatty():
         piped = sys.stdin.buffer.read().decode("utf-8", "replace")
         words = [piped, *words] if piped else words
-    interactive = not words and sys.stdin.isatty() and sys.stdout.isatty()
+    as_json = call.flags.on("json")
+    interactive = not as_json and not words and sys.stdin.isatty() and sys.stdout.isatty()
     info = show_or_pull(call.client, model, insecure=call.flags.on("insecure"))
     session.adopt(info)
     prompt = " ".join(words)
@@ -48,7 +50,10 @@ def _run(call: Call) -> None:
         converse(session, call.environment, info)
     else:
         prompt, images = media.extract(prompt) if session.takes_media else (prompt, [])
-        session.generate(prompt, images)
+        if as_json:
+            print_json(session.answer(prompt, images))
+        else:
+            session.generate(prompt, images)
 
 
 def _session(call: Call, model: str) -> Session:

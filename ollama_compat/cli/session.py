@@ -49,7 +49,7 @@ class Session:
 
     def generate(self, prompt: str, images: list[str]) -> None:
         """One-shot: ask /api/generate and print the answer. Ctrl+C ends it quietly."""
-        body = {"prompt": prompt} | ({"images": images} if images else {}) | self._request()
+        body = self._prompt(prompt, images)
         answer = Answer(wrap=self.wrap, plain=not sys.stdout.isatty(), hide_thinking=self.hide_thinking)
         last = self._ask("/api/generate", body, answer)
         if last is None:
@@ -58,6 +58,14 @@ class Session:
             print("\n")
         if last.get("done") and self.verbose:
             print_statistics(last)
+
+    def answer(self, prompt: str, images: list[str]) -> Mapping[str, Any]:
+        """One-shot: the whole answer of /api/generate."""
+        answer = self.client.call("POST", "/api/generate", self._prompt(prompt, images) | {"stream": False})
+        return answer if isinstance(answer, dict) else {}
+
+    def _prompt(self, prompt: str, images: list[str]) -> dict[str, Any]:
+        return {"prompt": prompt} | ({"images": images} if images else {}) | self._request()
 
     def chat(self) -> Message | None:
         """Ask /api/chat to answer the messages, print it and return it; None when Ctrl+C stopped it."""

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from ollama_compat.cli import human
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.json_output import print_json
 from ollama_compat.cli.table import CELL_WIDTH, render
 from ollama_compat.cli.width import text_width
 
@@ -22,7 +23,7 @@ Row = list[str]
 
 
 def show(call: Call) -> None:
-    """`show MODEL` with at most one of the part flags."""
+    """`show MODEL` with at most one of the part flags, or everything with --json."""
     parts = [part for part in PARTS if call.flags.on(part)]
     if len(parts) > 1:
         raise CommandError(ONE_PART)
@@ -30,7 +31,9 @@ def show(call: Call) -> None:
     answer = call.client.show(call.words[0], verbose=verbose)
     if "image" in (answer.get("capabilities") or ()):
         raise CommandError(NO_IMAGES)
-    if parts:
+    if call.flags.on("json"):
+        print_json({part: answer.get(part, "") for part in parts} or answer)
+    elif parts:
         print(answer.get(parts[0], ""), end="" if parts[0] in ("system", "template") else "\n")
     else:
         print(sections(answer, verbose=verbose), end="")

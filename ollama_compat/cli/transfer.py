@@ -10,6 +10,7 @@ from ollama_compat.cli.account import explain
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError, SignInNeeded
+from ollama_compat.cli.json_output import print_lines
 from ollama_compat.cli.progress import Bar, Progress, Spinner
 
 NOT_AUTHORIZED = "you are not authorized to push to this namespace, create the model under a namespace you own"
@@ -47,7 +48,10 @@ class Steps:
 
 
 def pull(call: Call) -> None:
-    """`pull MODEL [--insecure]`."""
+    """`pull MODEL [--insecure] [--json]`."""
+    if call.flags.on("json"):
+        print_lines(call.client.stream("/api/pull", _body(call.words[0], call.flags.on("insecure"))))
+        return
     pull_model(call.client, call.words[0], insecure=call.flags.on("insecure"))
 
 
@@ -72,12 +76,15 @@ def _short(digest: str) -> str:
 
 
 def push(call: Call) -> None:
-    """`push MODEL [--insecure]`; models of ollama.com need an account."""
+    """`push MODEL [--insecure] [--json]`; models of ollama.com need an account."""
     name = call.words[0]
     official, page = _page(name)
     try:
         if official:
             call.client.whoami()
+        if call.flags.on("json"):
+            print_lines(call.client.stream("/api/push", _body(name, call.flags.on("insecure"))))
+            return
         _push(call.client, name, insecure=call.flags.on("insecure"))
     except SignInNeeded as error:
         explain(error, "to push models to ollama.com")

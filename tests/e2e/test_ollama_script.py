@@ -29,9 +29,18 @@ def test_script(empty: Server, tmp_path: Path) -> None:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ollama_compat "$@"\n')
     command.chmod(0o755)
-    environ = empty.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(SCRIPT.parents[2])}
+    works(empty, {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(SCRIPT.parents[2])})
+
+
+@pytest.mark.skipif("OLLAMA_BIN" not in os.environ, reason="OLLAMA_BIN names no ollama command")
+def test_script_with_ollamas_own_command(empty: Server) -> None:
+    works(empty, {"COMMAND": os.environ["OLLAMA_BIN"]})
+
+
+def works(server: Server, variables: dict[str, str]) -> None:
+    environ = server.environ | variables
     ended = subprocess.run(
         ["bash", str(SCRIPT)], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
     )
-    assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}\n{empty.log.read_text()}"
+    assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}\n{server.log.read_text()}"
     assert ended.stdout.endswith("all well\n")

@@ -32,6 +32,30 @@ echo "== run with a prompt from a pipe, and from a file"
 echo "The fox sleeps." >text.txt
 [[ -n $(ollama run "$MODEL" --think=false "Repeat this:" <text.txt) ]] || fail "an empty answer to a file"
 
+echo "== run with a here-document, and with a prompt and a pipe together"
+answer=$(
+  ollama run "$MODEL" --think=false <<EOF
+Tell me about
+a fox.
+EOF
+)
+[[ -n $answer ]] || fail "an empty answer to a here-document"
+answer=$(ollama run "$MODEL" --think=false "One word:" <<<"hello" | tr -d '\n')
+[[ -n $answer ]] || fail "an empty answer to a here-string"
+
+echo "== json"
+ollama run "$MODEL" --think=false --format json "A person as JSON" >person.txt
+grep -q '^[[:space:]]*{' person.txt || fail "no object: $(cat person.txt)"
+
+echo "== answers in a loop, in the background, and cut off by head"
+for word in fox owl; do
+  [[ -n $(ollama run "$MODEL" --think=false "A $word." </dev/null) ]] || fail "an empty answer in a loop"
+done
+ollama run "$MODEL" --think=false "A story." >background.txt </dev/null &
+wait $! || fail "a run in the background"
+[[ -s background.txt ]] || fail "an empty answer in the background"
+ollama run "$MODEL" --think=false "A long story." </dev/null | head -c 1 >/dev/null || true
+
 echo "== thinking"
 thought=$(ollama run "$MODEL" --think --nowordwrap "What is 2 and 2?" 2>/dev/null)
 hidden=$(ollama run "$MODEL" --think --hidethinking --nowordwrap "What is 2 and 2?" 2>/dev/null)
@@ -111,6 +135,16 @@ if ollama stop script-model 2>error.txt; then fail "stop of a missing model ende
 contains "$(cat error.txt)" "Error: couldn't find model \"script-model\" to stop"
 if ollama create script-model -f <(echo "BAD x") 2>error.txt; then fail "create from nonsense ended well"; fi
 contains "$(cat error.txt)" "Error: (line 1): command must be one of "
+if ollama run script-none:nothing "hi" >/dev/null 2>error.txt </dev/null; then fail "run of a missing model ended well"; fi
+grep -q '^Error: ' error.txt || fail "run said: $(cat error.txt)"
+if ollama cp script-none script-other 2>error.txt; then fail "cp of a missing model ended well"; fi
+[[ $(cat error.txt) == 'Error: model "script-none" not found' ]] || fail "cp said: $(cat error.txt)"
+if ollama nonsense 2>error.txt; then fail "an unknown command ended well"; fi
+contains "$(cat error.txt)" 'Error: unknown command "nonsense" for '
+if ollama list --nonsense 2>error.txt; then fail "an unknown flag ended well"; fi
+contains "$(cat error.txt)" 'Error: unknown flag: --nonsense'
+if ollama run 2>error.txt </dev/null; then fail "run without a model ended well"; fi
+contains "$(cat error.txt)" 'Error: requires at least 1 arg(s), only received 0'
 if OLLAMA_HOST=127.0.0.1:1 ollama list 2>error.txt; then fail "list without a server ended well"; fi
 contains "$(cat error.txt)" "Error: could not connect to ollama server, run 'ollama serve' to start it"
 
