@@ -91,7 +91,8 @@ def environ(server: FakeOllama, tmp_path: Path) -> dict[str, str]:
 
 
 def said(command: list[str], environ: dict[str, str]) -> list[str]:
-    ended = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    nothing = subprocess.DEVNULL
+    ended = subprocess.run(command, env=environ, stdin=nothing, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert not ended.stderr
     return ended.stdout.splitlines()
