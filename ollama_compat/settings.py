@@ -53,7 +53,6 @@ class Settings:
     context_length: int = 0  # num_ctx of whoever names none; 0: by memory
     kv_cache_type: str = "f16"
     origins: tuple[str, ...] = ()
-    remotes: tuple[str, ...] = ("ollama.com",)
     go_template: bool | None = None  # None: the better of a model's two templates
     no_prune: bool = False
     no_cloud_env: bool = False
@@ -79,7 +78,6 @@ class Settings:
             context_length=read.count("OLLAMA_CONTEXT_LENGTH", 0),
             kv_cache_type=read.text("OLLAMA_KV_CACHE_TYPE") or "f16",
             origins=origins(read.text("OLLAMA_ORIGINS")),
-            remotes=tuple(read.text("OLLAMA_REMOTES").split(",")) if read.text("OLLAMA_REMOTES") else ("ollama.com",),
             go_template=read.flag("OLLAMA_GO_TEMPLATE") if read.text("OLLAMA_GO_TEMPLATE") else None,
             no_prune=read.flag("OLLAMA_NOPRUNE"),
             no_cloud_env=read.flag("OLLAMA_NO_CLOUD"),

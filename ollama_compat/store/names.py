@@ -98,7 +98,6 @@ class Source(enum.Enum):
 class ModelRef:
     """A name as a client wrote it: trimmed, and with the suffix that says where the model has to run taken off."""
 
-    original: str
     base: str
     source: Source
     name: ModelName
@@ -112,7 +111,7 @@ class ModelRef:
             raise BadRequest("model is required")
         if source is not Source.ANY and _source(base)[1] is not Source.ANY:
             raise BadRequest(f"use either :local or :cloud, not both: {duration.quote(text)}")
-        return cls(text, base, source, ModelName.parse(base))
+        return cls(base, source, ModelName.parse(base))
 
     @property
     def stored_name(self) -> ModelName:

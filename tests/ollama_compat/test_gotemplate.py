@@ -139,12 +139,6 @@ def test_parse_errors(source: str, message: str) -> None:
     assert caught.value.status == 400
 
 
-def test_contains() -> None:
-    template = Template.parse("<|start|>{{ .Prompt }}")
-    assert template.contains("<|start|>")
-    assert not template.contains("<|end|>")
-
-
 def test_dates() -> None:
     template = Template.parse('{{ currentDate }} {{ currentDate "%Y" "x" }} {{ yesterdayDate }}{{ .Response }}')
     day = datetime.date(2024, 3, 1)

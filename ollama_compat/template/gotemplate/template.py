@@ -49,10 +49,6 @@ class Template:
     def __str__(self) -> str:
         return self.source
 
-    def contains(self, text: str) -> bool:
-        """Whether the source contains `text`."""
-        return text in self.source
-
     def variables(self) -> frozenset[str]:
         """Lower-case names of all fields and variables, as Ollama's Template.Vars: "messages", "toolcalls", "$last"."""
         return frozenset(name.lower() for tree in self.trees.values() for name in _identifiers(tree))
