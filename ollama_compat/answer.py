@@ -14,7 +14,7 @@ from ollama_compat.errors import ApiError
 from ollama_compat.output import Content, Event, OutputParser, Thinking, ToolCall
 from ollama_compat.prompt import Message, Prompt, refuse_images
 from ollama_compat.replies import Metrics
-from ollama_compat.residency import Resident
+from ollama_compat.resident import Resident
 from ollama_compat.runner import Runner
 from ollama_compat.services import Services
 from runtime.frames import Cut, Done, Generate, Logprob, Token

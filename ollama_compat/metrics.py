@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from ollama_compat.errors import ApiError
 from ollama_compat.request_log import note
-from ollama_compat.residency import Residency, Resident
+from ollama_compat.residency import Residency
+from ollama_compat.resident import Resident
 from runtime.frames import Done, Stats
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)

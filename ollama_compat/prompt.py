@@ -13,7 +13,7 @@ from ollama_compat import output, request_log
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError, InternalError
 from ollama_compat.output import OutputParser
-from ollama_compat.residency import Resident
+from ollama_compat.resident import Resident
 from ollama_compat.runner import PromptTooLong, engine_error
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel

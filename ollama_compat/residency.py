@@ -8,72 +8,28 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from ollama_compat import duration, memory
 from ollama_compat.errors import ApiError, ServerBusy
-from ollama_compat.options import Options
+from ollama_compat.resident import MIN_CONTEXT, LoadKey, Resident, Wanted, load_request
 from ollama_compat.runner import OutOfMemory, Runner
 from ollama_compat.settings import Settings
-from runtime.frames import Load, Loaded, LoadProgress
+from runtime.frames import LoadProgress
 
 _LOG = logging.getLogger(__name__)
 
-_EMBEDDING_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
-_MIN_CONTEXT = 4
-LARGEST_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
 _DEFAULT_MODELS = 3
-_EMBEDDING_BATCH = 2048  # tokens of one input at most, as in Ollama
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a request needs in memory."""
-
-    name: str  # as /api/ps shows it
-    digest: str
-    details: Mapping[str, Any]
-    path: str  # of the model file; what runners are told apart by
-    options: Options
-    adapters: tuple[str, ...] = ()
-    embedding: bool = False
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Resident:
-    """A loaded model. Residency writes everything here; requests only read, and speak to `runner`."""
+class SharedLoad:
+    """A load that is under way or waits for its turn."""
 
-    wanted: Wanted  # by whoever had it loaded
-    runner: Runner
-    loaded: Loaded
-    num_ctx_asked: int
-    keep_alive: float  # seconds after the last request; 0: unload then
-    context_length: int  # of the latest request, which may ask for less than there is
-    users: int = 0  # requests that hold it
-    leaving: bool = False  # no new request may take it
-    timer: asyncio.TimerHandle | None = None
-    expires_ns: int = 0  # wall clock
-    idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-
-    def serves(self, wanted: Wanted) -> bool:
-        """Whether the request can run here. Another context, or anything the client left open, never reloads."""
-        if self.leaving or self.runner.dead.is_set() or wanted.adapters != self.wanted.adapters:
-            return False
-        mine, theirs = self.wanted.options, wanted.options
-        explicit = (
-            (theirs.num_gpu, mine.num_gpu, -1),
-            (theirs.main_gpu, mine.main_gpu, None),
-            (theirs.use_mmap, mine.use_mmap, None),
-            (theirs.num_thread, mine.num_thread, 0),
-            (theirs.num_batch, mine.num_batch, 0),
-        )
-        return all(asked in (unset, have) for asked, have, unset in explicit)
-
-    def fits(self, wanted: Wanted) -> bool:
-        """Whether the context is long enough, or as long as the memory let it be when that much was asked for."""
-        return min(wanted.options.num_ctx, self.loaded.n_ctx_train) <= max(self.loaded.num_ctx, self.num_ctx_asked)
+    waiters: int = 0
+    resident: Resident | None = None  # once it is there; each waiter then holds it
+    task: asyncio.Task[None] = dataclasses.field(init=False)
 
 
 Spawn = Callable[[], Awaitable[Runner]]
@@ -87,7 +43,8 @@ class Residency:
         self._spawn = spawn
         self._free_memory = free_memory or memory.available
         self._residents: dict[str, Resident] = {}
-        self._loading = asyncio.Lock()
+        self._loads: dict[LoadKey, SharedLoad] = {}
+        self._loading = asyncio.Lock()  # held by the one load that is in progress
         self.queued = 0  # requests that wait for a load
         self._closing: set[asyncio.Task[None]] = set()
         self.loading: LoadProgress | None = None  # of the one load that is in progress
@@ -118,7 +75,11 @@ class Residency:
         return sorted(alive, key=lambda r: r.expires_ns // duration.SECOND, reverse=True)
 
     async def close(self) -> None:
-        """Ends every runner."""
+        """Ends every load and every runner."""
+        loads = [shared.task for shared in self._loads.values()]
+        for task in loads:
+            task.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
         for resident in list(self._residents.values()):
             self._drop(resident)
         await asyncio.gather(*self._closing)
@@ -133,28 +94,32 @@ class Residency:
             raise ServerBusy
         self.queued += 1
         try:
-            async with self._loading:
-                return self._hold(await self._resident(wanted), wanted, keep_alive)
+            while True:
+                resident = await self._join(wanted)
+                if await self._keep(resident, wanted, keep_alive, ping=False):
+                    return resident
         finally:
             self.queued -= 1
 
     async def _take(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> bool:
-        """Holds the resident if its runner lives: one that has just been killed may not have been missed yet."""
-        self._hold(resident, wanted, keep_alive)
+        """Holds the resident, if it can be used."""
+        self._enter(resident)
+        return await self._keep(resident, wanted, keep_alive, ping=True)
+
+    async def _keep(self, resident: Resident, wanted: Wanted, keep_alive: float | None, *, ping: bool) -> bool:
+        """Whether a resident that is held can be used, else it is released. `ping`: its runner may have been killed unnoticed."""
         usable = False
         try:
-            usable = await self._usable(resident, wanted)
+            usable = await (self._still_good if ping else self._long_enough)(resident, wanted)
         finally:
             if not usable:
                 self._release(resident)
         if usable:
-            self._note_context(resident, wanted)
+            self._apply(resident, wanted, keep_alive)
         return usable
 
-    async def _usable(self, resident: Resident, wanted: Wanted) -> bool:
-        """Whether the runner lives and its context is long enough, or grows to be."""
-        if not await resident.runner.alive():
-            return False
+    async def _long_enough(self, resident: Resident, wanted: Wanted) -> bool:
+        """Whether the context is, or grows to be."""
         if resident.fits(wanted):
             return True
         grown = await resident.runner.grow(wanted.options.num_ctx, self._bytes_free())
@@ -174,22 +139,22 @@ class Residency:
         """Bytes that loaded models may still take: caches fill with use."""
         return sum(max(0, r.loaded.size - r.loaded.size_vram - r.runner.memory()) for r in self._residents.values())
 
-    def _hold(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> Resident:
-        resident.users += 1
+    @staticmethod
+    def _enter(resident: Resident, count: int = 1) -> None:
+        """So many requests hold it from now on."""
+        resident.users += count
         resident.idle.clear()
         if resident.timer is not None:
             resident.timer.cancel()
             resident.timer = None
+
+    def _apply(self, resident: Resident, wanted: Wanted, keep_alive: float | None) -> None:
+        """What a request says about the model that it uses."""
         if keep_alive is not None:
             resident.keep_alive = keep_alive
-        self._note_context(resident, wanted)
-        self._set_expiry(resident)
-        return resident
-
-    @staticmethod
-    def _note_context(resident: Resident, wanted: Wanted) -> None:
         asked = wanted.options.num_ctx
-        resident.context_length = min(max(asked, _MIN_CONTEXT), resident.loaded.num_ctx) if asked else resident.loaded.num_ctx
+        resident.context_length = min(max(asked, MIN_CONTEXT), resident.loaded.num_ctx) if asked else resident.loaded.num_ctx
+        self._set_expiry(resident)
 
     def _release(self, resident: Resident) -> None:
         resident.users -= 1
@@ -215,12 +180,49 @@ class Residency:
 
     # ------------------------------------------------------------ loading
 
+    async def _join(self, wanted: Wanted) -> Resident:
+        """The model, loaded and held, by a load that all share who want the same. It ends when the last of them leaves."""
+        key = wanted.load_key()
+        shared = self._loads.get(key)
+        if shared is None:
+            shared = self._loads[key] = SharedLoad()
+            shared.task = asyncio.create_task(self._run(key, shared, wanted))
+        shared.waiters += 1
+        try:
+            await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            await self._leave(key, shared)
+            raise
+        assert shared.resident is not None
+        return shared.resident
+
+    async def _run(self, key: LoadKey, shared: SharedLoad, wanted: Wanted) -> None:
+        try:
+            async with self._loading:
+                shared.resident = await self._resident(wanted)
+                self._enter(shared.resident, shared.waiters)  # before the next load may evict it
+        finally:
+            if self._loads.get(key) is shared:
+                del self._loads[key]
+
+    async def _leave(self, key: LoadKey, shared: SharedLoad) -> None:
+        """One of those who wait for a load is gone."""
+        if shared.resident is not None:
+            self._release(shared.resident)
+            return
+        shared.waiters -= 1
+        if not shared.waiters:
+            if self._loads.get(key) is shared:
+                del self._loads[key]
+            shared.task.cancel()
+            await asyncio.gather(shared.task, return_exceptions=True)
+
     async def _resident(self, wanted: Wanted) -> Resident:
         """The model, loaded; whatever is in its way unloaded. Under the lock."""
         _file_size(wanted)
         while True:
             resident = self._residents.get(wanted.path)
-            if resident is not None and resident.serves(wanted) and await self._usable(resident, wanted):
+            if resident is not None and resident.serves(wanted) and await self._still_good(resident, wanted):
                 return resident
             if resident is not None:
                 await self._evict(resident)
@@ -228,6 +230,10 @@ class Residency:
                 await self._evict(self._victim())
             else:
                 return await self._load_with_retry(wanted)
+
+    async def _still_good(self, resident: Resident, wanted: Wanted) -> bool:
+        """Whether a model that another request has loaded meanwhile will do."""
+        return await resident.runner.alive() and await self._long_enough(resident, wanted)
 
     def _has_room(self, wanted: Wanted) -> bool:
         limit = self._settings.max_loaded_models or _DEFAULT_MODELS
@@ -305,26 +311,3 @@ def _file_size(wanted: Wanted) -> int:
         return Path(wanted.path).stat().st_size
     except OSError as error:
         raise ApiError(404, f'model "{wanted.name}" not found, try pulling it first') from error
-
-
-def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
-    """The Load frame, every number within the runner's bounds; 0 where nobody has named one. `free`: bytes of memory."""
-    options = wanted.options
-    num_ctx, batch = options.num_ctx or settings.context_length, 0
-    if wanted.embedding:  # a request that wants less says so itself, and the next one may leave it open
-        num_ctx = max(num_ctx, settings.context_length or _EMBEDDING_CONTEXT)
-        batch = min(_EMBEDDING_BATCH, num_ctx)
-    return Load(
-        path=wanted.path,
-        adapters=list(wanted.adapters),
-        num_ctx=min(max(num_ctx, _MIN_CONTEXT), LARGEST_CONTEXT) if num_ctx else 0,
-        num_parallel=1 if wanted.embedding else min(settings.num_parallel, 1024),
-        num_batch=min(max(options.num_batch, 1), 1 << 14) if options.num_batch else batch,
-        num_thread=min(max(options.num_thread, 0), 1024),
-        num_gpu=min(max(options.num_gpu, -1), 1 << 16),
-        main_gpu=options.main_gpu,
-        use_mmap=options.use_mmap,
-        memory=free,
-        kv_cache_type=settings.kv_cache_type,
-        embedding=wanted.embedding,
-    )

@@ -11,7 +11,7 @@ from aiohttp import web
 from ollama_compat import call, lookup, options, wire
 from ollama_compat.errors import ApiError, BadRequest, ModelNotFound
 from ollama_compat.gojson import Number
-from ollama_compat.residency import LARGEST_CONTEXT, Wanted
+from ollama_compat.resident import LARGEST_CONTEXT, Wanted
 from ollama_compat.schema import EmbeddingRequest, EmbedRequest
 from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel

@@ -13,7 +13,7 @@ from ollama_compat.answer import Finished, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.errors import BadRequest
 from ollama_compat.prompt import Prompt
-from ollama_compat.residency import Resident
+from ollama_compat.resident import Resident
 from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services, services
 

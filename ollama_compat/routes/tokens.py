@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from ollama_compat import call, lookup, options, wire
-from ollama_compat.residency import Wanted
+from ollama_compat.resident import Wanted
 from ollama_compat.schema import DetokenizeRequest, TokenizeRequest
 from ollama_compat.services import Services, services
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from ollama_compat import duration
 from ollama_compat.errors import ApiError, InternalError, ServerBusy
 from ollama_compat.options import Options
-from ollama_compat.residency import Residency, Wanted, load_request
+from ollama_compat.residency import Residency
+from ollama_compat.resident import Wanted, load_request
 from ollama_compat.runner import OutOfMemory
 from ollama_compat.settings import Settings
 from runtime.frames import Grown, Load, Loaded
@@ -358,6 +360,75 @@ async def test_a_client_that_leaves_during_the_load_ends_it(make: Make) -> None:
     world.gate.set()
     await world.touch("a")
     assert world.names() == ["a"]
+
+
+async def test_a_client_that_leaves_does_not_end_the_load_of_others(make: Make) -> None:
+    world = make()
+    world.gate.clear()
+    first, second = (asyncio.create_task(world.touch("a")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    world.gate.set()
+    await second
+    assert world.diary == ["load a"]
+
+
+async def test_the_last_client_that_leaves_ends_the_load(make: Make) -> None:
+    world = make()
+    world.gate.clear()
+    tasks = [asyncio.create_task(world.touch("a")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert world.diary[:2] == ["load a", "kill"]
+    assert "load a" not in world.diary[2:]
+    assert world.residency.queued == 0
+
+
+async def test_a_failed_load_fails_all_who_waited_for_it(make: Make) -> None:
+    world = make()
+    world.gate.clear()
+    world.failures.append(InternalError("broken file"))
+    tasks = [asyncio.create_task(world.touch("a")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    world.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(result) for result in results] == ["broken file"] * 3
+    assert world.diary[:2] == ["load a", "kill"]
+    assert "load a" not in world.diary[2:]
+
+
+async def test_models_that_push_each_other_out_are_all_served(make: Make) -> None:
+    world = make(max_loaded_models=1)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(world.touch(name) for name in "abcabcabc"))
+    assert len(world.names()) == 1
+    assert world.diary.count("load a") == 1
+
+
+async def test_any_order_of_requests_and_departures_leaves_nothing_behind(make: Make) -> None:
+    chance = random.Random(7)
+    world = make(max_loaded_models=2, keep_alive=math.inf)
+
+    async def visit() -> None:
+        wanted = world.wanted(chance.choice("abc"), num_ctx=chance.choice((0, 100, 900)), num_thread=chance.choice((0, 0, 2)))
+        async with world.residency.use(wanted, chance.choice((None, 0, 0.01))):
+            await asyncio.sleep(chance.random() / 100)
+
+    async def impatient() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(chance.random() / 50):
+                await visit()
+
+    async with asyncio.timeout(20):
+        for _ in range(6):
+            await asyncio.gather(*((visit if chance.random() < 0.5 else impatient)() for _ in range(25)))
+    assert world.residency.queued == 0
+    assert all(resident.users == 0 and not resident.leaving for resident in world.residency.list())
+    await world.residency.close()
+    assert sum(line.startswith("load") for line in world.diary) == sum(line.startswith("close") for line in world.diary)
 
 
 async def test_a_file_that_vanished_is_a_model_not_found(make: Make) -> None:

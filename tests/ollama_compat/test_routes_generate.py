@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -163,3 +164,25 @@ async def test_pictures_are_refused_by_a_model_that_cannot_see(live: Any) -> Non
 async def test_names_in_all_their_forms_are_echoed(live: Any, name: str) -> None:
     status, answer = await generate(live, "x", model=name, stream=False)
     assert (status, answer["model"]) == (200, name)
+
+
+async def test_a_full_queue_is_told_in_ollamas_words(start: Any) -> None:
+    live = await start("--hang", max_queue=1)
+    body = {"model": "demo-moe", "prompt": "x"}
+    waiting = [asyncio.create_task(live.post("/api/generate", **body)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        while live.services.residency.queued < 2:  # noqa: ASYNC110  (a count tells it, not an event)
+            await asyncio.sleep(0.01)
+    for streamed in (True, False):
+        expected = {"error": "server busy, please try again.  maximum pending requests exceeded"}
+        assert await live.post("/api/generate", stream=streamed, **body) == (503, expected)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_load_that_makes_no_progress_is_given_up(start: Any) -> None:
+    live = await start("--hang", load_timeout=0.2)
+    status, answer = await live.post("/api/generate", model="demo-moe", prompt="x", stream=False)
+    assert (status, answer) == (500, {"error": "timed out waiting for the model runner to start - no progress was made"})
+    assert live.services.residency.list() == []
