@@ -132,7 +132,7 @@ def _html_operation(method: str, path: str, operation: Mapping[str, Any], found:
     title = f"<b>{method.upper()}</b> <code>{html.escape(path)}</code> {html.escape(operation['summary'])}"
     body = operation.get("requestBody")
     if body is None:
-        return f"<details><summary>{title}</summary><p>No body.</p></details>"
+        return f"<details><summary>{title}</summary><p>No fields.</p></details>"
     reference = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     fields = found["components"]["schemas"][reference]["properties"]
     cells = ((html.escape(name), html.escape(_words(field))) for name, field in fields.items())
