@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from ollama_compat import duration, lookup, options
 from ollama_compat.errors import ApiError, BadRequest, InternalError, ModelNotFound, UnsupportedCapability
+from ollama_compat.failures import PromptTooLong
 from ollama_compat.options import Options
 from ollama_compat.replies import Metrics
 from ollama_compat.resident import Wanted
-from ollama_compat.runner import PromptTooLong
 from ollama_compat.schema import ChatRequest, GenerateRequest
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel

@@ -12,9 +12,9 @@ from typing import Any
 from ollama_compat import output, request_log
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError, InternalError
+from ollama_compat.failures import PromptTooLong, engine_error
 from ollama_compat.output import OutputParser
 from ollama_compat.resident import Resident
-from ollama_compat.runner import PromptTooLong, engine_error
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
 from ollama_compat.template import protect, protect_messages, protect_value

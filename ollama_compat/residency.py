@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ollama_compat import duration, memory
 from ollama_compat.errors import ApiError, ServerBusy
+from ollama_compat.failures import OutOfMemory
 from ollama_compat.resident import MIN_CONTEXT, LoadKey, Resident, Wanted, load_request
-from ollama_compat.runner import OutOfMemory, Runner
+from ollama_compat.runner import Runner
 from ollama_compat.settings import Settings
 from runtime.frames import LoadProgress
 

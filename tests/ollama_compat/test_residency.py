@@ -13,10 +13,10 @@ import pytest
 
 from ollama_compat import duration
 from ollama_compat.errors import ApiError, InternalError, ServerBusy
+from ollama_compat.failures import OutOfMemory
 from ollama_compat.options import Options
 from ollama_compat.residency import Residency
 from ollama_compat.resident import Wanted, load_request
-from ollama_compat.runner import OutOfMemory
 from ollama_compat.settings import Settings
 from runtime.frames import Grown, Load, Loaded
 
