@@ -17,6 +17,7 @@ from ollama_compat.replies import Metrics
 from ollama_compat.resident import Resident
 from ollama_compat.runner import Runner
 from ollama_compat.services import Services
+from ollama_compat.tool_choice import BareCalls
 from runtime.frames import Cut, Done, Generate, Logprob, Token
 
 _LOWEST = -3.4028234663852886e38  # stands for minus infinity, which JSON has not
@@ -70,11 +71,14 @@ async def run(
         prompt = await make_prompt(resident)
         yield Ready()
         refuse_images(call.stored, shown)
-        constraint = structured.constraint(call.request.format, prompt.parser, call.think, native=prompt.native)
-        preserved = prompt.parser.preserved if prompt.parser else ()
+        constraint = structured.constraint(
+            call.request, prompt.parser, call.think, native=prompt.native, grammar=call.options.grammar
+        )
+        parser = BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser
+        preserved = parser.preserved if parser else ()
         make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
         first_ns = 0  # from the request to its first token
-        async with contextlib.aclosing(_pieces(call, resident.runner, make, prompt.parser, cut)) as pieces:  # type: ignore[type-var]
+        async with contextlib.aclosing(_pieces(call, resident.runner, make, parser, cut)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 if isinstance(piece, Done):
                     services.metrics.generated(call.stored.name.short(), piece, first_ns)

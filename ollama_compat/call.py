@@ -76,6 +76,7 @@ class Call:
             logprobs=request.top_logprobs if request.logprobs else -1,
             preserved=list(preserved),
             grammar=constraint.grammar,
+            calls=constraint.calls,
             grammar_start=constraint.start,
             grammar_opening=constraint.opening,
         )

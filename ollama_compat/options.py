@@ -17,7 +17,7 @@ Biases = tuple[tuple[int, float], ...]
 
 _LOG = logging.getLogger(__name__)
 
-_INT, _FLOAT, _BOOL, _STRINGS, _BIASES = "integer", "float32", "boolean", "array", "map"
+_INT, _FLOAT, _BOOL, _STRINGS, _BIASES, _TEXT = "integer", "float32", "boolean", "array", "map", "string"
 _NEVER = -1e30  # the bias of a token that must not come
 _INT64 = (1 << 63) - 1
 _INT32 = (1 << 31) - 1
@@ -64,6 +64,7 @@ class Options:
     mirostat: int = 0
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
+    grammar: str = ""  # GBNF or Lark, for answers without a format
 
     def sampling(self) -> Sampling:
         """How the runner shall choose tokens, within the bounds of its integers."""
@@ -107,6 +108,7 @@ _TYPES: Mapping[str, str] = {
     **dict.fromkeys(_BEYOND, _FLOAT),
     "dry_sequence_breakers": _STRINGS,
     "logit_bias": _BIASES,
+    "grammar": _TEXT,
 }
 
 
@@ -161,6 +163,12 @@ def _strings(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or isinstance(value, Number):
+        raise InternalError(f'option "{name}" must be of type string')
+    return value
+
+
 def biases(name: str, value: Any) -> Biases:
     """Biases of logits: `{"token": bias}`, or pairs, as llama-server takes them too; the bias `false` forbids the token."""
     entries = value.items() if isinstance(value, dict) else value
@@ -182,7 +190,7 @@ def _bias(name: str, value: Any) -> float:
     return _NEVER if value is False else max(_float(name, value), _NEVER)
 
 
-_READERS = {_INT: _integer, _FLOAT: _float, _BOOL: _boolean, _STRINGS: _strings, _BIASES: biases}
+_READERS = {_INT: _integer, _FLOAT: _float, _BOOL: _boolean, _STRINGS: _strings, _BIASES: biases, _TEXT: _text}
 
 
 def _clamp(value: int, low: int, high: int) -> int:

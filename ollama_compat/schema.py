@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes, images
+from ollama_compat import gojson, gotypes, images, tool_choice
 from ollama_compat.gotypes import Member, Place
+from ollama_compat.tool_choice import Choice, Tool
 
 # ---------------------------------------------------------------- messages and tools
 
@@ -61,7 +62,7 @@ _FUNCTION = gotypes.struct(
         Member("parameters", PARAMETERS, NO_PARAMETERS, omit=False),
     ),
 )
-TOOL = gotypes.struct(
+_TOOL = gotypes.struct(
     "Tool",
     (
         Member("type", gotypes.string, omit=False),
@@ -69,6 +70,20 @@ TOOL = gotypes.struct(
         Member("function", _FUNCTION, {"name": "", "parameters": NO_PARAMETERS}, omit=False),
     ),
 )
+
+
+@gotypes.accepts(**gotypes.schema_of(_TOOL))
+def TOOL(value: Any, at: Place) -> Tool | None:
+    decoded = _TOOL(value, at)
+    if not isinstance(decoded, dict):
+        return None
+    function = value.get("function")
+    function = function if isinstance(function, dict) else {}
+    given = gojson.plain(function.get("parameters"))
+    strict = function.get("strict") is True or value.get("strict") is True
+    return Tool(decoded, given if isinstance(given, dict) else None, strict)
+
+
 _CALL_FUNCTION = gotypes.struct(
     "ToolCallFunction",
     (
@@ -156,6 +171,7 @@ class ChatRequest:
     format: Raw = None
     keep_alive: Seconds = None
     tools: Tools = None
+    tool_choice: Annotated[Choice, tool_choice.choice] = tool_choice.FREE  # not looked at by Ollama
     options: Map = None
     think: Think = None
     truncate: Flag = True

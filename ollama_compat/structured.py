@@ -1,13 +1,15 @@
-"""The `format` of a request: what its answer has to conform to, and from where on."""
+"""The `format` of a request, or its grammar, or its tools: what its answer has to conform to, and from where on."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from ollama_compat import duration, gojson
+from ollama_compat import duration, gojson, tool_choice
 from ollama_compat.errors import BadRequest, InternalError
 from ollama_compat.output import OutputParser
+from ollama_compat.schema import ChatRequest, GenerateRequest
+from runtime.frames import CallForm
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -15,21 +17,41 @@ class Constraint:
     """The fields of a Generate frame that keep its answer to a format."""
 
     grammar: str = ""
+    calls: CallForm | None = None
     start: str = ""
     opening: str = ""
 
 
-def constraint(format_: Any, parser: OutputParser | None, think: bool | str | None, *, native: bool) -> Constraint:
+def constraint(
+    request: ChatRequest | GenerateRequest,
+    parser: OutputParser | None,
+    think: bool | str | None,
+    *,
+    native: bool,
+    grammar: str = "",
+) -> Constraint:
     """The constraint of a request. Raises the error of a format that is none.
 
     An answer may reason before it follows its grammar; unless the prompt has begun the reasoning, a model that was told not
-    to reason follows it at once. `native`: where the engine makes the prompt, Ollama sorts the keys of a schema.
+    to reason follows it at once. `native`: where the engine makes the prompt, Ollama sorts the keys of a schema. `grammar`:
+    for requests without a format.
     """
-    grammar = _grammar(format_, native)
+    grammar = _grammar(request.format, native) or grammar
+    calls = _calls(request, parser)
+    if calls is not None and (calls.forced or not grammar):
+        grammar = ""
+    else:
+        calls = None
     reasoning = parser.reasoning if parser else None
-    if not grammar or reasoning is None or not (reasoning.begun or think):
-        return Constraint(grammar)
-    return Constraint(grammar, reasoning.end, "" if reasoning.begun else reasoning.start)
+    if not (grammar or calls) or reasoning is None or not (reasoning.begun or think):
+        return Constraint(grammar, calls)
+    return Constraint(grammar, calls, reasoning.end, "" if reasoning.begun else reasoning.start)
+
+
+def _calls(request: ChatRequest | GenerateRequest, parser: OutputParser | None) -> CallForm | None:
+    if isinstance(request, GenerateRequest) or not request.tools:
+        return None
+    return tool_choice.form(request.tools, request.tool_choice, parser)
 
 
 def _grammar(format_: Any, native: bool) -> str:

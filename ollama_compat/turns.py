@@ -9,6 +9,7 @@ from ollama_compat import gojson, gotypes, images, schema
 from ollama_compat.answer import Finished
 from ollama_compat.errors import Refused
 from ollama_compat.gotypes import Place, Stopped
+from ollama_compat.tool_choice import Tool
 
 _URL_TYPES = ("jpeg", "jpg", "png", "webp")
 _ARGUMENTS = gotypes.ordered(gotypes.anything, "arguments are no object")
@@ -75,10 +76,12 @@ def parameters(value: Any) -> dict[str, Any]:
     return decoded
 
 
-def tool(kind: str, name: str, description: str, schema_: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as /api/chat takes it."""
+def tool(kind: str, name: str, description: str, given: Any, strict: bool = False) -> Tool:
+    """A tool as /api/chat takes it, of the schema `given`. ValueError, with Go's words, when that cannot be one."""
     described = {"description": description} if description else {}
-    return {"type": kind, "function": {"name": name, **described, "parameters": schema_}}
+    fields = {"type": kind, "function": {"name": name, **described, "parameters": parameters(given)}}
+    plain = gojson.plain(given)
+    return Tool(fields, plain if isinstance(plain, dict) else None, strict)
 
 
 def image_of_url(url: str) -> str:
@@ -92,15 +95,3 @@ def image_of_url(url: str) -> str:
                 return data
             break
     raise Refused("invalid image input")
-
-
-def chosen(tools: list[dict[str, Any]] | None, choice: Any) -> list[dict[str, Any]] | None:
-    """The tools that a `tool_choice` leaves: none of them, the named one, or all."""
-    if not isinstance(choice, dict):
-        return None if choice == "none" else tools
-    if choice.get("type") == "none":
-        return None
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, dict) else choice.get("name")
-    named = [tool for tool in tools or () if tool["function"]["name"] == name]
-    return named or tools

@@ -116,9 +116,8 @@ class Engine:
         return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint)
 
     def _constraint(self, request: Generate) -> Constraint | None:
-        if not request.grammar:
-            return None
-        return self._grammars.constraint(request.grammar, request.grammar_start, request.grammar_opening)
+        grammar = request.calls or request.grammar
+        return self._grammars.constraint(grammar, request.grammar_start, request.grammar_opening) if grammar else None
 
     def submit(self, job: Job) -> list[Reply]:
         """Let a job wait for its turn. One without any token to evaluate ends at once."""

@@ -84,6 +84,17 @@ class Load:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CallForm:
+    """How an answer calls tools: `{"name": ..., "arguments": {...}}`, each call between `begin` and `end`."""
+
+    tools: list[dict[str, Any]]  # {"name", "parameters": JSON schema or null, "strict": whether a schema has to be enforced}
+    begin: str = ""
+    end: str = ""
+    forced: bool = True  # the answer is nothing but calls; False: text with calls in it, which needs `begin`
+    several: bool = False  # there may be more than one
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Generate:
     """One request for text. The prompt is `tokens` (a saved context) followed by the tokens of `prompt`."""
 
@@ -101,6 +112,7 @@ class Generate:
     preserved: list[str] = dataclasses.field(default_factory=list)  # special tokens that stay visible in the text
     images: list[str] = dataclasses.field(default_factory=list)
     grammar: str = ""  # "json" (any object), a JSON schema, or a GBNF or Lark grammar
+    calls: CallForm | None = None  # in place of `grammar`
     grammar_start: str = ""  # text after which the grammar applies; "": from the first token
     grammar_opening: str = ""  # the answer may begin with this text, and only then the grammar waits for `grammar_start`
 
@@ -292,6 +304,7 @@ def decode(body: bytes) -> Frame:
         kind = fields.pop("frame")
         if kind == "Generate":
             fields["sampling"] = Sampling(**fields["sampling"])
+            fields["calls"] = None if fields["calls"] is None else CallForm(**fields["calls"])
         elif kind == "Token":
             fields["logprobs"] = [_logprob(entry) for entry in fields["logprobs"]]
         frame: Frame = _FRAMES[kind](**fields)

@@ -1,10 +1,11 @@
 """Grammars that an answer has to follow: which tokens may come next. The work is done by llguidance.
 
-A grammar is `json` (any object), a JSON schema, or the text of a GBNF or Lark grammar.
+A grammar is `json` (any object), a JSON schema, the text of a GBNF or Lark grammar, or the form of tool calls.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections import OrderedDict
@@ -15,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from llguidance.gbnf_to_lark import any_to_lark
 
-from runtime import json_schema
+from runtime import call_grammar, json_schema
+from runtime.frames import CallForm
 from runtime.tokenizer import Tokenizer
 
 BoolArray = npt.NDArray[np.bool_]
@@ -43,7 +45,7 @@ class Grammars:
         self._vocabulary: Vocabulary | None = None  # made for the first grammar: it takes half a second where tokens are many
         self._compiled: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
 
-    def constraint(self, grammar: str, start: str = "", opening: str = "") -> Constraint:
+    def constraint(self, grammar: str | CallForm, start: str = "", opening: str = "") -> Constraint:
         """What keeps one answer to `grammar`, from the text `start` on if that is given. GrammarError if it does not compile.
 
         With `opening` the answer may do without `start`: it begins with that text, and the grammar waits for `start`, or
@@ -52,8 +54,9 @@ class Grammars:
         with self._lock:
             self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer)
             vocabulary = self._vocabulary
-            matcher = self._compiled.pop(grammar, None) or _compile(grammar, vocabulary)
-            self._compiled[grammar] = matcher
+            key = grammar if isinstance(grammar, str) else json.dumps(dataclasses.asdict(grammar))
+            matcher = self._compiled.pop(key, None) or _compile(grammar, vocabulary)
+            self._compiled[key] = matcher
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
             own = matcher.deep_copy()
@@ -78,6 +81,10 @@ class Vocabulary:
         ends = sorted(tokenizer.eog_ids) or None
         self.matching = llguidance.LLTokenizer(self, eos_token=ends, slices=llguidance.LLTokenizer.json_slices())  # type: ignore[arg-type]
         self.breaks = [token for token in ids if self.tokens[token] in (b"\n", b"\n\n")]
+
+    def special(self, text: str) -> int | None:
+        """The special token that is spelled like this."""
+        return next((token for token in self.special_token_ids if self.tokens[token] == b"\xff" + text.encode()), None)
 
     def __call__(self, text: str | bytes) -> list[int]:
         """The tokens of a text in the middle of others, byte for byte: llguidance asks for those of a text that is forced."""
@@ -161,15 +168,29 @@ class Constraint:
             raise GrammarError(_error(self._matcher))
 
 
-def _compile(grammar: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
-    schema = grammar == "json" or grammar.lstrip().startswith("{")
-    source = _from_schema("{}" if grammar == "json" else grammar) if schema else _from_text(grammar)
+def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+    schema = isinstance(grammar, str) and (grammar == "json" or grammar.lstrip().startswith("{"))
     limits = llguidance.LLParserLimits(verbose_errors=False)
-    matcher = llguidance.LLMatcher(vocabulary.matching, source, log_level=0, limits=limits)
+    matcher = llguidance.LLMatcher(vocabulary.matching, _source(grammar, vocabulary, schema), log_level=0, limits=limits)
     if matcher.is_error():
+        if isinstance(grammar, CallForm) and (lenient := call_grammar.without_schemas(grammar)) != grammar:
+            return _compile(lenient, vocabulary)
         failed = SCHEMA_FAILED if schema else "the grammar does not compile: "
         raise GrammarError(failed + matcher.get_error().rstrip()[:_LONGEST])
     return matcher
+
+
+def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> str:
+    if isinstance(grammar, CallForm):
+        return _from_calls(grammar, vocabulary)
+    return _from_schema("{}" if grammar == "json" else grammar) if schema else _from_text(grammar)
+
+
+def _from_calls(form: CallForm, vocabulary: Vocabulary) -> str:
+    try:
+        return llguidance.LLMatcher.grammar_from_lark(call_grammar.lark(form, vocabulary.special, _OPTIONS))
+    except json_schema.SchemaError as error:
+        raise GrammarError(str(error)) from None
 
 
 def _from_schema(text: str) -> str:

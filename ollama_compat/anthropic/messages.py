@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from ollama_compat import duration, gojson, gotypes, turns
+from ollama_compat import duration, gojson, gotypes, tool_choice, turns
 from ollama_compat.anthropic.blocks import BLOCKS, turns_of
 from ollama_compat.errors import BadRequest, Refused
 from ollama_compat.gotypes import Member, Place
@@ -41,15 +41,24 @@ _TOOL = gotypes.struct(
         Member("name", gotypes.string, omit=False),
         Member("description", gotypes.string, omit=False),
         Member("input_schema", gotypes.raw, None, omit=False),
+        Member("strict", gotypes.anything, None, omit=False),
     ),
     "anthropic",
 )
 _THINKING = gotypes.struct(
     "ThinkingConfig", (Member("type", gotypes.string, omit=False), Member("budget_tokens", gotypes.integer, 0)), "anthropic"
 )
-_OUTPUT = gotypes.struct("OutputConfig", (Member("effort", gotypes.string, omit=False),), "anthropic")
+_OUTPUT = gotypes.struct(
+    "OutputConfig", (Member("effort", gotypes.string, omit=False), Member("format", gotypes.raw, None)), "anthropic"
+)
 _CHOICE = gotypes.struct(
-    "ToolChoice", (Member("type", gotypes.string, omit=False), Member("name", gotypes.string, omit=False)), "anthropic"
+    "ToolChoice",
+    (
+        Member("type", gotypes.string, omit=False),
+        Member("name", gotypes.string, omit=False),
+        Member("disable_parallel_tool_use", gotypes.anything, None),
+    ),
+    "anthropic",
 )
 
 
@@ -67,9 +76,10 @@ class MessagesRequest:
     top_k: Annotated[int | None, gotypes.integer] = None
     stop_sequences: Annotated[list[str] | None, gotypes.array(gotypes.string, "[]string")] = None
     tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_TOOL, "[]anthropic.Tool")] = None
-    tool_choice: Annotated[dict[str, str] | None, _CHOICE] = None
+    tool_choice: Annotated[dict[str, Any] | None, _CHOICE] = None
     thinking: Annotated[dict[str, Any] | None, _THINKING] = None
-    output_config: Annotated[dict[str, str] | None, _OUTPUT] = None
+    output_config: Annotated[dict[str, Any] | None, _OUTPUT] = None
+    output_format: Annotated[Any, gotypes.raw] = None  # the older place of a format; Ollama looks at neither
 
 
 def check(request: MessagesRequest) -> None:
@@ -95,7 +105,9 @@ def to_native(request: MessagesRequest) -> ChatRequest:
         model=request.model,
         messages=_system(request.system) + [native for message in request.messages or () for native in turns_of(message)],
         stream=request.stream,
+        format=_format(request),
         tools=_tools(request),
+        tool_choice=tool_choice.read(request.tool_choice),
         options=sampling(given),
         think=_think(request),
     )
@@ -112,18 +124,22 @@ def _system(value: Any) -> list[dict[str, Any]]:
     return [turn("system", text)] if text else []
 
 
+def _format(request: MessagesRequest) -> Any:
+    """The JSON schema that the answer has to conform to."""
+    form = (request.output_config or {}).get("format") or request.output_format
+    return form.get("schema") if isinstance(form, dict) and form.get("type") == "json_schema" else None
+
+
 def _tools(request: MessagesRequest) -> list[dict[str, Any]] | None:
     """Without the ones that run on the provider's machines: a model must not call what nobody runs."""
-    tools = [_tool(tool) for tool in request.tools or () if tool["type"] in ("", "custom")]
-    return turns.chosen(tools, request.tool_choice) or None
+    return [_tool(tool) for tool in request.tools or () if tool["type"] in ("", "custom")] or None
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        parameters = turns.parameters(tool["input_schema"])
+        return turns.tool("function", tool["name"], tool["description"], tool["input_schema"], tool["strict"] is True)
     except ValueError as error:
         raise Refused(f"invalid input_schema for tool {duration.quote(tool['name'])}: {error}") from None
-    return turns.tool("function", tool["name"], tool["description"], parameters)
 
 
 def _think(request: MessagesRequest) -> bool | str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes, images, schema, turns
+from ollama_compat import gotypes, images, schema, tool_choice, turns
 from ollama_compat.errors import Refused
-from ollama_compat.gotypes import Member, Place
+from ollama_compat.gotypes import Member
 from ollama_compat.openai import common
+from ollama_compat.openai.beyond import Beyond, native_options
 from ollama_compat.schema import ChatRequest, Flag, Text
 from ollama_compat.stream import DONE, Part
 from ollama_compat.turns import Heard, turn
@@ -17,17 +18,6 @@ from ollama_compat.turns import Heard, turn
 Float = Annotated[float | None, gotypes.float64]
 Whole = Annotated[int | None, gotypes.integer]
 Any_ = Annotated[Any, gotypes.anything]
-
-
-def _mapping(value: Any, at: Place) -> dict[str, Any] | None:
-    """An object, and nothing else, for a field that Ollama does not know and so never refuses."""
-    return gojson.plain(value) if isinstance(value, dict) else None
-
-
-def _integer(value: Any, at: Place) -> int | None:
-    """As `_mapping`, a whole number."""
-    whole: int | None = gotypes.integer(value, Place("", (), []))
-    return whole
 
 
 _CALL_FUNCTION = gotypes.struct(
@@ -65,8 +55,8 @@ StreamOptions = Annotated[dict[str, bool] | None, _STREAM_OPTIONS]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ChatCompletionRequest:
-    """The request. The last three fields are not looked at by Ollama."""
+class ChatCompletionRequest(Beyond):
+    """The request. The last two fields are not looked at by Ollama either."""
 
     model: Text = ""
     messages: Annotated[list[dict[str, Any]] | None, gotypes.array(_MESSAGE, "[]openai.Message")] = None
@@ -86,9 +76,8 @@ class ChatCompletionRequest:
     logprobs: Flag = False
     top_logprobs: schema.Count = 0
     debug_render_only: Annotated[bool, gotypes.boolean, "_debug_render_only"] = False
-    max_completion_tokens: Annotated[int | None, _integer] = None
     tool_choice: Any_ = None
-    options: Annotated[dict[str, Any] | None, _mapping] = None
+    parallel_tool_calls: Any_ = None
 
 
 # ---------------------------------------------------------------- request
@@ -104,7 +93,8 @@ def to_native(request: ChatCompletionRequest) -> ChatRequest:
         messages=[native for message in request.messages for native in _turns(message, request.messages)],
         stream=request.stream,
         format=_format(request.response_format),
-        tools=turns.chosen(request.tools, request.tool_choice),
+        tools=request.tools,
+        tool_choice=tool_choice.read(request.tool_choice, several=request.parallel_tool_calls is not False),
         options=_options(request),
         think=common.think(effort),
         logprobs=request.logprobs,
@@ -125,7 +115,7 @@ def _options(request: ChatCompletionRequest) -> dict[str, Any]:
         "presence_penalty": request.presence_penalty,
         "top_p": request.top_p,
     }
-    return {"temperature": 1.0, "top_p": 1.0} | (request.options or {}) | common.sampling(given)
+    return {"temperature": 1.0, "top_p": 1.0} | native_options(request) | common.sampling(given)
 
 
 def stops(value: Any) -> list[str] | None:
@@ -214,14 +204,20 @@ def _audio(audio: Any) -> str:
 # ---------------------------------------------------------------- answer
 
 
-def completion(reply: Part, heard: Heard) -> Part:
-    """The answer in one object."""
-    message = reply["message"]
-    calls = tool_calls(message)
-    choice = {"index": 0, "message": _message(message, calls), "finish_reason": _reason(reply, bool(calls)), **_logprobs(reply)}
+def completion(replies: Sequence[Part], heard: Heard) -> Part:
+    """The answers in one object."""
+    reply = replies[0]
+    choices = [_choice(at, other) for at, other in enumerate(replies)]
     head = {"id": common.identity("chatcmpl-"), "object": "chat.completion", "created": common.now(), "model": reply["model"]}
     debug = {"_debug_info": reply["_debug_info"]} if "_debug_info" in reply else {}
-    return head | {"system_fingerprint": "fp_ollama", "choices": [choice], "usage": common.usage(reply, heard.cached)} | debug
+    return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(replies, heard.cached)} | debug
+
+
+def _choice(index: int, reply: Part) -> Part:
+    message = reply["message"]
+    calls = tool_calls(message)
+    reason = {"finish_reason": _reason(reply, bool(calls))}
+    return {"index": index, "message": _message(message, calls), **reason, **_logprobs(reply)}
 
 
 def _message(message: Mapping[str, Any], calls: list[Part]) -> Part:
@@ -253,45 +249,51 @@ def _logprobs(reply: Part) -> Part:
 
 
 class Chunks:
-    """Makes the events of a streamed answer."""
+    """Makes the events of a streamed answer, or of several."""
 
-    def __init__(self, request: ChatCompletionRequest, heard: Heard) -> None:
+    def __init__(self, request: ChatCompletionRequest, heard: Heard, count: int = 1) -> None:
         self._heard = heard
         self._with_usage = bool(request.stream_options and request.stream_options["include_usage"])
         self._head = {"id": common.identity("chatcmpl-"), "object": "chat.completion.chunk", "created": common.now()}
         self._head |= {"model": request.model, "system_fingerprint": "fp_ollama"}
-        self._started = False
-        self._called = False
+        self._count = count
+        self._started: set[int] = set()
+        self._called: set[int] = set()
+        self._ends: list[Part] = []  # the last native object of each answer that is complete
 
-    def feed(self, reply: Part) -> list[Part]:
-        """The events for a native object: its deltas, and after the last one the end."""
+    def feed(self, reply: Part, index: int = 0) -> list[Part]:
+        """The events for a native object of one answer: its deltas, and after the last one the end."""
         message = reply["message"]
         says = message["content"] or message.get("thinking") or message.get("tool_calls") or reply.get("logprobs")
-        events = [] if reply["done"] and self._started and not says else list(self._deltas(reply))
-        return events + (self._end(reply) if reply["done"] else [])
+        events = [] if reply["done"] and index in self._started and not says else list(self._deltas(reply, index))
+        return events + (self._end(reply, index) if reply["done"] else [])
 
-    def _deltas(self, reply: Part) -> Iterator[Part]:
+    def _deltas(self, reply: Part, index: int) -> Iterator[Part]:
         """One chunk, or two where reasoning and something else come together."""
         message, logprobs = reply["message"], _logprobs(reply)
         calls = tool_calls(message)
-        self._called = self._called or bool(calls)
+        self._called |= {index} if calls else set()
         content = {"content": message["content"]}
         reasoning = {"reasoning": message["thinking"]} if message.get("thinking") else {}
         other = content | ({"tool_calls": calls} if calls else {})
         if reasoning and (message["content"] or calls):
-            yield self._chunk(self._role() | reasoning, logprobs)
-            yield self._chunk(other, {})
+            yield self._chunk(index, self._role(index) | reasoning, logprobs)
+            yield self._chunk(index, other, {})
         else:
-            yield self._chunk(self._role() | content | reasoning | other, logprobs)
+            yield self._chunk(index, self._role(index) | content | reasoning | other, logprobs)
 
-    def _role(self) -> Part:
-        started, self._started = self._started, True
+    def _role(self, index: int) -> Part:
+        started = index in self._started
+        self._started.add(index)
         return {} if started else {"role": "assistant"}
 
-    def _chunk(self, delta: Part, logprobs: Part, reason: str | None = None) -> Part:
-        return self._head | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason, **logprobs}]}
+    def _chunk(self, index: int, delta: Part, logprobs: Part, reason: str | None = None) -> Part:
+        return self._head | {"choices": [{"index": index, "delta": delta, "finish_reason": reason, **logprobs}]}
 
-    def _end(self, reply: Part) -> list[Part]:
-        usage = self._head | {"choices": [], "usage": common.usage(reply, self._heard.cached)}
-        end = self._chunk({}, {}, _reason(reply, self._called) or "stop")
+    def _end(self, reply: Part, index: int) -> list[Part]:
+        self._ends.append(reply)
+        end = self._chunk(index, {}, {}, _reason(reply, index in self._called) or "stop")
+        if len(self._ends) < self._count:
+            return [end]
+        usage = self._head | {"choices": [], "usage": common.usage(self._ends, self._heard.cached)}
         return [end, *([usage] if self._with_usage else []), DONE]

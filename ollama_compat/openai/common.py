@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ollama_compat import duration, gojson, turns
@@ -46,9 +46,12 @@ def think(effort: str) -> bool | str | None:
     return _EFFORTS[effort]
 
 
-def usage(reply: Mapping[str, Any], cached: int) -> dict[str, Any]:
-    """Token counts of an answer. Ollama does not tell what came from the cache; here it is told where it is much."""
-    prompt, completion = reply.get("prompt_eval_count", 0), reply.get("eval_count", 0)
+def usage(replies: Sequence[Mapping[str, Any]], cached: int) -> dict[str, Any]:
+    """Token counts of the answers to one prompt.
+
+    Ollama does not tell what came from the cache; here it is told where it is much.
+    """
+    prompt, completion = replies[0].get("prompt_eval_count", 0), sum(reply.get("eval_count", 0) for reply in replies)
     counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     return counts | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached >= turns.WORTH_TELLING else {})
 

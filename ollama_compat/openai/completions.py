@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from ollama_compat import gotypes
 from ollama_compat.errors import Refused
 from ollama_compat.openai import common
+from ollama_compat.openai.beyond import Beyond, native_options
 from ollama_compat.openai.chat import Any_, Float, StreamOptions, Whole, stops
 from ollama_compat.schema import Flag, GenerateRequest, Text
 from ollama_compat.stream import DONE, Part
@@ -16,7 +17,7 @@ from ollama_compat.turns import Heard
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CompletionRequest:
+class CompletionRequest(Beyond):
     """The request."""
 
     model: Text = ""
@@ -42,7 +43,7 @@ def to_native(request: CompletionRequest) -> GenerateRequest:
             raise Refused(f"invalid type for 'stop' field: {_go_type(text)}")
     given = {
         "stop": stops(request.stop),
-        "num_predict": request.max_tokens,
+        "num_predict": request.max_completion_tokens if request.max_tokens is None else request.max_tokens,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "seed": request.seed,
         "frequency_penalty": request.frequency_penalty or 0.0,
@@ -54,7 +55,7 @@ def to_native(request: CompletionRequest) -> GenerateRequest:
         prompt=request.prompt,
         suffix=request.suffix,
         stream=request.stream,
-        options=common.sampling(given),
+        options=native_options(request) | common.sampling(given),
         logprobs=bool(request.logprobs and request.logprobs > 0),
         top_logprobs=max(request.logprobs or 0, 0),
         debug_render_only=request.debug_render_only,
@@ -89,18 +90,19 @@ class Texts:
         return text + response
 
 
-def completion(reply: Part, heard: Heard, texts: Texts) -> Part:
-    """The answer in one object."""
+def completion(replies: Sequence[Part], heard: Heard, texts: Sequence[Texts]) -> Part:
+    """The answers in one object."""
+    reply = replies[0]
     head = {"id": common.identity("cmpl-"), "object": "text_completion", "created": common.now(), "model": reply["model"]}
-    choices = [_choice(reply, texts.feed(reply))]
+    choices = [_choice(at, other, texts[at].feed(other)) for at, other in enumerate(replies)]
     debug = {"_debug_info": reply["_debug_info"]} if "_debug_info" in reply else {}
-    return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(reply, heard.cached)} | debug
+    return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(replies, heard.cached)} | debug
 
 
-def _choice(reply: Part, text: str, offset: int = 0) -> Part:
+def _choice(index: int, reply: Part, text: str, offset: int = 0) -> Part:
     """`offset`: characters of the text that came before."""
     logprobs = {"logprobs": _logprobs(reply["logprobs"], offset)} if reply.get("logprobs") else {}
-    return {"text": text, "index": 0, "finish_reason": reply.get("done_reason"), **logprobs}
+    return {"text": text, "index": index, "finish_reason": reply.get("done_reason"), **logprobs}
 
 
 def _logprobs(entries: Sequence[Part], offset: int) -> Part:
@@ -118,24 +120,26 @@ def _logprobs(entries: Sequence[Part], offset: int) -> Part:
 
 
 class Chunks:
-    """Makes the events of a streamed answer."""
+    """Makes the events of a streamed answer, or of several."""
 
-    def __init__(self, request: CompletionRequest, heard: Heard, texts: Texts) -> None:
+    def __init__(self, request: CompletionRequest, heard: Heard, texts: Sequence[Texts]) -> None:
         self._heard = heard
         self._texts = texts
         self._with_usage = bool(request.stream_options and request.stream_options["include_usage"])
         self._id = common.identity("cmpl-")
         self._model = request.model
-        self._said = 0  # characters
+        self._said = [0] * len(texts)  # characters
+        self._ends: list[Part] = []  # the last native object of each answer that is complete
 
-    def feed(self, reply: Part) -> list[Part]:
+    def feed(self, reply: Part, index: int = 0) -> list[Part]:
         """The events for a native object. Where usage was asked for, every chunk has one and only the last a real one."""
         none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        text = self._texts.feed(reply)
-        events = [self._chunk([_choice(reply, text, self._said)], none)]
-        self._said += len(text)
-        if reply["done"]:
-            events += [self._chunk([], common.usage(reply, self._heard.cached))] if self._with_usage else []
+        text = self._texts[index].feed(reply)
+        events = [self._chunk([_choice(index, reply, text, self._said[index])], none)]
+        self._said[index] += len(text)
+        self._ends += [reply] if reply["done"] else []
+        if len(self._ends) == len(self._texts):
+            events += [self._chunk([], common.usage(self._ends, self._heard.cached))] if self._with_usage else []
             events.append(DONE)
         return events
 

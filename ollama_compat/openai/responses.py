@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes, turns
+from ollama_compat import gojson, gotypes, tool_choice, turns
 from ollama_compat.errors import BadRequest, Refused
 from ollama_compat.gotypes import Member, Place
 from ollama_compat.openai import common
@@ -75,7 +75,7 @@ _TEXT = gotypes.struct("ResponsesText", (Member("format", _FORMAT, None),), "ope
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResponsesRequest:
-    """The request. `tool_choice` is not looked at by Ollama."""
+    """The request. The last two fields are not looked at by Ollama."""
 
     model: Text = ""
     background: Flag = False
@@ -91,6 +91,7 @@ class ResponsesRequest:
     tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_tool, "[]openai.ResponsesTool")] = None
     stream: Flag = False
     tool_choice: Any_ = None
+    parallel_tool_calls: Any_ = None
 
 
 def to_native(request: ResponsesRequest) -> ChatRequest:
@@ -109,7 +110,8 @@ def to_native(request: ResponsesRequest) -> ChatRequest:
         messages=messages,
         stream=request.stream,
         format=form.get("schema") if form.get("type") == "json_schema" else None,
-        tools=turns.chosen(tools, request.tool_choice) or None,
+        tools=tools or None,
+        tool_choice=tool_choice.read(request.tool_choice, several=request.parallel_tool_calls is not False),
         options={"temperature": 1.0} | common.sampling(given),
         think=common.think(request.reasoning.get("effort", "")),
     )
@@ -130,8 +132,8 @@ def _flat(tools: Iterable[Mapping[str, Any]], space: str = "") -> Iterable[tuple
         if tool["type"] == "namespace":
             yield from _flat(tool.get("tools", ()), qualified(space, tool["name"]))
         elif tool["name"]:
-            parameters = turns.parameters(_raw(tool["parameters"]))
-            native = turns.tool(tool["type"], qualified(space, tool["name"]), tool["description"] or "", parameters)
+            name, given = qualified(space, tool["name"]), _raw(tool["parameters"])
+            native = turns.tool(tool["type"], name, tool["description"] or "", given, tool["strict"] is True)
             yield native, space, tool["name"].removeprefix(f"{space}.")
 
 

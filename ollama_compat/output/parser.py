@@ -28,6 +28,12 @@ class Parser:
         self.preserved = preserved + (calls.preserved if calls else ())
 
     @property
+    def json_tags(self) -> tuple[str, str] | None:
+        """What stands around a call, where a call is one JSON object with a name and arguments between tags."""
+        tags: tuple[str, str] | None = getattr(self._calls, "json_tags", None)
+        return tags
+
+    @property
     def reasoning(self) -> Reasoning | None:
         return None if self._thinking is None else self._thinking.reasoning
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from ollama_compat.output.machine import Machine, overlap
 from ollama_compat.output.tool_json import Scanner, call_id, llama_server_id, load_object, named_call
 
+_SPACE = r"\s*"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallTags:
@@ -21,7 +23,7 @@ class CallTags:
 
     start: str
     end: str
-    before: str = r"\s*"  # regular expression of what may stand between `start` and the first object
+    before: str = _SPACE  # regular expression of what may stand between `start` and the first object
     never: str = ""  # a character that begins `end` and cannot stand in JSON outside of a string
 
 
@@ -30,6 +32,7 @@ class TaggedCalls(Machine):
 
     def __init__(self, tags: CallTags, *, fresh: bool, new_id: Callable[[], str] = llama_server_id) -> None:
         super().__init__(new_id)
+        self.json_tags = (tags.start, tags.end) if tags.before == _SPACE else None  # around a single object
         self.preserved = tuple(tag for tag in (tags.start, tags.end) if len(tag) > 1)
         self._tags = tags
         self._before = re.compile(tags.before)

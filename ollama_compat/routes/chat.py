@@ -35,6 +35,7 @@ async def begin(parts: Services, body: ChatRequest, told: Told | None = None) ->
     `told` hears of the end before the last object comes.
     """
     started_ns = time.perf_counter_ns()
+    body = dataclasses.replace(body, tools=body.tool_choice.offered(body.tools))
     call.check_logprobs(body)
     stored = await call.find(parts, body)
     if not body.messages and body.keep_alive == 0:
@@ -65,8 +66,8 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
 async def count_tokens(parts: Services, body: ChatRequest) -> int:
     """Tokens of the prompt of the whole conversation, however long it is."""
     stored = await call.find(parts, body)
-    whole = dataclasses.replace(body, truncate=False)
-    prepared = call.prepare(whole, stored, "chat", ["tools"] if body.tools else [], time.perf_counter_ns())
+    body = dataclasses.replace(body, truncate=False, tools=body.tool_choice.offered(body.tools))
+    prepared = call.prepare(body, stored, "chat", ["tools"] if body.tools else [], time.perf_counter_ns())
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await prompt.for_chat(parts, prepared, resident, conversation(stored, body.messages or []), body.tools)
         return len(await resident.runner.tokenize(text.text, add_special=True))

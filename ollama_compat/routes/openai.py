@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from aiohttp import hdrs, web
 
-from ollama_compat import call, prompt, stream, wire
+from ollama_compat import call, prompt, several, stream, wire
 from ollama_compat.errors import ApiError
-from ollama_compat.openai import chat, common, completions, embeddings, response_events, transcriptions
+from ollama_compat.openai import beyond, chat, common, completions, embeddings, response_events, transcriptions
 from ollama_compat.openai.responses import ResponsesRequest, to_native
 from ollama_compat.routes import chat as native_chat
 from ollama_compat.routes import embed as native_embed
@@ -18,26 +20,29 @@ from ollama_compat.turns import Heard
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answers a conversation."""
     body = await wire.read_enveloped(request, chat.ChatCompletionRequest, "openai", common.envelope)
-    native, heard = chat.to_native(body), Heard()
-    found = await native_chat.begin(services(request), native, heard)
-    if native.stream:
-        events = stream.convert(found, chat.Chunks(body, heard).feed)
-        return await stream.stream(request, events, stream.data_events(common.failed))
-    reply = found if isinstance(found, dict) else await stream.whole(found, native_chat.joiner(native))
-    return wire.json_response(chat.completion(reply, heard), content_type=wire.PLAIN_JSON)
+    natives, heard = beyond.answers(body, chat.to_native(body)), Heard()
+    begin = functools.partial(native_chat.begin, services(request))
+    found = [await begin(native, None if at else heard) for at, native in enumerate(natives)]
+    if natives[0].stream:
+        chunks = chat.Chunks(body, heard, len(natives))
+        return await stream.stream(request, several.convert(found, chunks.feed), stream.data_events(common.failed))
+    replies = await several.wholes(found, native_chat.joiner(natives[0]))
+    return wire.json_response(chat.completion(replies, heard), content_type=wire.PLAIN_JSON)
 
 
 async def completion(request: web.Request) -> web.StreamResponse:
     """Answers a prompt."""
     body = await wire.read_enveloped(request, completions.CompletionRequest, "openai", common.envelope)
-    native, heard = completions.to_native(body), Heard()
-    found = await native_generate.begin(services(request), native, heard)
-    texts = completions.Texts(with_thoughts=prompt.is_native(await call.find(services(request), native)))
-    if native.stream:
-        events = stream.convert(found, completions.Chunks(body, heard, texts).feed)
+    natives, heard = beyond.answers(body, completions.to_native(body)), Heard()
+    begin = functools.partial(native_generate.begin, services(request))
+    found = [await begin(native, None if at else heard) for at, native in enumerate(natives)]
+    with_thoughts = prompt.is_native(await call.find(services(request), natives[0]))
+    texts = [completions.Texts(with_thoughts=with_thoughts) for _ in natives]
+    if natives[0].stream:
+        events = several.convert(found, completions.Chunks(body, heard, texts).feed)
         return await stream.stream(request, events, stream.data_events(common.failed))
-    reply = found if isinstance(found, dict) else await stream.whole(found, native_generate.join)
-    return wire.json_response(completions.completion(reply, heard, texts), content_type=wire.PLAIN_JSON)
+    replies = await several.wholes(found, native_generate.join)
+    return wire.json_response(completions.completion(replies, heard, texts), content_type=wire.PLAIN_JSON)
 
 
 async def responses(request: web.Request) -> web.StreamResponse:

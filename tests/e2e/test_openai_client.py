@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,3 +176,118 @@ def test_messages_errors(claude: anthropic.Anthropic) -> None:
     asked: Any = QUESTION
     with pytest.raises(anthropic.NotFoundError, match="model 'nobody' not found"):
         claude.messages.create(model="nobody", max_tokens=5, messages=asked)
+
+
+# ---------------------------------------------------------------- beyond ollama
+
+TRIP = {
+    "type": "object",
+    "properties": {"to": {"enum": ["Oslo", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+}
+BOOK = {"name": "book", "description": "Book a trip", "parameters": TRIP | {"required": ["to", "days"]}}
+TOOLS: Any = [{"type": "function", "function": function} for function in (WEATHER | {"parameters": CITY}, BOOK)]
+
+
+def is_booking(arguments: Any) -> bool:
+    return set(arguments) == {"to", "days"} and arguments["to"] in ("Oslo", "Rome") and 1 <= arguments["days"] <= 9
+
+
+@pytest.mark.parametrize("effort", ["none", "high"])
+def test_a_named_tool_is_called_whatever_was_said(client: openai.OpenAI, effort: str) -> None:
+    choice: Any = {"type": "function", "function": {"name": "book"}}
+    given = {"tools": TOOLS, "tool_choice": choice, "reasoning_effort": effort, "max_tokens": 400}
+    message = chat(client, **given).choices[0].message
+    (call,) = message.tool_calls
+    assert call.function.name == "book"
+    assert is_booking(json.loads(call.function.arguments))
+    deltas = [part.choices[0].delta for part in chat(client, stream=True, **given) if part.choices]
+    streamed = [call for delta in deltas for call in delta.tool_calls or ()]
+    assert [call.function.arguments for call in streamed] == [call.function.arguments]
+
+
+def test_some_tool_is_called_when_it_is_required(client: openai.OpenAI) -> None:
+    given = {
+        "tools": TOOLS,
+        "tool_choice": "required",
+        "max_tokens": 300,
+        "parallel_tool_calls": False,
+        "temperature": 2,
+        "seed": 3,
+    }
+    (call,) = chat(client, **given).choices[0].message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert is_booking(arguments) if call.function.name == "book" else set(arguments) == {"city"}
+
+
+def test_strict_arguments(client: openai.OpenAI) -> None:
+    """The model would rather name a city."""
+    strict = {"name": "get_weather", "strict": True, "parameters": TRIP | {"required": ["to", "days"]}}
+    message = chat(client, ASK_WEATHER, tools=[{"type": "function", "function": strict}], max_tokens=120).choices[0].message
+    assert all(is_booking(json.loads(call.function.arguments)) for call in message.tool_calls or ())
+    assert message.tool_calls
+    impossible = strict | {"parameters": {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}}
+    with pytest.raises(openai.BadRequestError, match="uniqueItems is not supported"):
+        chat(client, tools=[{"type": "function", "function": impossible}])
+
+
+def test_several_answers(client: openai.OpenAI) -> None:
+    given = {"n": 3, "temperature": 1.5, "seed": 7, "max_tokens": 12}
+    answer = chat(client, **given)
+    texts = [choice.message.content for choice in answer.choices]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len(set(texts)) > 1
+    assert texts[1] == chat(client, **(given | {"n": 1, "seed": 8})).choices[0].message.content
+    assert answer.usage.completion_tokens > 12
+    parts = list(chat(client, stream=True, stream_options={"include_usage": True}, **given))
+    for index, text in enumerate(texts):
+        mine = [choice for part in parts for choice in part.choices if choice.index == index]
+        assert "".join(choice.delta.content or "" for choice in mine) == text
+        assert [choice.finish_reason for choice in mine if choice.finish_reason] in (["stop"], ["length"])
+    assert [part.usage for part in parts if part.usage] == [answer.usage]
+    with pytest.raises(openai.BadRequestError, match="between 1 and 128"):
+        chat(client, n=0)
+
+
+def test_several_completions(client: openai.OpenAI) -> None:
+    given: Any = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 20, "n": 2, "temperature": 1.5, "seed": 1}
+    texts = [choice.text for choice in client.completions.create(**given).choices]
+    assert len(set(texts)) == 2
+    streamed = ["", ""]
+    for part in client.completions.create(stream=True, **given):
+        for choice in part.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == texts
+
+
+def test_biases_and_samplers(client: openai.OpenAI) -> None:
+    first = chat(client, logprobs=True, max_tokens=1).choices[0].logprobs.content[0].token
+    banned = chat(client, logit_bias={str(token): -100 for token in range(2000)}, max_tokens=1).choices[0].message.content
+    assert banned != first
+    assert chat(client, extra_body={"top_k": 1}, temperature=5, max_tokens=8).choices == chat(client, max_tokens=8).choices
+    with pytest.raises(openai.BadRequestError, match="logit_bias"):
+        chat(client, logit_bias={"hello": 1})
+
+
+def test_a_grammar(client: openai.OpenAI) -> None:
+    body = {"grammar": 'root ::= ("yes" | "no") ", " [0-9]+ "."'}
+    for effort in ("none", "high"):
+        content = chat(client, extra_body=body, reasoning_effort=effort, max_tokens=300).choices[0].message.content
+        assert re.fullmatch(r"(yes|no), [0-9]+\.", content.strip())
+    with pytest.raises(openai.BadRequestError, match="does not compile"):
+        chat(client, extra_body={"grammar": "root ::= ("})
+
+
+def test_messages_must_call_a_tool(claude: anthropic.Anthropic) -> None:
+    given: Any = {"model": MODEL, "max_tokens": 300, "messages": QUESTION, "thinking": {"type": "adaptive"}, "extra_body": COLD}
+    tools: Any = [WEATHER | {"input_schema": CITY}, {"name": "book", "input_schema": BOOK["parameters"]}]
+    answer = claude.messages.create(tools=tools, tool_choice={"type": "tool", "name": "book"}, **given)
+    (call,) = [block for block in answer.content if block.type == "tool_use"]
+    assert is_booking(call.input)
+    assert answer.stop_reason == "tool_use"
+
+
+def test_messages_with_a_format(claude: anthropic.Anthropic) -> None:
+    form: Any = {"format": {"type": "json_schema", "schema": TRIP | {"required": ["to", "days"]}}}
+    given: Any = {"model": MODEL, "max_tokens": 300, "messages": QUESTION, "extra_body": COLD}
+    answer = claude.messages.create(output_config=form, **given)
+    assert is_booking(json.loads(next(block.text for block in answer.content if block.type == "text")))

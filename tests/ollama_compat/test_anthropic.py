@@ -197,8 +197,8 @@ def test_tools() -> None:
     (made,) = native(tools=[TOOL, search]).tools or ()
     properties = {"b": {"type": "string"}, "a": {}}
     assert made["function"] == {"name": "f", "description": "F", "parameters": {"type": "object", "properties": properties}}
-    assert native(tools=[TOOL], tool_choice={"type": "none"}).tools is None
-    assert native(tools=[TOOL, TOOL | {"name": "g"}], tool_choice={"type": "tool", "name": "f"}).tools == [made]
+    assert native(tools=[TOOL], tool_choice={"type": "none"}).tool_choice.hidden
+    assert native(tools=[TOOL], tool_choice={"type": "tool", "name": "f"}).tool_choice.names == {"f"}
 
 
 async def test_count_tokens(live: Any) -> None:

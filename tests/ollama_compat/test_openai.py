@@ -12,7 +12,8 @@ from ollama_compat.errors import Refused
 from ollama_compat.openai import embeddings
 from ollama_compat.openai.chat import ChatCompletionRequest, to_native
 from ollama_compat.openai.embeddings import EmbedRequest
-from ollama_compat.turns import WORTH_TELLING, chosen
+from ollama_compat.tool_choice import Choice
+from ollama_compat.turns import WORTH_TELLING
 
 MODEL = "demo-moe"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -209,13 +210,9 @@ def test_results_of_tools_find_the_name_of_their_call() -> None:
 
 
 def test_tool_choice() -> None:
-    tools = [tool("f"), tool("g")]
-    assert chosen(tools, "none") is None
-    assert chosen(tools, "required") == tools
-    assert chosen(tools, {"type": "function", "function": {"name": "g"}}) == [tool("g")]
-    assert chosen(tools, {"type": "function", "name": "g"}) == [tool("g")]
-    assert chosen(tools, {"type": "function", "function": {"name": "nobody"}}) == tools
-    assert native(tools=tools, tool_choice="none").tools is None
+    made = native(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "f"}})
+    assert made.tool_choice == Choice(forced=True, names=frozenset({"f"}), several=False)
+    assert native(tools=[tool("f")], tool_choice="required", parallel_tool_calls=False).tool_choice == Choice(True, several=False)
 
 
 # ---------------------------------------------------------------- errors

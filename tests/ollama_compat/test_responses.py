@@ -201,7 +201,7 @@ def test_tools_lose_what_nobody_runs() -> None:
     parameters = (made or [])[1]["function"]["parameters"]
     assert parameters["properties"] == {"city": {"type": "string", "description": "City"}}
     assert native(tools=[search]).tools is None
-    assert native(tools=[tool()], tool_choice="none").tools is None
+    assert native(tools=[tool()], tool_choice="none").tool_choice.hidden
 
 
 def test_options() -> None:
