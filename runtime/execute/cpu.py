@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from runtime import models
 from runtime.core import BLOCK_TOKENS, LONGEST, Batch, FloatArray
+from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
 from runtime.execute.recorder import Limits, Recorder, Value, view
 from runtime.kernels import compile as kernel_compile
@@ -68,11 +69,14 @@ class CpuExecutor:
         self._weights = weights
         self._sizes = sizes
         limits = sizes.limits()
-        self._recorder = Recorder(leaves, threads, limits)
+        self._recorder = Recorder(leaves, threads, limits, leaves.strip_rows)
         logits: Value = model(self._recorder)
         self._pool = Pool(threads)
         self._program = self._recorder.table()
-        self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
+        layout = self._recorder.layout()
+        self._counters: npt.NDArray[np.int64] = aligned_array((max(len(self._program), len(layout)), 8), np.int64)
+        if len(layout):
+            self._pool.run(layout, self._counters)
         self._logits = logits
         self._closed = False
         config = model.config
@@ -145,7 +149,8 @@ def load(
     weights = open_weights(path, progress)
     model = models.build(weights)
     leaves = Leaves()
-    kernel_compile.ahead(leaves, {tensor.quant.name for tensor in weights}, progress)
+    plain, in_strips = strips.types(weights, leaves.strip_rows)
+    kernel_compile.ahead(leaves, plain, progress, strips=in_strips)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
     sizes = Sizes.chosen(budget(model, memory and max(1, memory - weights.nbytes)), num_ctx, num_parallel, num_batch)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
-from runtime.kernels import attention, encode, matmul, router, rows
+from runtime.execute.strips import Strips
+from runtime.kernels import attention, encode, interleave, matmul, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.layers.ops import Heads, Of, Rotation, Routing
@@ -74,6 +75,17 @@ class Cache:
     values: npt.NDArray[np.uint16]
 
 
+def packed(*arguments: int | float) -> npt.NDArray[np.int64]:
+    """A kernel's arguments as it reads them: eight bytes each."""
+    fields: npt.NDArray[np.int64] = aligned_array((len(arguments),), np.int64)
+    for i, argument in enumerate(arguments):
+        if isinstance(argument, float):
+            fields.view(np.float64)[i] = argument
+        else:
+            fields[i] = argument
+    return fields
+
+
 def view(value: Value, rows: int) -> FloatArray:
     """The first rows of a Value as an array on its memory, (rows, width)."""
     memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
@@ -81,9 +93,13 @@ def view(value: Value, rows: int) -> FloatArray:
 
 
 class Recorder:
-    """Implements runtime.layers.ops.Ops for the CPU."""
+    """Implements runtime.layers.ops.Ops for the CPU.
 
-    def __init__(self, leaves: Leaves, threads: int, limits: Limits) -> None:
+    `strip_rows`: matrices whose type has strips of so many rows are multiplied in them; then `layout` is to run before the
+    first step, and changes the weights in memory. 0: weights are read as the file has them.
+    """
+
+    def __init__(self, leaves: Leaves, threads: int, limits: Limits, strip_rows: int = 0) -> None:
         self.step = Step(limits)
         self.caches: list[Cache] = []
         self.program: list[tuple[Driver, npt.NDArray[np.int64]]] = []
@@ -93,6 +109,8 @@ class Recorder:
         self._buffers = Buffers()
         self._kept: list[object] = []  # arrays whose addresses the rows hold
         self._tables: dict[str, int] = {}  # leaf tables by type name
+        self._strips = Strips(leaves, strip_rows)
+        self._embeds: dict[int, int] = {}  # rows of the program that read a table, by its address
         self._rotary: tuple[Rotation, Buffer] | None = None
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
@@ -108,8 +126,20 @@ class Recorder:
 
     def table(self) -> npt.NDArray[np.int64]:
         """The Program as the pool runs it, (rows, 2); the recorder has to live as long."""
-        rows = [(kernel.address(self._leaves.cache), arguments.ctypes.data) for kernel, arguments in self.program]
-        return np.array(rows, np.int64)
+        return self._addresses(self.program)
+
+    def layout(self) -> npt.NDArray[np.int64]:
+        """The Program, (rows, 2), that lays weights out as the kernels want them: to be run once, before all else."""
+        tensors = self._strips.tensors.values()
+        if not tensors:
+            return np.empty((0, 2), np.int64)
+        size = self._strips.scratch_bytes()
+        scratch = self._buffers.take(self._threads * size).address
+        return self._addresses([(interleave.interleave, packed(*self._strips.arguments(t, scratch, size))) for t in tensors])
+
+    def _addresses(self, program: list[tuple[Driver, npt.NDArray[np.int64]]]) -> npt.NDArray[np.int64]:
+        self._kept.append(program)
+        return np.array([(kernel.address(self._leaves.cache), arguments.ctypes.data) for kernel, arguments in program], np.int64)
 
     # ------------------------------------------------------------ Ops
 
@@ -117,6 +147,7 @@ class Recorder:
         out = self._value(table.shape[0])
         leaf = self._leaves.dequantize_row(table.quant.name)
         numbers: IntArray = getattr(self.step, of)
+        self._embeds[table.address] = len(self.program)
         self._row(
             rows.embed,
             *(out.count, numbers.ctypes.data, table.address, table.row_bytes, table.row_blocks, leaf, out.address, out.width),
@@ -224,13 +255,7 @@ class Recorder:
     # ------------------------------------------------------------ parts
 
     def _row(self, kernel: Driver, *arguments: int | float) -> None:
-        packed: npt.NDArray[np.int64] = aligned_array((len(arguments),), np.int64)
-        for i, argument in enumerate(arguments):
-            if isinstance(argument, float):
-                packed.view(np.float64)[i] = argument
-            else:
-                packed[i] = argument
-        self.program.append((kernel, packed))
+        self.program.append((kernel, packed(*arguments)))
 
     def _keep(self, array: npt.NDArray[np.generic]) -> int:
         """The array's address; it lives as long as the recorder."""
@@ -250,7 +275,8 @@ class Recorder:
 
     def _piece(self, row_bytes: int, n_rows: int) -> int:
         """Rows of a piece, where `n_rows` are to be read in all: several pieces a thread, each long enough to stream."""
-        return max(SMALLEST_PIECE, min(PIECE_BYTES // row_bytes, n_rows // (self._threads * PIECES)))
+        rows = max(SMALLEST_PIECE, min(PIECE_BYTES // row_bytes, n_rows // (self._threads * PIECES)))
+        return self._strips.step(rows)
 
     def _pack(self, x: Value, tensor: Tensor, per_count: int = 1) -> Buffer:
         """x in the activation format that the tensor's type multiplies; recorded once for each format."""
@@ -261,18 +287,30 @@ class Recorder:
             return x.buffer
         if form not in x.packed:
             stride = activation_bytes(form, x.width)
-            packed = x.packed[form] = self._buffers.take(x.limit * stride)
+            out = x.packed[form] = self._buffers.take(x.limit * stride)
             leaf = self._leaves.quantize(form)
-            self._row(rows.pack, x.count, per_count, x.address, x.width, packed.address, stride, leaf)
+            self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf)
         return x.packed[form]
 
-    def _matrix(self, tensor: Tensor, packed: Buffer, out: Value, bias: FloatArray | None = None) -> tuple[int, ...]:
+    def _matrix(self, tensor: Tensor, x: Buffer, out: Value, bias: FloatArray | None = None) -> tuple[int, ...]:
         """The fields of matmul.MATRIX."""
         stride = activation_bytes(tensor.quant.activation, tensor.shape[0])
+        form = "strip" if self._in_strips(tensor) else "dot"
         return (
-            *(tensor.address, tensor.row_bytes, tensor.rows, packed.address, stride, out.address, 4 * out.width),
-            *(tensor.row_blocks, self._leaf_table(tensor.quant.name), self._keep(bias) if bias is not None else 0),
+            *(tensor.address, tensor.row_bytes, tensor.rows, x.address, stride, out.address, 4 * out.width),
+            *(tensor.row_blocks, self._leaf_table(tensor.quant.name, form), self._keep(bias) if bias is not None else 0),
         )
+
+    def _in_strips(self, tensor: Tensor) -> bool:
+        if not self._strips.take(tensor):
+            return False
+        reader = self._embeds.pop(tensor.address, None)
+        if reader is not None:  # a table that is the output as well
+            size = (tensor.row_bytes + 63) // 64 * 64
+            scratch = self._buffers.take(self._threads * size).address
+            more = self._strips.rows, self._leaves.row(tensor.quant.name), scratch, size
+            self.program[reader] = interleave.embed, packed(*map(int, self.program[reader][1]), *more)
+        return True
 
     def _experts(
         self, plan: Buffer, n_experts: int, used: int, share: int, matrices: list[tuple[Tensor, Buffer, Value]]
@@ -285,14 +323,16 @@ class Recorder:
         head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices)
         self._row(matmul.experts, *head, *fields, *sizes)
 
-    def _leaf_table(self, quant: str) -> int:
-        """Address of the table that the drivers look leaves up in: [c] for c columns."""
-        if quant not in self._tables:
+    def _leaf_table(self, quant: str, form: str = "dot") -> int:
+        """Address of the table that the drivers look leaves up in: [c] for c columns. `form`: "dot" or "strip"."""
+        name = f"{form}.{quant}"
+        if name not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
+            leaf = self._leaves.strip if form == "strip" else self._leaves.dot
             for columns in self._leaves.columns(quant):
-                table[columns] = self._leaves.dot(quant, columns)
-            self._tables[quant] = self._keep(table)
-        return self._tables[quant]
+                table[columns] = leaf(quant, columns)
+            self._tables[name] = self._keep(table)
+        return self._tables[name]
 
     def _mix_table(self) -> int:
         """The same of the leaves that attention takes."""

@@ -22,21 +22,27 @@ from runtime.kernels.pool import Pool
 
 Progress = Callable[[str, int, int], None]
 
-DRIVER_MODULES = ("attention", "matmul", "rows", "router")  # of models that make text
+DRIVER_MODULES = ("attention", "interleave", "matmul", "rows", "router")  # of models that make text
 OTHER_MODULES = ("encode",)
 POOL = "pool"
 FEW = 2  # kernels that are compiled sooner than a worker starts
 
 
-def ahead(leaves: Leaves, quants: Iterable[str], progress: Progress, modules: Iterable[str] = DRIVER_MODULES) -> None:
-    """Have the kernels of a model with these weight types and modules of drivers in the disk cache. Without a cache it does
-    nothing: each kernel is then compiled when it is first asked for."""
+def ahead(
+    leaves: Leaves,
+    quants: Iterable[str],
+    progress: Progress,
+    modules: Iterable[str] = DRIVER_MODULES,
+    strips: Iterable[str] = (),
+) -> None:
+    """Have the kernels of a model with these weight types (`strips`: of matrices in strips) and modules of drivers in the disk
+    cache. Without a cache it does nothing: each kernel is then compiled when it is first asked for."""
     folder = leaves.cache.folder
     if folder is None:
         return
     ready = folder / f"ready-{leaves.tier}"
     there = _read(ready)
-    missing = [name for name in _names(quants, modules) if name not in there]
+    missing = [name for name in _names(quants, strips, modules) if name not in there]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
         return
@@ -62,9 +68,9 @@ def drivers(names: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, 
     return {driver.name: driver for driver in found}
 
 
-def _names(quants: Iterable[str], modules: Iterable[str]) -> list[str]:
+def _names(quants: Iterable[str], strips: Iterable[str], modules: Iterable[str]) -> list[str]:
     """The slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants))]
+    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants, strips))]
 
 
 def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:

@@ -52,6 +52,11 @@ class Emitter:
         return ir.VectorType(I8, count)
 
     @staticmethod
+    def integer(size: int) -> Type:
+        """The integer type of `size` bytes."""
+        return ir.IntType(8 * size)
+
+    @staticmethod
     def floats(count: int) -> Type:
         return ir.VectorType(F32, count)
 
@@ -339,6 +344,10 @@ class Emitter:
     def mask(self, bits: Value) -> Value:
         """An integer of n bits -> <n x i8>: -1 where the bit is set (lowest first), 0 elsewhere."""
         return self.sext(self.cast(bits, ir.VectorType(I1, bits.type.width)), I8)
+
+    def mask_of(self, vector: Value) -> Value:
+        """-1 where a lane is not zero, 0 where it is."""
+        return self.sext(self.builder.icmp_signed("!=", vector, self.zero(vector.type)), vector.type.element)
 
     def table(self, name: str, content: Sequence[int]) -> Value:
         """Pointer to constant bytes (0-255 each), kept in the module under `name`."""

@@ -6,6 +6,10 @@ All arguments are int64 (addresses, counts):
                      out_ptrs[c][r] = weight row r (at w + r * w_stride) . packed activations at a_ptrs[c], in f32
     quantize         void(x, out, n)            n f32 -> packed activations
     dequantize_row   void(w, out, n_blocks)     one row -> f32
+    strip            void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks)
+                     as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip
+    interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
+    row              void(strip, row, out, n_blocks)        one row of a strip, as it was
     mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n)
                      out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights
 
@@ -21,23 +25,26 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels import jit
+from runtime.kernels import jit, strip_leaves
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.emitter import Emitter, Value
-from runtime.kernels.tiers import emitter
+from runtime.kernels.tiers import emitter, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
+from runtime.quants.strips import StripType
 
 COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
 
 
-def needed(type_names: Iterable[str], columns: Iterable[int] = COLUMNS) -> list[str]:
-    """Names of all leaves for weights of these types; types without leaves (NumPy reference only) add none."""
-    kinds = [kind for kind in (BY_NAME[name] for name in sorted(set(type_names))) if isinstance(kind, LeafType)]
-    dots = [f"dot.{kind.name}.{count}" for kind in kinds for count in columns]
-    packs = [f"quantize.{name}" for name in sorted({kind.activation for kind in kinds})]
-    return dots + packs + [f"dequantize_row.{kind.name}" for kind in kinds]
+def needed(type_names: Iterable[str], strips: Iterable[str] = ()) -> list[str]:
+    """Names of all leaves for weights of these types, row after row and in strips; types without leaves add none."""
+    plain, woven = ({name for name in names if isinstance(BY_NAME[name], LeafType)} for names in (type_names, strips))
+    dots = [f"dot.{name}.{count}" for name in sorted(plain) for count in COLUMNS]
+    dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in COLUMNS]
+    packs = [f"quantize.{name}" for name in sorted({BY_NAME[name].activation for name in plain | woven})]
+    moves = [f"{move}.{name}" for name in sorted(woven) for move in ("interleave", "row")]
+    return [*moves, *(f"dequantize_row.{name}" for name in sorted(plain | woven)), *packs, *dots]
 
 
 def mixes(columns: Iterable[int] = COLUMNS) -> list[str]:
@@ -65,6 +72,23 @@ class Leaves:
     def dot(self, quant: str, columns: int) -> int:
         """Address of the dot leaf of a type."""
         return self.compile(f"dot.{quant}.{columns}")
+
+    def strip(self, quant: str, columns: int) -> int:
+        """Address of the dot leaf of a type whose rows lie in strips."""
+        return self.compile(f"strip.{quant}.{columns}")
+
+    def interleave(self, quant: str) -> int:
+        """Address of the leaf that makes a strip of rows."""
+        return self.compile(f"interleave.{quant}")
+
+    def row(self, quant: str) -> int:
+        """Address of the leaf that takes a row out of a strip."""
+        return self.compile(f"row.{quant}")
+
+    @property
+    def strip_rows(self) -> int:
+        """Rows of a strip; 0 where there are none."""
+        return strip_rows(self.tier)
 
     def mix(self, columns: int) -> int:
         """Address of the leaf that adds up f16 rows."""
@@ -115,12 +139,17 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
     def six(a: int, b: int, c: int, d: int, e: int, f: int) -> None:
         _leaf(name, tier, (a, b, c, d, e, f))
 
+    def four(a: int, b: int, c: int, d: int) -> None:
+        _leaf(name, tier, (a, b, c, d))
+
     def three(a: int, b: int, c: int) -> None:
         _leaf(name, tier, (a, b, c))
 
-    function: Callable[..., None] = six if name.startswith(("dot.", "mix.")) else three
+    kind = name.split(".")[0]
+    forms: dict[str, Callable[..., None]] = {"dot": six, "strip": six, "mix": six, "interleave": four, "row": four}
+    function = forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
-    return function, "void(int64,int64,int64,int64,int64,int64)" if function is six else "void(int64,int64,int64)"
+    return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
 
 
 # ------------------------------------------------------------ the loops around the types' emitters
@@ -132,6 +161,12 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
         _emit_mix(e, int(subject), *arguments)
     elif kind == "dot":
         _emit_dot(e, _leaf_type(subject), int(rest[0]), *arguments)
+    elif kind == "strip":
+        strip_leaves.emit_products(e, _strip_type(subject), int(rest[0]), *arguments)
+    elif kind == "interleave":
+        strip_leaves.emit_interleave(e, _strip_type(subject), *arguments)
+    elif kind == "row":
+        strip_leaves.emit_row(e, _strip_type(subject), *arguments)
     elif kind == "quantize":
         _emit_quantize(e, subject, *arguments)
     else:
@@ -160,6 +195,12 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
         return []
 
     e.loop(rows, [], row)
+
+
+def _strip_type(name: str) -> StripType:
+    kind = BY_NAME[name]
+    assert isinstance(kind, StripType), name
+    return kind
 
 
 def _emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value) -> None:

@@ -51,6 +51,7 @@ class Pool:
 
     def run(self, program: npt.NDArray[np.int64], counters: npt.NDArray[np.int64]) -> None:
         """Run every row of `program` (rows, 2) in order; `counters` (rows, 8) are zero before and after."""
+        assert len(program), "without a barrier a thread could miss this program and run the next one twice"
         _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads)
 
     def close(self) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import llvmlite.binding
 from llvmlite import ir
 
-from runtime.kernels.emitter import F16, F32, I1, I8, I16, I32, Emitter, Operand, Type, Value, bits_of, with_element
+from runtime.kernels.emitter import F16, F32, I1, I8, I16, I32, Operand, Type, Value, bits_of, with_element
+from runtime.kernels.strips import StripEmitter, VnniStripEmitter
 
 _BYTE_VNNI_TAKES_BYTES = llvmlite.binding.llvm_version_info >= (22, 0, 0)  # before: <n x i32> operands
 
 
-class Avx2(Emitter):
+class Avx2(StripEmitter):
     """AVX2, FMA and F16C: 32-byte registers, `vpmaddubsw` (which saturates: u * s * 2 must fit i16) and `vpmaddwd`."""
 
     tier = "avx2"
@@ -132,7 +133,7 @@ class Avx2(Emitter):
         return self.call(f"llvm.x86.{name}", indices.type, self.constant(indices.type, list(table) * (count // 16)), indices)
 
 
-class AvxVnni(Avx2):
+class AvxVnni(VnniStripEmitter, Avx2):
     """AVX2 with the VEX-coded `vpdpbusd` and `vpdpwssd`."""
 
     tier = "avxvnni"
@@ -144,6 +145,9 @@ class AvxVnni(Avx2):
 
     def _dpbusd(self, start: Value, unsigned: Value, signed: Value) -> Value:
         return self._vnni("vpdpbusd", I8, start, unsigned, signed)
+
+    def _dpwssd(self, start: Value, left: Value, right: Value) -> Value:
+        return self._vnni("vpdpwssd", I16, start, left, right)
 
     def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
         return self._by_register(self._dpbusd, start, unsigned, signed)
@@ -165,7 +169,7 @@ class AvxVnni(Avx2):
         for k, scale in enumerate(scales):
             for c, column in enumerate(columns):
                 low, high = (self._dpbusd(zero, registers[i], column[i]) for i in (2 * k, 2 * k + 1))
-                sums[c] = self._vnni("vpdpwssd", I16, sums[c], self._pack(low, high), scale)  # four products fit i16
+                sums[c] = self._dpwssd(sums[c], self._pack(low, high), scale)  # four products fit i16
         return sums
 
     def byte_scales(self, scales: Value, largest: int) -> list[Operand]:

@@ -13,6 +13,8 @@ from runtime.quants.base import Bytes, Value
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
+    from runtime.quants.strips import Strip
 
 
 def crumbs(packed: Bytes) -> Bytes:
@@ -26,3 +28,9 @@ def emit_crumbs(e: Emitter, w: Value, offset: int, quarter: int) -> Value:
     half, part = divmod(quarter, 2)
     packed = e.doubled(e.load(w, offset + 32 * half, e.bytes(32)))
     return e.shift_bytes(packed, (-4 * part, -4 * part - 2), 3)
+
+
+def strip_crumbs(e: StripEmitter, w: Strip, offset: int, group: int) -> list[Value]:
+    """The sixteen values of a group of every row, four <4 lanes x i8>."""
+    half, part, first = group // 8, group % 8 // 2, 16 * (group % 2)
+    return [e.shift_bytes(w.bytes(offset + 32 * half + i), (-2 * part,), 3) for i in range(first, first + 16, 4)]

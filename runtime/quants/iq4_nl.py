@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.nibbles import emit_nibbles, nibbles, strip_nibbles
 from runtime.quants.small import SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 """ggml-common.h kvalues_iq4nl"""
@@ -23,6 +25,9 @@ class IQ4_NL(SmallBlockType):
     name = "IQ4_NL"
     type_id = 20
     block_bytes = 18
+    elements = (2,) + (4,) * 4
+    OFFSET = 0
+    LARGEST = 127
 
     def dequantize(self, blocks: Bytes) -> Floats:
         values = np.array(VALUES, np.float32)[nibbles(blocks[:, 2:])]
@@ -34,3 +39,6 @@ class IQ4_NL(SmallBlockType):
 
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 2)), e.I32)
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return [e.lookup([value + e.signed_offset for value in VALUES], four) for four in strip_nibbles(e, w, 2)]

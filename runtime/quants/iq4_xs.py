@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,21 @@ from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.iq4_nl import VALUES
 from runtime.quants.nibbles import nibbles
 from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.strips import Strip, StripType
+from runtime.quants.super_block import add_strip, strip_offsets
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
-class IQ4_XS(SignedBlockType):
+class IQ4_XS(SignedBlockType, StripType):
     # ggml-common.h block_iq4_xs: f16 d; u16 scales_h; u8 scales_l[4]; u8 qs[128].  value = d * (scale[group] - 32) * VALUES[q]
     # scale g: nibble g of scales_l, and above it bits 2g and 2g + 1 of scales_h; 16 bytes of qs a group, low nibbles first
     name = "IQ4_XS"
     type_id = 23
     block_bytes = 136
+    elements = (2, 2) + (4,) * 33
     LARGEST = 127
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -45,3 +50,31 @@ class IQ4_XS(SignedBlockType):
         packed = e.load(w, 8 + 32 * quarter, e.bytes(32))
         both = e.shuffle(packed, [*range(16)] * 2 + [*range(16, 32)] * 2)
         return e.lookup(VALUES, e.shift_bytes(both, (0, -4, 0, -4), 15))
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        scales = [self._strip_scales(e, w, half) for half in (0, 1)]
+        totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        if e.signed_offset:
+            doubled = [e.strip_twice(scales[half], first) for half in (0, 1) for first in (0, 2)]
+            totals = [e.mul(offset, e.signed_offset) for offset in strip_offsets(e, xs, doubled, signed=True)]
+        table = [value + e.signed_offset for value in VALUES]
+        for group in range(8):
+            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
+            packed = [w.bytes(8 + 16 * group + 4 * i) for i in range(4)]
+            weights = [e.lookup(table, e.shift_bytes(four, (-shift,), 15)) for shift in (0, 4) for four in packed]
+            inputs = range(32 * group, 32 * group + 32, 4)
+            totals = e.strip_dot_signed(totals, weights, xs, inputs, scale)
+            w = w.after(totals[-1])
+        d = w.half(0)
+        return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
+
+    @staticmethod
+    def _strip_scales(e: StripEmitter, w: Strip, half: int) -> Value:
+        """Scales of groups 4 half to 4 half + 3 of every row, <4 lanes x i8>."""
+        low = e.strip_bytes(w.bytes(4), (2 * half, 2 * half, 2 * half + 1, 2 * half + 1))
+        low = e.bor(e.band(low, (15, 0) * (2 * e.lanes)), e.band(e.shift_bytes(low, (-4,), 255), (0, 15) * (2 * e.lanes)))
+        high = e.strip_bytes(e.cast(e.zext(w.words(2), e.I32), low.type), (half,) * 4)
+        for place, shift in enumerate((4, 2, 0, -2)):
+            mask = [0x30 if byte == place else 0 for byte in range(4)] * e.lanes
+            low = e.bor(low, e.band(e.shift_bytes(high, (shift,), 255), mask))
+        return e.sub(low, e.constant(low.type, 32))

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
-from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.nibbles import emit_nibbles, nibbles, strip_nibbles
 from runtime.quants.small import SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 """Twice the floats, so that they are integers; ggml-common.h kvalues_mxfp4."""
-OFFSET = 12  # makes them unsigned
+UNSIGNED = 12  # makes them unsigned
 
 
 class MXFP4(SmallBlockType):
@@ -24,6 +26,9 @@ class MXFP4(SmallBlockType):
     name = "MXFP4"
     type_id = 39
     block_bytes = 17
+    elements = (1,) + (4,) * 4
+    OFFSET = 16
+    LARGEST = 28
 
     def dequantize(self, blocks: Bytes) -> Floats:
         exponent = blocks[:, :1].astype(np.uint32)
@@ -32,16 +37,26 @@ class MXFP4(SmallBlockType):
         return bits.view(np.float32) * np.array(VALUES, np.float32)[nibbles(blocks[:, 1:])]
 
     def emit_scale(self, e: Emitter, w: Value, count: int) -> Value:
-        exponent = e.zext(e.load_splat(w, 0, e.I8, count), e.I32)
+        return self._power(e, e.zext(e.load_splat(w, 0, e.I8, count), e.I32))
+
+    @staticmethod
+    def _power(e: Emitter, exponent: Value) -> Value:
+        """2^(exponent - 128) of i32 exponents."""
         normal = e.shl(e.sub(exponent, e.constant(exponent.type, 1)), 23)
         subnormal = e.shl(e.add(exponent, e.constant(exponent.type, 1)), 21)  # 1, 2: the same as 1 << exponent
         small = e.builder.icmp_signed("<", exponent, e.constant(exponent.type, 2))
-        return e.cast(e.builder.select(small, subnormal, normal), e.floats(count))
+        return e.cast(e.builder.select(small, subnormal, normal), e.floats(exponent.type.count))
 
     def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
-        weights = e.lookup([value + OFFSET for value in VALUES], emit_nibbles(e, w, 1))
-        starts = [e.first_lane(e.mul(e.sar(bias, 7), OFFSET), 8) for bias in biases]  # -OFFSET times the sum
+        weights = e.lookup([value + UNSIGNED for value in VALUES], emit_nibbles(e, w, 1))
+        starts = [e.first_lane(e.mul(e.sar(bias, 7), UNSIGNED), 8) for bias in biases]  # -UNSIGNED times the sum
         return [e.dot(start, weights, x) for start, x in zip(starts, xs, strict=True)]
 
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 1)), e.I32)
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return [e.lookup([value + self.OFFSET for value in VALUES], four) for four in strip_nibbles(e, w, 1)]
+
+    def strip_scale(self, e: StripEmitter, w: Strip) -> Value:
+        return self._power(e, e.zext(w.byte(0), e.I32))

@@ -10,6 +10,8 @@ from runtime.quants.base import Bytes, Value
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
+    from runtime.quants.strips import Strip
 
 
 def nibbles(packed: Bytes) -> Bytes:
@@ -30,3 +32,20 @@ def emit_nibbles(e: Emitter, w: Value, offset: int) -> Value:
 def emit_fifth_bits(e: Emitter, w: Value, offset: int) -> Value:
     """`fifth_bits` of the 4 bytes at `offset`, <32 x i8>."""
     return e.band(e.mask(e.load(w, offset, e.I32)), 16)
+
+
+def strip_nibbles(e: StripEmitter, w: Strip, offset: int) -> list[Value]:
+    """`nibbles` of the 16 bytes at `offset` of every row, eight <4 lanes x i8>."""
+    packed = [w.bytes(offset + 4 * i) for i in range(4)]
+    return [e.shift_bytes(four, (-shift,), 15) for shift in (0, 4) for four in packed]
+
+
+def strip_fifth_bits(e: StripEmitter, w: Strip, offset: int) -> list[Value]:
+    """`fifth_bits` of the four bytes at `offset` of every row, eight <4 lanes x i8>."""
+    packed = w.bytes(offset)
+    bits = e.constant(packed.type, (1, 2, 4, 8) * e.lanes)
+    fifth = []
+    for i in range(8):
+        both = e.band(e.strip_bytes(packed, (i // 2,) * 4), e.shl(bits, 4 * (i % 2)))
+        fifth.append(e.band(e.mask_of(both), 16))
+    return fifth

@@ -9,19 +9,22 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.crumbs import crumbs, emit_crumbs
-from runtime.quants.super_block import SuperBlockType, load_half
+from runtime.quants.crumbs import crumbs, emit_crumbs, strip_crumbs
+from runtime.quants.strips import Strip, StripType
+from runtime.quants.super_block import SuperBlockType, add_strip, load_half, strip_offsets
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
-class Q2_K(SuperBlockType):
+class Q2_K(SuperBlockType, StripType):
     # ggml-common.h block_q2_K: u8 scales[16]; u8 qs[64]; f16 d; f16 dmin.  value = d * scale[group] * q - dmin * min[group]
     # low nibbles of `scales` are the scales, high ones the mins; qs: see crumbs.py
     name = "Q2_K"
     type_id = 10
     block_bytes = 84
+    elements = (4,) * 20 + (2, 2)
     QUANTS = 16
     D = 80
 
@@ -45,6 +48,19 @@ class Q2_K(SuperBlockType):
             value = e.fma(e.float(offset), dmin, e.mul(e.float(total), d))
             results.append([e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])])
         return results
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        packed = [w.bytes(4 * k) for k in range(4)]
+        offsets = strip_offsets(e, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)
+        totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        for group in range(16):
+            scale = e.strip_scale(e.band(packed[group // 4], 15), group % 4)
+            quants = strip_crumbs(e, w, self.QUANTS, group)
+            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 3)
+            w = w.after(totals[-1])
+        d, dmin = w.half(self.D), w.half(self.D + 2)
+        values = [e.fma(e.float(o), dmin, e.mul(e.float(t), d)) for o, t in zip(offsets, totals, strict=True)]
+        return add_strip(e, xs, values, sums)
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         d, dmin = (e.load_half(w, offset, 16) for offset in (self.D, self.D + 2))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.crumbs import crumbs, emit_crumbs
+from runtime.quants.crumbs import crumbs, emit_crumbs, strip_crumbs
 from runtime.quants.offset_block import OffsetBlockType
 from runtime.quants.signed_block import Integers
+from runtime.quants.strips import Strip, StripType
+from runtime.quants.super_block import add_strip, strip_offsets
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
-class Q3_K(OffsetBlockType):
+class Q3_K(OffsetBlockType, StripType):
     # ggml-common.h block_q3_K: u8 hmask[32]; u8 qs[64]; u8 scales[12]; f16 d.  value = d * (scale[group] - 32) * (q - 4)
     # qs: see crumbs.py; bit g of hmask[i] is the third bit of value i of the 32 values g
     # scale g: nibble g // 8 of byte g % 8, and above it bits 2 (g // 4) and 2 (g // 4) + 1 of byte 8 + g % 4
     name = "Q3_K"
     type_id = 11
     block_bytes = 110
+    elements = (4,) * 27 + (2,)
     OFFSET = 4
     QUANTS = 32
     SCALES = 96
@@ -49,3 +54,25 @@ class Q3_K(OffsetBlockType):
     def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
         third = e.shift_bytes(e.doubled(e.load(w, 0, e.bytes(32))), (2 - 2 * quarter, 1 - 2 * quarter), 4)
         return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        scales = [self._strip_scales(e, w, k) for k in range(4)]
+        totals = [e.shl(offset, 2) for offset in strip_offsets(e, xs, scales, signed=True)]  # OFFSET is 4
+        for group in range(16):
+            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
+            third = 2 - group // 2  # where the bit of this group has to go
+            quants = [
+                e.bor(low, e.shift_bytes(w.bytes(16 * (group % 2) + 4 * i), (third,), 4))
+                for i, low in enumerate(strip_crumbs(e, w, self.QUANTS, group))
+            ]
+            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 7)
+            w = w.after(totals[-1])
+        d = w.half(self.D)
+        return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
+
+    def _strip_scales(self, e: StripEmitter, w: Strip, k: int) -> Value:
+        """Scales of groups 4 k to 4 k + 3 of every row, <4 lanes x i8>."""
+        low = e.shift_bytes(w.bytes(self.SCALES + 4 * (k % 2)), (-4 * (k // 2),), 15)
+        high = e.shift_bytes(w.bytes(self.SCALES + 8), (4 - 2 * k,), 0x30)
+        scales = e.bor(low, high)
+        return e.sub(scales, e.constant(scales.type, 32))

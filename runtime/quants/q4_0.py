@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.nibbles import strip_nibbles
 from runtime.quants.small import SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q4_0(SmallBlockType):
@@ -19,6 +22,9 @@ class Q4_0(SmallBlockType):
     name = "Q4_0"
     type_id = 2
     block_bytes = 18
+    elements = (2,) + (4,) * 4
+    OFFSET = 8
+    LARGEST = 15
 
     def dequantize(self, blocks: Bytes) -> Floats:
         packed = blocks[:, 2:]
@@ -37,3 +43,6 @@ class Q4_0(SmallBlockType):
     def _quants(self, e: Emitter, w: Value) -> Value:
         """The 32 nibbles in order."""
         return e.shift_bytes(e.doubled(e.load(w, 2, e.bytes(16))), (0, -4), 15)
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return strip_nibbles(e, w, 2)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.quants.base import Bytes, Value
-from runtime.quants.nibbles import emit_nibbles, nibbles
+from runtime.quants.nibbles import emit_nibbles, nibbles, strip_nibbles
 from runtime.quants.small_min import SmallMinType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q4_1(SmallMinType):
@@ -17,9 +19,14 @@ class Q4_1(SmallMinType):
     name = "Q4_1"
     type_id = 3
     block_bytes = 20
+    elements = (2, 2) + (4,) * 4
+    LARGEST = 15
 
     def quants(self, blocks: Bytes) -> Bytes:
         return nibbles(blocks[:, 4:])
 
     def emit_quants(self, e: Emitter, w: Value) -> Value:
         return emit_nibbles(e, w, 4)
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return strip_nibbles(e, w, 4)

@@ -8,9 +8,11 @@ import numpy as np
 
 from runtime.quants.base import Bytes, Value
 from runtime.quants.scale_min import ScaleMinType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q4_K(ScaleMinType):
@@ -19,6 +21,8 @@ class Q4_K(ScaleMinType):
     name = "Q4_K"
     type_id = 12
     block_bytes = 144
+    elements = (2, 2) + (4,) * 35
+    LARGEST = 15
 
     def quants(self, blocks: Bytes) -> Bytes:
         packed = blocks[:, 16:].reshape(-1, 4, 32)
@@ -26,3 +30,7 @@ class Q4_K(ScaleMinType):
 
     def emit_quants(self, e: Emitter, w: Value, pair: int) -> Value:
         return e.shift_bytes(e.doubled(e.load(w, 16 + 32 * pair, e.bytes(32))), (0, -4), 15)
+
+    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> list[Value]:
+        pair, half = divmod(group, 2)
+        return [e.shift_bytes(w.bytes(16 + 32 * pair + 4 * i), (-4 * half,), 15) for i in range(8)]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles
+from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles, strip_fifth_bits, strip_nibbles
 from runtime.quants.small import SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q5_0(SmallBlockType):
@@ -20,6 +22,9 @@ class Q5_0(SmallBlockType):
     name = "Q5_0"
     type_id = 6
     block_bytes = 22
+    elements = (2, 4) + (4,) * 4
+    OFFSET = 16
+    LARGEST = 31
 
     def dequantize(self, blocks: Bytes) -> Floats:
         quants = (nibbles(blocks[:, 6:]) | fifth_bits(blocks[:, 2:6])).astype(np.int8) - np.int8(16)
@@ -37,3 +42,6 @@ class Q5_0(SmallBlockType):
     @staticmethod
     def _quants(e: Emitter, w: Value) -> Value:
         return e.bor(emit_nibbles(e, w, 6), emit_fifth_bits(e, w, 2))
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return [e.bor(*parts) for parts in zip(strip_nibbles(e, w, 6), strip_fifth_bits(e, w, 2), strict=True)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.quants.base import Bytes, Value
-from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles
+from runtime.quants.nibbles import emit_fifth_bits, emit_nibbles, fifth_bits, nibbles, strip_fifth_bits, strip_nibbles
 from runtime.quants.small_min import SmallMinType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q5_1(SmallMinType):
@@ -17,9 +19,14 @@ class Q5_1(SmallMinType):
     name = "Q5_1"
     type_id = 7
     block_bytes = 24
+    elements = (2, 2, 4) + (4,) * 4
+    LARGEST = 31
 
     def quants(self, blocks: Bytes) -> Bytes:
         return nibbles(blocks[:, 8:]) | fifth_bits(blocks[:, 4:8])
 
     def emit_quants(self, e: Emitter, w: Value) -> Value:
         return e.bor(emit_nibbles(e, w, 8), emit_fifth_bits(e, w, 4))
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        return [e.bor(*parts) for parts in zip(strip_nibbles(e, w, 8), strip_fifth_bits(e, w, 4), strict=True)]

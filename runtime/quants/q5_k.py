@@ -8,9 +8,11 @@ import numpy as np
 
 from runtime.quants.base import Bytes, Value
 from runtime.quants.scale_min import ScaleMinType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q5_K(ScaleMinType):
@@ -19,6 +21,8 @@ class Q5_K(ScaleMinType):
     name = "Q5_K"
     type_id = 13
     block_bytes = 176
+    elements = (2, 2) + (4,) * 43
+    LARGEST = 31
 
     def quants(self, blocks: Bytes) -> Bytes:
         packed = blocks[:, 48:].reshape(-1, 4, 32)
@@ -31,3 +35,11 @@ class Q5_K(ScaleMinType):
         nibbles = e.shift_bytes(e.doubled(e.load(w, 48 + 32 * pair, e.bytes(32))), (0, -4), 15)
         fifth = e.shift_bytes(e.doubled(e.load(w, 16, e.bytes(32))), (4 - 2 * pair, 3 - 2 * pair), 16)
         return e.bor(nibbles, fifth)
+
+    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> list[Value]:
+        pair, half = divmod(group, 2)
+        quants = []
+        for i in range(8):
+            nibbles = e.shift_bytes(w.bytes(48 + 32 * pair + 4 * i), (-4 * half,), 15)
+            quants.append(e.bor(nibbles, e.shift_bytes(w.bytes(16 + 4 * i), (4 - group,), 16)))
+        return quants

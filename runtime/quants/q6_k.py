@@ -9,19 +9,22 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.super_block import SuperBlockType, load_half
+from runtime.quants.strips import Strip, StripType
+from runtime.quants.super_block import SuperBlockType, add_strip, load_half, strip_offsets
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
-class Q6_K(SuperBlockType):
+class Q6_K(SuperBlockType, StripType):
     # ggml-common.h block_q6_K: u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d.  value = d * scale[group] * (q - 32)
     # Each half of 128 values has 64 bytes of ql (low nibbles: values 0-63, high: 64-127) and 32 bytes of qh, whose
     # byte i holds the upper two bits of values i, 32 + i, 64 + i and 96 + i, from its lowest bits on.
     name = "Q6_K"
     type_id = 14
     block_bytes = 210
+    elements = (4,) * 52 + (2,)
     SCALES = 192
     D = 208
 
@@ -56,6 +59,26 @@ class Q6_K(SuperBlockType):
                 group = 4 * quarter + 2 * half
                 spread = e.shuffle(scales, [group] * 16 + [group + 1] * 16)
                 e.store(e.mul(e.float(centred), spread), out, 4 * (64 * quarter + 32 * half))
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        scales = [w.bytes(self.SCALES + 4 * k) for k in range(4)]
+        totals = [e.shl(offset, 5) for offset in strip_offsets(e, xs, scales, signed=True)]
+        for group in range(16):
+            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
+            totals = e.strip_dot(totals, self._strip_quants(e, w, group), xs, range(16 * group, 16 * group + 16, 4), scale, 63)
+            w = w.after(totals[-1])
+        d = w.half(self.D)
+        return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
+
+    @staticmethod
+    def _strip_quants(e: StripEmitter, w: Strip, group: int) -> list[Value]:
+        """The unsigned quants of a group of every row."""
+        half, part, first = group // 8, group % 8 // 2, 16 * (group % 2)
+        quants = []
+        for i in range(first, first + 16, 4):
+            low = e.shift_bytes(w.bytes(64 * half + 32 * (part % 2) + i), (-4 * (part // 2),), 15)
+            quants.append(e.bor(low, e.shift_bytes(w.bytes(128 + 32 * half + i), (4 - 2 * part,), 0x30)))
+        return quants
 
     @staticmethod
     def _quants(e: Emitter, w: Value, quarter: int) -> Value:

@@ -9,9 +9,11 @@ import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.small import SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class Q8_0(SmallBlockType):
@@ -19,6 +21,9 @@ class Q8_0(SmallBlockType):
     name = "Q8_0"
     type_id = 8
     block_bytes = 34
+    elements = (2,) + (4,) * 8
+    OFFSET = 0
+    LARGEST = 128
 
     def dequantize(self, blocks: Bytes) -> Floats:
         return halves(blocks[:, :2]) * blocks[:, 2:].view(np.int8).astype(np.float32)
@@ -29,3 +34,7 @@ class Q8_0(SmallBlockType):
 
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         return e.sext(e.load(w, 2, e.bytes(32)), e.I32)
+
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        quants = [w.bytes(2 + 4 * i) for i in range(8)]
+        return [e.xor(four, e.signed_offset) for four in quants] if e.signed_offset else quants  # 128 is the sign bit

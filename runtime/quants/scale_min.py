@@ -10,14 +10,25 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.super_block import SuperBlockType, emit_scales_and_mins, load_half, scales_and_mins
+from runtime.quants.strips import Strip, StripType
+from runtime.quants.super_block import (
+    SuperBlockType,
+    add_strip,
+    emit_scales_and_mins,
+    load_half,
+    scales_and_mins,
+    strip_scales_and_mins,
+)
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
-class ScaleMinType(SuperBlockType):
+class ScaleMinType(SuperBlockType, StripType):
     """value = d * scale[group] * q - dmin * min[group]; the block starts with f16 d, f16 dmin, u8 scales[12]."""
+
+    LARGEST: int  # quant
 
     @abc.abstractmethod
     def quants(self, blocks: Bytes) -> Bytes:
@@ -48,6 +59,24 @@ class ScaleMinType(SuperBlockType):
             value = e.fma(e.float(offset), dmin, e.mul(e.float(total), d))
             results.append([e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])])
         return results
+
+    @abc.abstractmethod
+    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> list[Value]:
+        """Quants of a group of every row, eight <4 lanes x i8>."""
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        scales, mins = strip_scales_and_mins(e, w)
+        totals = offsets = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        for group in range(8):
+            scale = e.strip_scale(scales[group // 4], group % 4)
+            inputs = range(32 * group, 32 * group + 32, 4)
+            totals = e.strip_dot(totals, self.strip_quants(e, w, group), xs, inputs, scale, self.LARGEST)
+            w = w.after(totals[-1])
+            pairs = e.strip_pairs(mins[group // 4], group % 4, group % 4)
+            offsets = [e.strip_madd(offset, pairs, x, Q8K.SUMS + 4 * group) for offset, x in zip(offsets, xs, strict=True)]
+        d, dmin = w.half(0), w.half(2)
+        values = [e.fma(e.float(o), dmin, e.mul(e.float(t), d)) for o, t in zip(offsets, totals, strict=True)]
+        return add_strip(e, xs, values, sums)
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         head = e.load(w, 0, e.vector(e.I32, 4))

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runtime.quants.activations import Q80
-from runtime.quants.base import LeafType, Value
+from runtime.quants.base import Value
+from runtime.quants.strips import Strip, StripType
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 LANES = 8  # 32 products, four to a lane
 
 
-class SmallBlockType(LeafType):
+class SmallBlockType(StripType):
     """value = d * integer; d is an f16, first in the block, where `emit_scale` says nothing else.
 
     Two running sums, for even and odd blocks.
@@ -24,6 +26,8 @@ class SmallBlockType(LeafType):
     block_size = 32
     activation = "q8_0"
     sums = 2
+    OFFSET: int  # a power of two, added to the integers to make them the unsigned ones of a strip; 0: they are signed
+    LARGEST: int  # of those unsigned ones
 
     @abc.abstractmethod
     def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
@@ -32,6 +36,14 @@ class SmallBlockType(LeafType):
     @abc.abstractmethod
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         """The block's 32 integers, <32 x i32>."""
+
+    @abc.abstractmethod
+    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+        """The block's integers of every row, eight <4 lanes x i8>; OFFSET added, or `e.signed_offset` where it is 0."""
+
+    def strip_scale(self, e: StripEmitter, w: Strip) -> Value:
+        """The block's d of every row."""
+        return w.half(0)
 
     def emit_scale(self, e: Emitter, w: Value, count: int) -> Value:
         """The block's d as f32 in `count` lanes."""
@@ -55,6 +67,19 @@ class SmallBlockType(LeafType):
                 both = e.mul(scale, e.load_splat(x, Q80.SCALE, e.F32, LANES))
                 column[k] = e.fma(e.float(product), both, column[k])
         return totals
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        offset = self.OFFSET or e.signed_offset
+        starts = [e.sar(e.splat_i32(x, Q80.BIAS), 8 - offset.bit_length()) for x in xs]  # -128 -> -offset times the sum
+        if not offset:
+            starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        operands = starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones()
+        totals = e.strip_dot(*operands, self.LARGEST) if self.OFFSET else e.strip_dot_signed(*operands)
+        scale = self.strip_scale(e, w)
+        return [
+            e.fma(e.float(total), e.mul(scale, e.load_splat(x, Q80.SCALE, e.F32, e.lanes)), column)
+            for x, total, column in zip(xs, totals, sums, strict=True)
+        ]
 
     def finish(self, e: Emitter, sums: list[Value]) -> Value:
         return e.sum(e.add(*sums))

@@ -11,9 +11,11 @@ import numpy as np
 from runtime.quants.activations import Q80
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.small import LANES, SmallBlockType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class SmallMinType(SmallBlockType):
@@ -49,6 +51,18 @@ class SmallMinType(SmallBlockType):
                 scaled = e.mul(minimum, e.load_splat(at, Q80.SCALE, e.F32, LANES))
                 column[k] = e.sub(column[k], e.mul(e.float(total), scaled))
         return totals
+
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        totals = e.strip_dot(starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones(), self.LARGEST)
+        d, m = w.half(0), w.half(2)
+        results = []
+        for x, total, column in zip(xs, totals, sums, strict=True):
+            scale = e.load_splat(x, Q80.SCALE, e.F32, e.lanes)
+            inputs = e.float(e.sar(e.splat_i32(x, Q80.BIAS), 7))  # minus their sum
+            value = e.sub(e.mul(e.float(total), d), e.mul(inputs, m))
+            results.append(e.fma(value, scale, column))
+        return results
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         for k in range(count):

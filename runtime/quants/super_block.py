@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, LeafType, Value
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class SuperBlockType(LeafType):
@@ -46,3 +50,29 @@ def emit_scales_and_mins(e: Emitter, head: Value) -> Value:
     parts = e.band(e.shr(parts, [0, 2, 0, 2]), [0x3F3F3F3F, 0x30303030] * 2)
     nibbles = e.band(e.shr(e.shuffle(head, [3, 3, 3, 3]), [0, 0, 0, 4]), [0, 0x0F0F0F0F] * 2)
     return e.cast(e.bor(parts, nibbles), e.bytes(16))
+
+
+def strip_scales_and_mins(e: StripEmitter, w: Strip) -> tuple[list[Value], list[Value]]:
+    """Those of every row of a strip: bytes of groups 0-3 and 4-7, two <4 lanes x i8> each."""
+    first, second, third = (w.bytes(offset) for offset in (4, 8, 12))
+    scales = [e.band(first, 63), e.bor(e.band(third, 15), e.shift_bytes(first, (-2,), 0x30))]
+    mins = [e.band(second, 63), e.bor(e.shift_bytes(third, (-4,), 15), e.shift_bytes(second, (-2,), 0x30))]
+    return scales, mins
+
+
+def strip_offsets(e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], *, signed: bool) -> list[Value]:
+    """For each column the sum of (scale times minus the sum of the inputs) over a block's sixteen groups, <lanes x i32>.
+
+    `scales`: bytes of four groups each."""
+    totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+    for pair in range(8):
+        both = e.strip_pairs(scales[pair // 2], 2 * (pair % 2), 2 * (pair % 2) + 1, signed=signed)
+        totals = [e.strip_madd(total, both, x, Q8K.SUMS + 4 * pair) for total, x in zip(totals, xs, strict=True)]
+    return totals
+
+
+def add_strip(e: StripEmitter, xs: Sequence[Value], values: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    """Running sums of a strip with a block's `values`, one for each column, times the activations' scale."""
+    return [
+        e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), total) for x, value, total in zip(xs, values, sums, strict=True)
+    ]

@@ -16,11 +16,16 @@ from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.base import LeafType
+from runtime.quants.strips import StripType
 
 THREE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
+FOUR = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 SIX = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)
 
 every_type = pytest.mark.parametrize("kind", LEAF_TYPES, ids=lambda kind: kind.name)
+every_strip = pytest.mark.parametrize(
+    "kind", [kind for kind in LEAF_TYPES if isinstance(kind, StripType)], ids=lambda kind: kind.name
+)
 at_either_end = pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
 
 
@@ -178,6 +183,93 @@ def test_quantize_stays_in_its_buffers(leaves: Leaves, activation: str, at_end: 
         assert np.any(out.array)
 
 
+# ------------------------------------------------------------ strips
+
+
+@pytest.fixture(scope="module")
+def lanes(leaves: Leaves) -> int:
+    if not leaves.strip_rows:
+        pytest.skip("the tier has no strips")
+    return leaves.strip_rows
+
+
+def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array], columns: int) -> Array:
+    """Like `run_dot`; `rows` as in a file."""
+    out = np.full((len(packed), len(rows)), np.nan, np.float32)
+    weights = np.ascontiguousarray(kind.interleave(rows, leaves.strip_rows))
+    leaf = SIX(leaves.strip(kind.name, columns))
+    for first in range(0, len(packed), columns):
+        inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
+        blocks = rows.shape[1] // kind.block_bytes
+        leaf(weights.ctypes.data, rows.shape[1], len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks)
+    return out
+
+
+@every_strip
+def test_a_strip_is_the_twin_and_the_same_for_any_columns(
+    leaves: Leaves, lanes: int, kind: StripType, rng: np.random.Generator
+) -> None:
+    for blocks, strips in ((1, 1), (2, 3), (5, 1)):
+        rows = twins.random_blocks(kind, strips * lanes * blocks, rng).reshape(strips * lanes, -1)
+        packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
+        expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed)
+        results = [run_strips(leaves, kind, rows, packed, columns) for columns in COLUMNS]
+        assert np.all(np.abs(results[0] - expected) <= BUDGETS[kind.name] * magnitude)
+        for other in results[1:]:
+            assert np.array_equal(results[0], other)
+
+
+@every_strip
+def test_strips_of_blocks_at_their_limits(leaves: Leaves, lanes: int, kind: StripType) -> None:
+    blocks = 4
+    packed = [twins.pack(kind.activation, row) for row in twins.limit_inputs(blocks * kind.block_size)]
+    limits = np.concatenate([np.repeat(block, blocks, axis=0) for block in twins.limit_blocks(kind)])
+    rows = limits.reshape(len(limits) // blocks, -1)
+    rows = np.resize(rows, (-(-len(rows) // lanes) * lanes, rows.shape[1]))
+    expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed)
+    for columns in (1, 2):
+        out = run_strips(leaves, kind, rows, packed, columns)
+        assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
+
+
+@every_strip
+@at_either_end
+def test_strips_stay_in_their_buffers(
+    leaves: Leaves, lanes: int, kind: StripType, at_end: bool, rng: np.random.Generator
+) -> None:
+    for strips, blocks in ((1, 1), (2, 3)):
+        rows = twins.random_blocks(kind, strips * lanes * blocks, rng).reshape(strips * lanes, -1)
+        packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
+        expected = run_strips(leaves, kind, rows, packed, 1)
+        w = Guarded.copy(np.ascontiguousarray(kind.interleave(rows, lanes)), at_end=at_end)
+        xs = [Guarded.copy(x, at_end=at_end) for x in packed]
+        outs = [Guarded(4 * len(rows), at_end=at_end) for _ in packed]
+        for columns in COLUMNS:
+            inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
+            outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
+            leaf = SIX(leaves.strip(kind.name, columns))
+            leaf(w.address, rows.shape[1], len(rows), inputs.address, outputs.address, blocks)
+            for out, wanted in zip(outs[:columns], expected, strict=False):
+                assert np.array_equal(out.array.view(np.float32), wanted)
+                out.array[:] = 0
+
+
+@every_strip
+@at_either_end
+def test_rows_become_a_strip_and_come_back(
+    leaves: Leaves, lanes: int, kind: StripType, at_end: bool, rng: np.random.Generator
+) -> None:
+    for blocks in (1, 3):
+        rows = rng.integers(0, 256, (lanes, blocks * kind.block_bytes), np.uint8)
+        source, strip = Guarded.copy(rows, at_end=at_end), Guarded(rows.nbytes, at_end=at_end)
+        FOUR(leaves.interleave(kind.name))(source.address, rows.shape[1], strip.address, blocks)
+        assert np.array_equal(strip.array, kind.interleave(rows, lanes).reshape(-1))
+        out = Guarded(rows.shape[1], at_end=at_end)
+        for number, row in enumerate(rows):
+            FOUR(leaves.row(kind.name))(strip.address, number, out.address, blocks)
+            assert np.array_equal(out.array, row)
+
+
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:
     out, nothing = np.full(2, 7.0, np.float32), np.zeros(1, np.uint8)
     pointers, outputs = addresses([nothing]), addresses([out])
@@ -193,10 +285,15 @@ FORBIDDEN = {"portable": r"%[yz]mm|\bv[a-z]+ps\b", "avx2": rf"{WIDE}|vpdpbusd", 
 REQUIRED = {"portable": r"pmaddwd", "avx2": r"vpmaddubsw.*%ymm", "avxvnni": r"vpdpbusd.*%ymm", "avx512": r"vpdpbusd.*%zmm"}
 
 
-@pytest.mark.parametrize("name", ["dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "quantize.q8_k", "dequantize_row.Q5_K"])
+LOOKED_AT = ("dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "strip.Q4_K.1", "strip.Q6_K.8", "quantize.q8_k", "row.Q4_0")
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
 def test_machine_code_is_the_tiers(name: str) -> None:
-    assembly = Leaves(KernelCache(None)).assembly(name)
     tier = jit.TIER.name
+    if name.startswith(("strip.", "row.")) and tier == "portable":
+        pytest.skip("the tier has no strips")
+    assembly = Leaves(KernelCache(None)).assembly(name)
     assert not (found := re.search(rf"{FORBIDDEN[tier]}|extrq|insertq", assembly)), found
-    if "_K." in name and "dot" in name:
+    if "_K." in name and name.startswith(("dot", "strip")):
         assert re.search(REQUIRED[tier], assembly)

@@ -78,6 +78,9 @@ def test_needed_names_every_leaf_once() -> None:
     names = needed(["Q4_K", "Q6_K", "Q4_K"])
     assert len(names) == len(set(names)) == 2 * len(COLUMNS) + 1 + 2
     assert {"dot.Q4_K.8", "dot.Q6_K.1", "quantize.q8_k", "dequantize_row.Q6_K"} <= set(names)
+    names = needed(["F32"], strips=["Q4_K"])
+    assert len(names) == len(set(names)) == 2 * len(COLUMNS) + 2 + 2 + 2
+    assert {"dot.F32.8", "strip.Q4_K.1", "interleave.Q4_K", "row.Q4_K", "quantize.q8_k", "dequantize_row.Q4_K"} <= set(names)
 
 
 def test_activation_bytes() -> None:

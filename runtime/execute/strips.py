@@ -1,0 +1,53 @@
+"""Which matrices of a model lie in strips, and the Program that lays them out before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runtime.kernels.leaves import Leaves
+from runtime.quants.strips import StripType
+from runtime.weights import Tensor
+
+
+def fits(tensor: Tensor, rows: int) -> bool:
+    """Whether a tensor can be multiplied in strips of `rows` rows (0: there are none)."""
+    return rows > 0 and len(tensor.shape) > 1 and isinstance(tensor.quant, StripType) and tensor.rows % rows == 0
+
+
+def types(tensors: Iterable[Tensor], rows: int) -> tuple[set[str], set[str]]:
+    """Names of the types of matrices: of those that keep their rows, and of those that lie in strips."""
+    plain, strips = set[str](), set[str]()
+    for tensor in tensors:
+        if len(tensor.shape) > 1:
+            (strips if fits(tensor, rows) else plain).add(tensor.quant.name)
+    return plain, strips
+
+
+class Strips:
+    """The matrices that a recorder multiplies, each laid out once; `rows` of a strip, 0: all stay as they are."""
+
+    def __init__(self, leaves: Leaves, rows: int) -> None:
+        self.rows = rows
+        self._leaves = leaves
+        self.tensors: dict[int, Tensor] = {}  # by address
+
+    def take(self, tensor: Tensor) -> bool:
+        """Note a matrix that is multiplied. True: it will lie in strips."""
+        if not fits(tensor, self.rows):
+            return False
+        self.tensors[tensor.address] = tensor
+        return True
+
+    def step(self, rows: int) -> int:
+        """Rows of a piece, made whole strips."""
+        return -(-rows // self.rows) * self.rows if self.rows else rows
+
+    def arguments(self, tensor: Tensor, scratch: int, scratch_bytes: int) -> tuple[int, ...]:
+        """Those of `interleave.interleave`."""
+        strips = tensor.nbytes // (tensor.row_bytes * self.rows)
+        leaf = self._leaves.interleave(tensor.quant.name)
+        return tensor.address, tensor.row_bytes, tensor.row_blocks, self.rows, strips, leaf, scratch, scratch_bytes
+
+    def scratch_bytes(self) -> int:
+        """Bytes that laying out needs a thread."""
+        return max((tensor.row_bytes * self.rows + 63) // 64 * 64 for tensor in self.tensors.values())

@@ -1,0 +1,86 @@
+"""The loops of the leaves for strips: products, a strip from its rows, a row from its strip. Arguments: see `leaves`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
+from runtime.kernels.strips import StripEmitter
+from runtime.quants.activations import ACTIVATIONS
+from runtime.quants.strips import Strip, StripType
+
+PREFETCH_AHEAD = 8192
+"""As `emitter.PREFETCH_AHEAD`, but blocks of a strip are larger: docs/log.md has what other distances gave."""
+
+
+def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
+                n_blocks: Value) -> None:  # fmt: skip
+    assert isinstance(e, StripEmitter)
+    weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
+    group = min(columns, e.registers // 4)  # columns whose sums stay in registers
+    packed = ACTIVATIONS[kind.activation]
+    packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
+    block_bytes = e.lanes * kind.block_bytes
+
+    def strip(s: Value, _: list[Value]) -> list[Value]:
+        start = e.at(weights, e.builder.mul(e.builder.mul(s, stride), e.index(e.lanes)))
+        for first in range(0, columns, group):
+            xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
+
+            def block(b: Value, sums: list[Value], first: int = first, xs: list[Value] = xs) -> list[Value]:
+                at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
+                here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
+                ahead = range(PREFETCH_AHEAD, PREFETCH_AHEAD + block_bytes, CACHE_LINE) if first == 0 else ()
+                strip = Strip(e, at, iter(ahead))
+                sums = kind.emit_strip(e, strip, here, sums)
+                strip.prefetch()
+                return sums
+
+            totals = e.loop(n_blocks, [e.zero(e.floats(e.lanes))] * group, block)
+            for column, total in enumerate(totals, first):
+                e.store(total, e.load_pointer(outputs, column), e.builder.mul(s, e.index(4 * e.lanes)))
+        return []
+
+    e.loop(e.builder.udiv(rows, e.index(e.lanes)), [], strip)
+
+
+def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:
+    rows = [e.at(e.pointer(w), e.builder.mul(stride, e.index(row))) for row in range(e.lanes)]
+    target = e.pointer(out)
+
+    def move(offset: Value, strip_offset: Value, size: int) -> None:
+        for number, row in enumerate(rows):
+            e.store(e.load(row, offset, e.integer(size)), e.at(target, strip_offset), size * number)
+
+    _elements(e, kind, n_blocks, move)
+
+
+def emit_row(e: Emitter, kind: StripType, strip: Value, row: Value, out: Value, n_blocks: Value) -> None:
+    source, target = e.pointer(strip), e.pointer(out)
+
+    def move(offset: Value, strip_offset: Value, size: int) -> None:
+        place = e.builder.add(strip_offset, e.builder.mul(row, e.index(size)))
+        e.store(e.load(source, place, e.integer(size)), target, offset)
+
+    _elements(e, kind, n_blocks, move)
+
+
+def _elements(e: Emitter, kind: StripType, n_blocks: Value, move: Callable[[Value, Value, int], None]) -> None:
+    """`move(offset in a row, offset of the same in a strip, size)` for every element of a row's blocks."""
+
+    def block(b: Value, _: list[Value]) -> list[Value]:
+        start, first = e.builder.mul(b, e.index(kind.block_bytes)), 0
+        for size, run in itertools.groupby(kind.elements):
+            count = len(list(run))
+
+            def element(j: Value, _: list[Value], first: int = first, size: int = size) -> list[Value]:
+                offset = e.builder.add(start, e.builder.add(e.index(first), e.builder.mul(j, e.index(size))))
+                move(offset, e.builder.mul(offset, e.index(e.lanes)), size)
+                return []
+
+            e.loop(count, [], element)
+            first += count * size
+        return []
+
+    e.loop(n_blocks, [], block)

@@ -1,0 +1,152 @@
+"""SIMD primitives for strips (see `runtime.quants.strips`): a lane of 32 bits for each row of a strip.
+
+A register of weights holds four consecutive values of each row, and meets the same four inputs in every lane.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from runtime.kernels.emitter import I8, I16, I32, Emitter, Value
+
+NONE = 0x80  # in the control of a byte shuffle: a zero
+
+
+class StripEmitter(Emitter):
+    """By sums of two products in i16, as AVX2 has them."""
+
+    signed_offset = 0
+    """What has to be added to signed weights before `strip_dot_signed`."""
+
+    @abc.abstractmethod
+    def _maddubs(self, unsigned: Value, signed: Value) -> Value: ...
+
+    @abc.abstractmethod
+    def _madd16(self, left: Value, right: Value) -> Value: ...
+
+    @abc.abstractmethod
+    def _magnitude(self, value: Value) -> Value: ...
+
+    @abc.abstractmethod
+    def _signed_by(self, value: Value, signs: Value) -> Value: ...
+
+    def strip_pairs(self, scales: Value, first: int, second: int, *, signed: bool = False) -> Value:
+        """Two of each row's four bytes as i16: an operand of `strip_madd`."""
+        places = (NONE, first, NONE, second) if signed else (first, NONE, second, NONE)
+        pairs = self.cast(self._pick(scales, places), ir.VectorType(I16, 2 * self.lanes))
+        return self.sar(pairs, 8) if signed else pairs
+
+    def strip_scale(self, scales: Value, index: int, *, signed: bool = False) -> Value:
+        """One of each row's four bytes, as `strip_dot` takes it."""
+        return self.strip_pairs(scales, index, index, signed=signed)
+
+    def strip_madd(self, total: Value, pairs: Value, x: Value, offset: int) -> Value:
+        """total + the products of i16 pairs and the two i16 at `offset` of x."""
+        return self.add(total, self._madd16(pairs, self.cast(self._inputs(x, offset), pairs.type)))
+
+    def strip_dot(
+        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value,
+        largest: int,
+    ) -> list[Value]:  # fmt: skip
+        """For each column: total + scale * (u8 weights x the s8 inputs at `offsets`, four a register).
+
+        weights <= largest and |inputs| <= 127.
+        """
+        fit = max(1, 32767 // (2 * 127 * largest))  # sums of two products that fit i16 together
+        totals = list(totals)
+        for first in range(0, len(weights), fit):
+            sums: list[Value] = []
+            for u, offset in zip(weights[first : first + fit], offsets[first : first + fit], strict=True):
+                products = [self._maddubs(u, self._inputs(x, offset)) for x in xs]
+                sums = [self.add(*both) for both in zip(sums, products, strict=True)] if sums else products
+            totals = [self.add(total, self._madd16(pairs, scale)) for total, pairs in zip(totals, sums, strict=True)]
+        return totals
+
+    def strip_dot_signed(
+        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value
+    ) -> list[Value]:
+        """As `strip_dot`, with signed weights, to which `signed_offset` was added."""
+        totals = list(totals)
+        for w, offset in zip(weights, offsets, strict=True):
+            magnitude = self._magnitude(w)
+            products = [self._maddubs(magnitude, self._signed_by(self._inputs(x, offset), w)) for x in xs]
+            totals = [self.add(total, self._madd16(pairs, scale)) for total, pairs in zip(totals, products, strict=True)]
+        return totals
+
+    def strip_bytes(self, value: Value, places: Sequence[int]) -> Value:
+        """Each row's four bytes in another order."""
+        return self._pick(value, places)
+
+    def strip_twice(self, value: Value, first: int) -> Value:
+        """Two of each row's bytes, each twice."""
+        return self._pick(value, (first, first, first + 1, first + 1))
+
+    def strip_ones(self) -> Value:
+        """The scale of sums that have none."""
+        return self.constant(ir.VectorType(I16, 2 * self.lanes), 1)
+
+    def splat_i32(self, x: Value, offset: int) -> Value:
+        """The i32 at `offset` of x in every lane."""
+        return self.load_splat(x, offset, I32, self.lanes)
+
+    def after(self, pointer: Value, value: Value) -> Value:
+        """`pointer`, but not before `value` is there. What is loaded from it is loaded anew, and LLVM does not start
+        everything at once, for which there are no registers; no instruction comes of it."""
+        kind = ir.FunctionType(pointer.type, [pointer.type, value.type])
+        tied = self.builder.asm(kind, "", "=r,0,v", [pointer, value], side_effect=False)
+        tied.attributes.add("readnone")
+        tied.attributes.add("nounwind")
+        return tied
+
+    def _inputs(self, x: Value, offset: int) -> Value:
+        """Four inputs in every lane."""
+        return self.cast(self.splat_i32(x, offset), self.bytes(4 * self.lanes))
+
+    def _pick(self, value: Value, places: Sequence[int]) -> Value:
+        """Each row's four bytes in another order, by `vpshufb`."""
+        control = [place if place == NONE else 4 * row + place for row in range(4) for place in places]
+        name = {32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[self.register]
+        constant = ir.Constant(value.type, [I8(place) for place in control] * (self.register // 16))
+        return self.call(f"llvm.x86.{name}", value.type, value, constant)
+
+
+class VnniStripEmitter(StripEmitter):
+    """By `vpdpbusd`, whose sums of four products are i32."""
+
+    signed_offset = 128
+
+    @abc.abstractmethod
+    def _dpbusd(self, start: Value, unsigned: Value, signed: Value) -> Value: ...
+
+    @abc.abstractmethod
+    def _dpwssd(self, start: Value, left: Value, right: Value) -> Value: ...
+
+    def strip_scale(self, scales: Value, index: int, *, signed: bool = False) -> Value:
+        places = (NONE, NONE, NONE, index) if signed else (index, NONE, NONE, NONE)
+        wide = self.cast(self._pick(scales, places), ir.VectorType(I32, self.lanes))
+        return self.sar(wide, 24) if signed else wide
+
+    def strip_madd(self, total: Value, pairs: Value, x: Value, offset: int) -> Value:
+        return self._dpwssd(total, pairs, self.splat_i32(x, offset))
+
+    def strip_dot(
+        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value,
+        largest: int,
+    ) -> list[Value]:  # fmt: skip
+        sums = [self.zero(total.type) for total in totals] if scale is not None else list(totals)
+        for u, offset in zip(weights, offsets, strict=True):
+            sums = [self._dpbusd(total, u, self._inputs(x, offset)) for total, x in zip(sums, xs, strict=True)]
+        if scale is None:
+            return sums
+        return [self.add(total, self.mul(product, scale)) for total, product in zip(totals, sums, strict=True)]
+
+    def strip_dot_signed(
+        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value
+    ) -> list[Value]:
+        return self.strip_dot(totals, weights, xs, offsets, scale, 255)
+
+    def strip_ones(self) -> Value:
+        return None

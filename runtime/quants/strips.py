@@ -1,0 +1,91 @@
+"""Strips: as many rows of a matrix as a register has 32-bit lanes, interleaved: a vector holds the same place of each row.
+
+Scales are then vectors as well, no sum crosses lanes, and a register of weights serves every activation column: in cache a
+product takes a half to a tenth of the time that it takes with rows one after the other. The bytes are those of the file in
+another order, so it is done in place when a model is loaded.
+
+A strip's blocks follow one another; within one, element j of a block (of 1, 2 or 4 bytes, as `elements` says) stands for all
+rows of the strip before element j + 1 does. So what lies at byte `offset` of a block lies at `lanes * offset` of a strip's.
+"""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.quants.base import Bytes, LeafType, Value
+
+if TYPE_CHECKING:
+    from runtime.kernels.strips import StripEmitter
+
+class Strip:
+    """A block of every row of a strip, as an emitter sees it.
+
+    `lines` are byte offsets of cache lines to ask for, one with each first load of a place: all at once they would wait for one
+    another, and memory gives most when they come in order.
+    """
+
+    def __init__(self, e: StripEmitter, pointer: Value, lines: Iterator[int], seen: set[int] | None = None) -> None:
+        self.e = e
+        self.pointer = pointer
+        self._lines = lines
+        self._seen = set[int]() if seen is None else seen
+
+    def bytes(self, offset: int) -> Value:
+        """Four bytes of each row, <4 lanes x i8>."""
+        return self._load(offset, self.e.bytes(4 * self.e.lanes))
+
+    def dwords(self, offset: int) -> Value:
+        """Four bytes of each row, <lanes x i32>."""
+        return self._load(offset, self.e.vector(self.e.I32, self.e.lanes))
+
+    def words(self, offset: int) -> Value:
+        """Two bytes of each row, <lanes x i16>."""
+        return self._load(offset, self.e.vector(self.e.I16, self.e.lanes))
+
+    def byte(self, offset: int) -> Value:
+        """A byte of each row, <lanes x i8>."""
+        return self._load(offset, self.e.bytes(self.e.lanes))
+
+    def half(self, offset: int) -> Value:
+        """An f16 of each row as f32."""
+        return self.e.half(self.words(offset))
+
+    def after(self, value: Value) -> Strip:
+        """The same, for loads that are not to come before `value`."""
+        return Strip(self.e, self.e.after(self.pointer, value), self._lines, self._seen)
+
+    def prefetch(self, count: int | None = None) -> None:
+        """Ask for the next `count` lines, or for all that are left."""
+        for line in itertools.islice(self._lines, count):
+            self.e.prefetch(self.pointer, 1, line)
+
+    def _load(self, offset: int, kind: Value) -> Value:
+        if offset not in self._seen:
+            self._seen.add(offset)
+            self.prefetch(1)
+        return self.e.load(self.pointer, self.e.lanes * offset, kind)
+
+
+class StripType(LeafType):
+    """A type that has leaves for strips too. A running sum is one vector, a lane for each row."""
+
+    elements: tuple[int, ...]  # sizes of what a block consists of, in order
+
+    @abc.abstractmethod
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+        """`sums`, one for each column, with the products of a block of every row and the activations at each of `xs`."""
+
+    def interleave(self, rows: Bytes, lanes: int) -> Bytes:
+        """(rows, bytes a row), rows a multiple of `lanes` -> the same bytes in strips."""
+        blocks = rows.reshape(-1, lanes, rows.shape[1] // self.block_bytes, self.block_bytes)
+        parts, offset = [], 0
+        for size in self.elements:
+            part = blocks[..., offset : offset + size].transpose(0, 2, 1, 3)  # strips, blocks, lanes, bytes
+            parts.append(part.reshape(*part.shape[:2], -1))
+            offset += size
+        return np.concatenate(parts, axis=2).reshape(rows.shape)
