@@ -185,7 +185,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _keys(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Where keys are set, a request without one is refused in the words of its dialect."""
     expected = request.app[SERVICES].settings.api_keys
-    if expected and not keys.allowed(request.path, request.headers, expected):
+    resource = request.match_info.route.resource  # what will answer, however the request writes its path
+    if expected and not keys.allowed(resource.canonical if resource else "", request.headers, expected):
         if request.path.startswith("/v1/messages"):
             request[wire.ENVELOPE] = anthropic_reply.envelope
         elif request.path.startswith("/v1/"):

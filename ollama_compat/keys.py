@@ -28,9 +28,9 @@ def load(listed: str, file: str) -> tuple[str, ...]:
     return (*keys, *found)
 
 
-def allowed(path: str, headers: Mapping[str, str], keys: Iterable[str]) -> bool:
-    """Whether a request may pass: `Authorization: Bearer KEY`, or `x-api-key: KEY` as Anthropic's clients send it."""
-    if path in OPEN:
+def allowed(route: str, headers: Mapping[str, str], keys: Iterable[str]) -> bool:
+    """Whether a request for a route may pass: `Authorization: Bearer KEY`, or `x-api-key: KEY` as Anthropic's clients send it."""
+    if route in OPEN:
         return True
     scheme, _, bearer = headers.get("Authorization", "").partition(" ")
     shown = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-Api-Key", "")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from ollama_compat import logs
+from ollama_compat import guard, logs
 from ollama_compat.app import create_app
 from ollama_compat.settings import VERSION, Address, Settings
 
@@ -75,6 +75,8 @@ async def listening(settings: Settings, app: web.Application | None = None) -> A
         host, port = bound.getsockname()[:2]
         address = Address("http", host, port)
         _LOG.info("Listening on %s (version %s)", address.url.removeprefix("http://"), VERSION)
+        if not guard.is_loopback(host) and not settings.api_keys:
+            _LOG.warning("whoever reaches this machine may use and change the models: MOELLAMA_API_KEYS asks for a key")
         yield address
     finally:
         await runner.cleanup()

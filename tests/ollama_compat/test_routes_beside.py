@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_compat import openapi, schema
+from ollama_compat import keys, openapi, schema
 from ollama_compat.app import create_app
 from ollama_compat.settings import Settings
 
@@ -132,6 +133,41 @@ async def test_without_a_key(start: Any, header: dict[str, str]) -> None:
     assert (status, body["error"]["type"]) == (401, "authentication_error")
     for path in ("/metrics", "/openapi.json", "/docs", "/nothing"):
         assert (await live.ask("GET", path, headers=header))[0] == 401
+
+
+async def test_every_route_but_those_open_asks_for_a_key(start: Any) -> None:
+    live = await start(api_keys=("one",))
+    routes = [(route.method, route.resource.canonical) for route in create_app(Settings()).router.routes() if route.resource]
+    assert len(routes) > 40
+    for method, path in routes:
+        if path not in keys.OPEN:
+            async with live.session.request(method, path.replace("{", "").replace("}", "")) as response:
+                assert response.status == 401, (method, path)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/health/../api/tags",
+        "/api/tags?/health",
+        "//api/tags",
+        "/%61pi/tags",
+        "/api/tags/",
+        "/health/",
+        "http://x/api/tags",
+        "/api/tags;/health",
+    ],
+)
+async def test_no_way_of_writing_a_path_opens_it(start: Any, target: str) -> None:
+    live = await start(api_keys=("one",))
+    reader, writer = await asyncio.open_connection(live.address.host, live.address.port)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost/health\r\nConnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.split()[1] in ("301", "307", "400", "401", "403")
+    assert "models" not in answer
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/api/version"])
