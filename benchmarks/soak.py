@@ -129,6 +129,27 @@ class Trials:
         told = ", ".join(f"{server:.0f} + {runner:.0f} MB after {number}" for number, (server, runner) in sorted(sizes.items()))
         return f"{requests} requests, {at_once} at a time: server + runner {told}"
 
+    async def streams(self, count: int = 500) -> str:
+        """Many streams at once, each to its end."""
+        await self.ask()
+        began = time.perf_counter()
+        lag = asyncio.create_task(self._longest_silence())
+        running = (self.stream(f"Story {n}", random.randint(1, 40)) for n in range(count))
+        ends = collections.Counter(await asyncio.gather(*running))
+        lag.cancel()
+        seconds = time.perf_counter() - began
+        answers = f"/api/version meanwhile within {self._silence * 1000:.0f} ms"
+        return f"{count} streams at once: {dict(ends)} in {seconds:.1f} s; {answers}"
+
+    async def _longest_silence(self) -> None:
+        self._silence = 0.0
+        while True:
+            began = time.perf_counter()
+            async with self.session.get("/api/version") as response:
+                await response.read()
+            self._silence = max(self._silence, time.perf_counter() - began)
+            await asyncio.sleep(0.05)
+
     async def idle(self, connections: int = 100) -> str:
         port = self.server.port
         opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(connections)]
@@ -150,6 +171,60 @@ class Trials:
         return (
             f"{connections} idle keep-alive connections: {alive} answer again; a request beside them {busy * 1000:.0f} ms; "
             f"{used:.2f} s of CPU in 5 s"
+        )
+
+    async def isolation(self, rounds: int = 12, prompts: int = 60) -> str:
+        """Every prompt has a name of its own; what others say must neither show up in an answer nor change it."""
+        names = [f"Zq{chr(97 + n % 26)}{chr(97 + n // 26)}x" for n in range(prompts)]
+        alone = {name: (await self.ask(f"{name} and the fox. Tell me about {name}.", 24))[1] for name in names}
+        leaks = same = asked = left = 0
+
+        async def one(name: str) -> None:
+            nonlocal leaks, same, asked, left
+            try:
+                async with asyncio.timeout(random.choice((0.2, 60, 60))):
+                    _, text = await self.ask(f"{name} and the fox. Tell me about {name}.", 24)
+            except TimeoutError:
+                left += 1
+                return
+            asked += 1
+            same += text == alone[name]
+            leaks += any(other in text for other in names if other != name and other not in alone[name])
+
+        for _ in range(rounds):
+            await asyncio.gather(*(one(name) for name in names))
+        return (
+            f"{rounds} x {prompts} prompts at a time, a third of the clients impatient: {asked} answers, {left} left; "
+            f"{leaks} with words of another, {same} the same as alone"
+        )
+
+    async def thrash(self, requests: int = 150) -> str:
+        """Two models where there is room for one, each request with another keep_alive."""
+        gguf = (ROOT / "tests/fixtures/stories260Ktok512.gguf").read_bytes()
+        digest = f"sha256:{hashlib.sha256(gguf).hexdigest()}"
+        async with self.session.post(f"/api/blobs/{digest}", data=gguf) as response:
+            assert response.status == 201
+        create = {"model": "small", "files": {"small.gguf": digest}, "stream": False}
+        async with self.session.post("/api/create", json=create) as response:
+            assert response.status == 200, await response.text()
+        statuses: collections.Counter[int] = collections.Counter()
+        waits: list[float] = []
+
+        async def one() -> None:
+            request = body("A fox", 8, stream=False, keep_alive=random.choice((0, -1, "1s", "5m")))
+            request["model"] = random.choice((MODEL, "small"))
+            del request["think"]
+            began = time.perf_counter()
+            async with self.session.post("/api/generate", json=request) as response:
+                statuses[response.status] += 1
+                await response.read()
+            waits.append(time.perf_counter() - began)
+
+        for _ in range(requests // 10):
+            await asyncio.gather(*(one() for _ in range(10)))
+        return (
+            f"{requests} requests to two models where one has room, 10 at a time: {dict(statuses)}; the longest took "
+            f"{max(waits):.1f} s, the median {sorted(waits)[len(waits) // 2]:.1f} s; {len(self.runners())} runner at the end"
         )
 
     async def full_disk(self) -> str:
@@ -207,8 +282,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def trials(folder: Path, models: Path | None = None) -> AsyncIterator[Trials]:
-    server = Server(folder, **({"OLLAMA_MODELS": str(models)} if models else {}))
+async def trials(folder: Path, **environ: str) -> AsyncIterator[Trials]:
+    server = Server(folder, **environ)
     connector = aiohttp.TCPConnector(limit=0)
     try:
         async with aiohttp.ClientSession(server.host, connector=connector) as session:
@@ -223,15 +298,18 @@ async def main(names: list[str], small_disk: Path | None) -> None:
         async with trials(Path(folder)) as running:
             for name in names:
                 print(f"- {await getattr(running, name)()}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        async with trials(Path(folder), OLLAMA_MAX_LOADED_MODELS="1") as running:
+            print(f"- {await running.thrash()}", flush=True)
     if small_disk is not None:
         with tempfile.TemporaryDirectory() as folder:
-            async with trials(Path(folder), small_disk) as running:
+            async with trials(Path(folder), OLLAMA_MODELS=str(small_disk)) as running:
                 print(f"- {await running.full_disk()}", flush=True)
 
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("trials", nargs="*", default=["killed_runner", "storm", "growth", "idle"])
+    arguments.add_argument("trials", nargs="*", default=["killed_runner", "storm", "isolation", "streams", "growth", "idle"])
     arguments.add_argument("--small-disk", type=Path)
     given = arguments.parse_args()
     asyncio.run(main(given.trials, given.small_disk))
