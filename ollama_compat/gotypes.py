@@ -139,16 +139,16 @@ def raw(value: Any, at: Place) -> Any:
     return value
 
 
-def array(kind: Kind, go_type: str) -> Kind:
-    """A list of `kind`; null elements become the kind's zero, which is left to `kind` as absent."""
+def array(kind: Kind, go_type: str, *, nulls: bool = False) -> Kind:
+    """A list of `kind`. Null elements are left out, but where `nulls` of an `any` are values like others."""
 
     @accepts(type="array", items=schema_of(kind))
     def decode(value: Any, at: Place) -> list[Any] | None:
         if not isinstance(value, list):
             at.refuse(value, go_type)
             return None
-        items = [kind(item, at) for item in value if item is not None]
-        return [item for item in items if item is not None]
+        items = [None if item is None else kind(item, at) for item in value]
+        return [item for item in items if nulls or item is not None]
 
     return decode
 

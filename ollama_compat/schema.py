@@ -38,7 +38,7 @@ _PROPERTY = gotypes.struct(
         Member("type", _property_type, []),
         Member("items", gotypes.anything, None),
         Member("description", gotypes.string),
-        Member("enum", gotypes.array(gotypes.anything, "[]interface {}"), []),
+        Member("enum", gotypes.array(gotypes.anything, "[]interface {}", nulls=True), []),
         Member("properties", _PROPERTIES, None),
         Member("required", _STRINGS, []),
     ),
