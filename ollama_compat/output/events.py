@@ -30,6 +30,14 @@ class ToolCall:
     id: str
 
 
+class CallError(Exception):
+    """A model wrote a call that cannot be read; the answer ends with this message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 Event = Content | Thinking | ToolCall
 
 
@@ -54,7 +62,7 @@ class OutputParser(Protocol):
         """What is still to come of it before anything is fed; None: no reasoning."""
 
     def feed(self, text: str) -> list[Event]:
-        """The events that `text`, the next piece of the answer, settles."""
+        """The events that `text`, the next piece of the answer, settles. May raise CallError, as `finish` may."""
 
     def finish(self) -> list[Event]:
         """The events of what was held back; nothing is fed afterwards."""

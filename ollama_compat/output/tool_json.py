@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+from ollama_compat import gojson, gotypes
+from ollama_compat.output.events import CallError
+
 _IN_STRING = re.compile(r'["\\]')
 
 
@@ -67,6 +70,44 @@ def load_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError, orjson.JSONEncodeError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """The JSON object `text`, or a CallError with Go's words for what is wrong with it. `null` is an empty one."""
+    value = load_object(text)
+    if value is not None:
+        return value
+    if text.strip() == "null":
+        return {}
+    raise CallError(_fault(text))
+
+
+def _fault(text: str) -> str:
+    if not text.strip():
+        return "unexpected end of JSON input"
+    try:
+        found = gojson.loads(text.encode("utf-8", "replace"))
+    except gojson.SyntaxFault as fault:
+        return "unexpected end of JSON input" if str(fault) == "unexpected EOF" else str(fault)
+    if isinstance(found, dict):
+        return "invalid character after top-level value"
+    return f"json: cannot unmarshal {gotypes.word(found)} into Go value of type map[string]interface {{}}"
+
+
+def members(value: dict[str, Any], *names: str) -> list[Any]:
+    """The members of an object by name, exactly or by case folding, as Go finds them; None for what is not there."""
+    found = dict(gotypes.match_members(value, dict.fromkeys(names)))
+    return [found.get(name) for name in names]
+
+
+def call_members(value: dict[str, Any], name: str, arguments: str) -> tuple[str, dict[str, Any]]:
+    """A call's name and arguments, which stand under these names; "" and {} for what is not there. CallError for wrong types."""
+    called, given = members(value, name, arguments)
+    if not isinstance(called, str | None):
+        raise CallError(f"json: cannot unmarshal {gotypes.word(called)} into Go struct field .{name} of type string")
+    if not isinstance(given, dict | None):
+        raise CallError("Value looks like object, but can't find closing '}' symbol")
+    return called or "", given or {}
 
 
 def named_call(value: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:

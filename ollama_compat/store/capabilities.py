@@ -54,7 +54,7 @@ _TOOL_RESULTS = (
     "tool_response",
     "tool_results",
     "role'] == 'tool'",
-    "role'] == \"tool\"",
+    'role\'] == "tool"',
     "role\"] == 'tool'",
     'role"] == "tool"',
     "message.role == 'tool'",
