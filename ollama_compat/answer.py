@@ -10,9 +10,10 @@ from typing import Any
 
 from ollama_compat import replies, request_log, structured
 from ollama_compat.call import Call
-from ollama_compat.errors import ApiError
-from ollama_compat.output import Content, Event, OutputParser, Thinking, ToolCall
-from ollama_compat.prompt import Message, Prompt, refuse_images
+from ollama_compat.errors import ApiError, InternalError
+from ollama_compat.fitting import Message, Prompt
+from ollama_compat.output import CallError, Content, Event, OutputParser, Thinking, ToolCall
+from ollama_compat.prompt import refuse_images
 from ollama_compat.replies import Metrics
 from ollama_compat.resident import Resident
 from ollama_compat.runner import Runner
@@ -106,6 +107,8 @@ async def _pieces(
                     yield piece
                 if isinstance(reply, Done):
                     yield reply
+    except CallError as error:
+        raise InternalError(error.message) from None
     except ApiError as error:
         raise call.failure(error, cut=cut) from None
 

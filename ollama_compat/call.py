@@ -33,7 +33,7 @@ class Call:
     request: ChatRequest | GenerateRequest
     stored: StoredModel
     options: Options
-    think: bool | str | None  # None: the model cannot
+    think: bool | str | None  # of a model that can reason, never None; of another, False or None
     started_ns: int
 
     @property
@@ -132,7 +132,7 @@ def prepare(
         if capability not in capabilities:
             raise UnsupportedCapability(stored.name.full(), capability)
     merged = options.merge(stored.params, request.options)
-    return Call(request, stored, merged, think if "thinking" in capabilities else None, started_ns)
+    return Call(request, stored, merged, think, started_ns)
 
 
 def wanted(stored: StoredModel, opts: Options) -> Wanted:

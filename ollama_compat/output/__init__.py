@@ -6,13 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.output import go_tags, hermes, llama, mistral
-from ollama_compat.output.events import Content, Event, OutputParser, Reasoning, Thinking, ToolCall
+from ollama_compat.output.blocks import Setup
+from ollama_compat.output.builtin import PARSERS, shown_tools
+from ollama_compat.output.events import CallError, Content, Event, OutputParser, Reasoning, Thinking, ToolCall
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.parser import CallParser, Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
 from ollama_compat.template.gotemplate import Template
 
-__all__ = ["Content", "Event", "OutputParser", "Reasoning", "Thinking", "ToolCall", "generic", "native"]
+__all__ = [
+    "CallError",
+    "Content",
+    "Event",
+    "OutputParser",
+    "Reasoning",
+    "Setup",
+    "Thinking",
+    "ToolCall",
+    "builtin",
+    "generic",
+    "native",
+    "shown_tools",
+]
 
 _Dialect = Callable[[Sequence[str], bool], CallParser]
 _DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = (
@@ -51,6 +66,12 @@ def generic(template: Template, *, tools: Sequence[Mapping[str, Any]] | None, th
         splitter.start_after(prompt_tail)
     calls = GenericCalls(go_tags.call_tag(template.root), _names(tools)) if tools else None
     return Parser(splitter, calls, () if splitter is None else (opening, closing))
+
+
+def builtin(name: str, setup: Setup) -> OutputParser | None:
+    """The parser that Ollama has built in under this name; None: there is none."""
+    make = PARSERS.get(name)
+    return None if make is None else make(setup)
 
 
 def _calls(source: str, names: Sequence[str], fresh: bool) -> CallParser | None:

@@ -41,6 +41,7 @@ class Blocks(Machine):
     THINK: ClassVar[tuple[str, str]] = ("<think>", "</think>")
     CALL: ClassVar[tuple[str, str]] = ("<tool_call>", "</tool_call>")
     PRESERVED: ClassVar[tuple[str, ...]] = ()  # by default all of these
+    MARKS: ClassVar[tuple[str, ...]] = ()  # further tags
     LEADS: ClassVar[bool] = True  # a model may repeat the opening tag that stands in the prompt
     CALL_ENDS_THINKING: ClassVar[bool] = True
     TRIMS: ClassVar[bool] = True  # white space before a call is no content
@@ -108,17 +109,18 @@ class Blocks(Machine):
 
     def _end(self) -> None:
         if self._state in (self._think, self._lead):
-            self._reason(self._rest())
+            rest = self._rest()
+            self._reason(rest if rest.strip(SPACE) else "")
         elif self._state == self._collect:
             self._cut_off()
         elif self._state in (self._content, self._look):
-            self._say(self._held if self.KEEPS_END else self._rest())
+            self._say(self._rest())
 
     def _rest(self) -> str:
-        """What is held at the end, without the beginning of a tag and without white space; a single character is no tag."""
-        length = overlap(self._held, (*self.THINK, *self.CALL))
-        kept = self._held[: len(self._held) - length] if length > 1 else self._held
-        return kept if kept.strip(SPACE) else ""
+        """What is held at the end, without the beginning of a tag; a single character is none."""
+        length = overlap(self._held, (*self.THINK, *self.CALL, *self.MARKS))
+        kept = self._held[: len(self._held) - length].rstrip(SPACE) if length > 1 else self._held
+        return kept if self.KEEPS_END or kept.strip(SPACE) else ""
 
     # What states are made of.
 

@@ -16,7 +16,7 @@ _BLOCK = re.compile(r"\A(.*?)\n```json\n(.*?)\n```", re.DOTALL)
 class Cogito(DeepSeek3):
     """Parses one answer. A call that cannot be read is left out."""
 
-    OUTPUTS = (OUTPUT, OUTPUT_END, _OUTPUTS, _OUTPUTS_END)
+    MARKS = (OUTPUT, OUTPUT_END, _OUTPUTS, _OUTPUTS_END)
 
     def _content(self) -> bool:
         tag = self._until((CALLS, _OUTPUTS), self._say)

@@ -13,13 +13,16 @@ from ollama_compat.output.tool_json import Scanner, call_members, load_object
 _TEXTS = ("<|START_TEXT|>", "<|START_RESPONSE|>")
 _ENDS = ("<|END_TEXT|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>")
 _ACTION, _ACTION_END = "<|START_ACTION|>", "<|END_ACTION|>"
+_THINKING, _THINKING_END = "<|START_THINKING|>", "<|END_THINKING|>"
+_MARKS = (*_TEXTS, *_ENDS, _ACTION, _THINKING_END)
 
 
 class Cohere(Blocks):
     """Parses one answer. Calls that cannot be read are left out."""
 
-    THINK = ("<|START_THINKING|>", "<|END_THINKING|>")
+    THINK = (_THINKING, _THINKING_END)
     CALL = (_ACTION, _ACTION_END)
+    MARKS = _MARKS
     CALL_ENDS_THINKING = False
     LEADS = False
 
@@ -36,16 +39,20 @@ class Cohere(Blocks):
     def _between(self) -> bool:
         """Between two blocks. What is no block is content all the same."""
         body = self._held = self._held.lstrip(SPACE)
-        for tag in (*_TEXTS, _ACTION, _ENDS[2]):
+        for tag in _MARKS:
             if body.startswith(tag):
                 self._held = body[len(tag) :]
-                return self._to({_ACTION: self._collect, _ENDS[2]: self._between}.get(tag, self._text))
+                return self._after(tag)
             if tag.startswith(body):
                 return False
         return self._to(self._text)
 
     def _text(self) -> bool:
-        return self._to(self._between) if self._until(_ENDS, self._say, trim=False) else False
+        tag = self._until(_MARKS, self._say, trim=False)
+        return self._after(tag) if tag else False
+
+    def _after(self, tag: str) -> bool:
+        return self._to(self._collect if tag == _ACTION else self._text if tag in _TEXTS else self._between)
 
     def _read_call(self, raw: str) -> None:
         for value in _actions(raw.strip(SPACE)):
@@ -59,7 +66,7 @@ class Cohere(Blocks):
 
     def _end(self) -> None:
         if self._state in (self._text, self._between):
-            self._say(self._held)
+            self._say(self._rest())
         else:
             super()._end()
 

@@ -21,11 +21,11 @@ class DeepSeek3(Blocks):
     LEADS = False
     CALL_ENDS_THINKING = False
     KEEPS_END = True
-    OUTPUTS: ClassVar[tuple[str, ...]] = (OUTPUT, OUTPUT_END)
+    MARKS: ClassVar[tuple[str, ...]] = (OUTPUT, OUTPUT_END)
 
     def __init__(self, setup: Setup, thinks: bool) -> None:
         super().__init__(setup, thinks)
-        self.preserved = (self.THINK[1], CALLS, CALLS_END, CALL, CALL_END, SEPARATOR, *self.OUTPUTS)
+        self.preserved = (self.THINK[1], CALLS, CALLS_END, CALL, CALL_END, SEPARATOR, *self.MARKS)
 
     def _content(self) -> bool:
         before = self._held.find(OUTPUT)
@@ -62,7 +62,7 @@ class DeepSeek3(Blocks):
 
     def _end(self) -> None:
         if self._state == self._output:
-            self._say(self._held)
+            self._say(self._rest())
         super()._end()
 
 

@@ -22,6 +22,7 @@ class Glimmer(Blocks):
 
     THINK = ("", "")
     CALL = ("", "")
+    MARKS = _ENDS
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, thinks=False)
@@ -120,11 +121,11 @@ class Glimmer(Blocks):
 
     def _end(self) -> None:
         if self._state == self._thought:
-            self._reason(self._held)
+            self._reason(self._rest())
         elif self._state == self._collect:
             self._finish_call(self._held)
         else:
-            self._say(self._held)
+            self._say(self._rest())
 
 
 def make(setup: Setup) -> Glimmer:

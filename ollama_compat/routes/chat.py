@@ -13,7 +13,7 @@ from aiohttp import web
 from ollama_compat import answer, call, prompt, replies, stream, wire
 from ollama_compat.answer import Finished, Piece, Ready, Told
 from ollama_compat.call import Call
-from ollama_compat.prompt import Prompt
+from ollama_compat.fitting import Prompt
 from ollama_compat.resident import Resident
 from ollama_compat.schema import ChatRequest
 from ollama_compat.services import Services, services

@@ -8,11 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from ollama_compat import answer, call, prompt, replies, stream, wire
+from ollama_compat import answer, call, prompt, rendered, replies, stream, wire
 from ollama_compat.answer import Finished, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.errors import BadRequest
-from ollama_compat.prompt import Prompt
+from ollama_compat.fitting import Prompt
 from ollama_compat.resident import Resident
 from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services, services
@@ -89,7 +89,7 @@ async def _prompt(parts: Services, prepared: Call, resident: Resident, body: Gen
     user: dict[str, Any] = {"role": "user", "content": body.prompt}
     messages.append(user | ({"images": body.images} if body.images else {}))
     if body.suffix or body.template:
-        return await prompt.by_own_template(prepared, resident, body.template, body.suffix, messages)
+        return await rendered.by_own_template(prepared, resident, body.template, body.suffix, messages)
     return await prompt.for_generate(parts, prepared, resident, messages)
 
 
