@@ -107,7 +107,7 @@ class Assembly:
         )
         built_in = _BUILT_IN.get(architecture, "")
         if built_in and not (config.renderer and config.parser):
-            renderer, parser = config.renderer or built_in, config.parser or built_in
+            renderer, parser = config.renderer or ("" if self._request.template else built_in), config.parser or built_in
             self._config = dataclasses.replace(self._config, renderer=renderer, parser=parser)
             if architecture in _STOP:
                 self._parameters.setdefault("stop", _STOP[architecture])

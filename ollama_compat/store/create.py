@@ -110,7 +110,8 @@ def _from(store: Store, making: Making, request: CreateRequest, config: ModelCon
     except ModelNotFound:
         raise InternalError(f"{name.short()} was removed in the meantime") from None
     # capabilities and such that the base states itself stay; what its file says is found anew
-    inherited = ("renderer", "parser", "requires", "model_format", "capabilities")
+    # and a template that the user writes goes before a renderer of the base, which Ollama would use all the same
+    inherited = ("parser", "requires", "model_format", "capabilities", *(() if request.template else ("renderer",)))
     config = dataclasses.replace(config, **{key: getattr(config, key) or getattr(base.config, key) for key in inherited})
     return config, sources.from_model(making, base.manifest)
 

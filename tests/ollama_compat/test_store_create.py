@@ -111,6 +111,17 @@ async def test_what_the_base_says_of_itself_is_inherited(store: Store, plain: st
     assert (config.renderer, config.parser, config.requires, config.capabilities) == ("r", "olmo3", "0.1.0", ["vision"])
 
 
+async def test_a_template_goes_before_an_inherited_renderer(store: Store, plain: str) -> None:
+    await make(store, "a", from_="plain", renderer="cogito", parser="cogito", template="{{ .Prompt }}")
+    await make(store, "b", from_="a", template="{{ .System }}{{ .Prompt }}")
+    await make(store, "c", from_="b")
+    await make(store, "d", from_="a", system="Be kind.")
+    found = {name: store.get(ModelName.parse(name)) for name in "abcd"}
+    assert {name: model.config.renderer for name, model in found.items()} == {"a": "cogito", "b": "", "c": "", "d": "cogito"}
+    assert {name: model.config.parser for name, model in found.items()} == dict.fromkeys("abcd", "cogito")
+    assert found["c"].template == "{{ .System }}{{ .Prompt }}"
+
+
 async def test_info_is_taken_as_it_comes(store: Store, plain: str) -> None:
     info = {"model_family": "fam", "context_length": 5, "embedding_length": 6.0, "parameter_size": "1B", "base_name": "bn"}
     await make(store, "a", from_="plain", info=info | {"quantization_level": "XX"})
