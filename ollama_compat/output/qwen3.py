@@ -10,6 +10,8 @@ from ollama_compat.output.tool_json import call_members, read_object
 class Qwen3(Blocks):
     """Parses one answer."""
 
+    json_tags = Blocks.CALL
+
     def _read_call(self, raw: str) -> None:
         try:
             name, arguments = call_members(read_object(raw.strip()), "name", "arguments")

@@ -10,6 +10,7 @@ class Qwen3VL(Blocks):
     """Parses one answer."""
 
     LEADS = False
+    json_tags = Blocks.CALL
     PRESERVED = ("</think>", "<tool_call>", "</tool_call>")
 
     def _read_call(self, raw: str) -> None:
