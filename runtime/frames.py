@@ -162,12 +162,22 @@ class Grow:
     memory: int = 0  # bytes that are free; 0: unknown
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quantize:
+    """First frame of a job: write the model in other types. Answered by LoadProgress frames, then Finished or Failed(id=None)."""
+
+    source: str  # a GGUF file
+    target: str  # a file that is there and empty
+    mix: str  # as llama.cpp names it: "Q4_K_M"
+    overrides: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # pattern of a tensor's name, its type
+
+
 # ---------------------------------------------------------------- runner -> server
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadProgress:
-    phase: str  # "compiling kernels", "reading weights"
+    phase: str  # "compiling kernels", "reading weights", "quantizing"
     completed: int
     total: int
 
@@ -186,6 +196,11 @@ class Loaded:
     size_vram: int
     placement: str  # the plan in words
     load_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """A job is done."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -282,8 +297,8 @@ class Stats:
     size_vram: int
 
 
-Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow
-Reply = LoadProgress | Loaded | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats
+Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow | Quantize
+Reply = LoadProgress | Loaded | Finished | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats
 Frame = Request | Reply
 
 _FRAMES: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in typing.get_args(Request) + typing.get_args(Reply)}

@@ -17,8 +17,10 @@ from types import TracebackType
 from runtime.gguf_header import Header, TensorInfo, read_header
 from runtime.gguf_metadata import Cursor, GGUFError, Metadata
 from runtime.gguf_types import TYPES, GGMLType
+from runtime.gguf_writer import head, padded, placed, whole
 
 __all__ = ["TYPES", "GGMLType", "GGUFError", "GGUFFile", "Metadata", "TensorInfo", "open_gguf"]
+__all__ += ["head", "padded", "placed", "whole"]
 
 MAX_PARTS = 65535  # split.count is a uint16
 

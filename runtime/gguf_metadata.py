@@ -95,6 +95,7 @@ class _Array:
 class _Entry:
     type_name: str
     offset: int  # of the value
+    end: int
     value: Any
 
 
@@ -147,6 +148,11 @@ class Metadata(Mapping[str, Any]):
             return value.count
         return len(value) if isinstance(value, list | array.array) else None
 
+    def raw(self, key: str) -> bytes:
+        """The value as it stands in the file, with its type before it."""
+        entry = self._entries[key]
+        return self._cursor.data[entry.offset - _U32.size : entry.end]
+
     def error(self, key: str, problem: str) -> GGUFError:
         """An error about `key`, whose value breaks a rule of the caller."""
         offset = self._entries[key].offset if key in self._entries else 0
@@ -162,15 +168,16 @@ def _read_value(cursor: Cursor, where: str) -> _Entry:
     offset = cursor.pos
     if kind is VALUE_TYPES[ARRAY]:
         items = _skip_array(cursor, where)
-        return _Entry(f"array[{items.type.name}]", offset, items)
+        return _Entry(f"array[{items.type.name}]", offset, cursor.pos, items)
     if kind is VALUE_TYPES[STRING]:
-        return _Entry(kind.name, offset, cursor.text(where, MAX_STRING))
+        text = cursor.text(where, MAX_STRING)
+        return _Entry(kind.name, offset, cursor.pos, text)
     (value,) = struct.unpack_from("<" + kind.code, cursor.data, cursor.take(kind.size, where))
     if kind is VALUE_TYPES[BOOL]:
         if value > 1:
             raise cursor.error(where, f"is a bool, but holds {value}", offset)
         value = bool(value)
-    return _Entry(kind.name, offset, value)
+    return _Entry(kind.name, offset, cursor.pos, value)
 
 
 def _value_type(cursor: Cursor, where: str) -> ValueType:

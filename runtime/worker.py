@@ -9,25 +9,22 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import logging
-import os
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
-from runtime import frames
+from runtime import frames, pipes
 from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
-from runtime.frames import Cancel, Failed, Frame, FrameError, Generate, Grow, Load, Reply
+from runtime.frames import Cancel, Failed, Frame, Generate, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
 from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
-
-PROGRESS_SECONDS = 0.05  # between two reports of the same phase
 
 Opener = Callable[[Load, Progress], Model]
 
@@ -37,21 +34,21 @@ def main(opener: Opener = open_model) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     faulthandler.enable()  # a crash in a kernel leaves its place in the log
     _die_with_parent()
-    requests, writer = _take_pipes()
-    request = _read(requests)
+    requests, writer = pipes.take_pipes()
+    request = pipes.read(requests)
     if request is None:
-        _exit(0)
+        pipes.leave(0)
     if not isinstance(request, Load):
         _LOG.error("the first frame is %s, not Load", type(request).__name__)
-        _exit(1)
+        pipes.leave(1)
     worker = Worker(requests, writer)
-    _exit(worker.run(request, opener))
+    pipes.leave(worker.run(request, opener))
 
 
 class Worker:
     """The two threads and what they share: `_inbox` from the reader to the engine, and the writer."""
 
-    def __init__(self, requests: BinaryIO, writer: Writer) -> None:
+    def __init__(self, requests: BinaryIO, writer: pipes.Writer) -> None:
         self._requests = requests
         self._writer = writer
         self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel | Grow] = queue.SimpleQueue()
@@ -64,7 +61,7 @@ class Worker:
         threading.Thread(target=self._receive, daemon=True, name="reader").start()
         begin = time.perf_counter_ns()
         try:
-            model = opener(request, _Throttled(self._writer))
+            model = opener(request, pipes.Throttled(self._writer))
         except LoadError as error:
             return self._fail(Failed(None, error.kind, str(error)))
         except MemoryError as error:
@@ -113,7 +110,7 @@ class Worker:
 
     def _receive(self) -> None:
         """Handle requests until the parent closes the pipe; then nothing is worth finishing."""
-        while (request := _read(self._requests)) is not None:
+        while (request := pipes.read(self._requests)) is not None:
             self._ready.wait()
             try:
                 reply = self._answer(request)
@@ -122,7 +119,7 @@ class Worker:
                 reply = Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")
             if reply is not None:
                 self._writer.send([reply])
-        _exit(0)
+        pipes.leave(0)
 
     def _answer(self, request: Frame) -> Reply | None:
         match request:
@@ -151,63 +148,6 @@ class Worker:
         return frames.Text(request.id, tokenizer.decode(request.tokens))
 
 
-class Writer:
-    """The way out. Threads may share it: frames never mix."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lock = threading.Lock()
-
-    def send(self, replies: Iterable[Reply]) -> None:
-        """Write frames. A parent that is gone ends the process."""
-        data = memoryview(b"".join(map(frames.encode, replies)))
-        with self._lock:
-            while data:
-                try:
-                    data = data[os.write(self._fd, data) :]
-                except BrokenPipeError:
-                    _exit(0)
-
-
-class _Throttled:
-    """Sends load progress, but not more of it than a person can see."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._last = ("", 0.0)  # phase and time
-
-    def __call__(self, phase: str, completed: int, total: int) -> None:
-        now = time.monotonic()
-        if phase != self._last[0] or completed >= total or now - self._last[1] >= PROGRESS_SECONDS:
-            self._last = (phase, now)
-            self._writer.send([frames.LoadProgress(phase, completed, total)])
-
-
-def _read(pipe: BinaryIO) -> Frame | None:
-    """The next frame; None at the end, also if that comes in the middle of a frame."""
-    prefix = pipe.read(frames.PREFIX_BYTES)
-    try:
-        if len(prefix) == frames.PREFIX_BYTES:
-            length = frames.body_length(prefix)
-            body = pipe.read(length)
-            if len(body) == length:
-                return frames.decode(body)
-    except FrameError:
-        _LOG.exception("the server broke the protocol")
-        _exit(1)
-    return None
-
-
-def _take_pipes() -> tuple[BinaryIO, Writer]:
-    """stdin and stdout for frames alone: whatever else prints goes to stderr, whatever else reads finds the end."""
-    requests = os.fdopen(os.dup(0), "rb")
-    replies = os.dup(1)
-    os.dup2(2, 1)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    return requests, Writer(replies)
-
-
 def _die_with_parent() -> None:
     """A runner without its server is of no use; when memory runs out, it goes before the server does."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # quietly, also in the middle of a kernel
@@ -219,13 +159,6 @@ def _die_with_parent() -> None:
                 score.write("500")
         except OSError:
             _LOG.warning("cannot raise the OOM score of this process")
-
-
-def _exit(status: int) -> NoReturn:
-    """End the process now, whatever other threads do: kernel threads take no notice of an exception."""
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 if __name__ == "__main__":

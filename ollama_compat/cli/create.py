@@ -17,6 +17,7 @@ from ollama_compat.cli.progress import Progress, Spinner
 from ollama_compat.cli.transfer import Steps
 
 GATHERING = "gathering model components"
+OLLAMAS_LEVELS = ("F32", "F16", "BF16", "Q8_0", "Q4_K_S", "Q4_K_M", "Q4_K")
 
 
 def create(call: Call) -> None:
@@ -74,11 +75,16 @@ def _body(source: modelfile.Modelfile, directory: Path) -> dict[str, Any]:
 
 def _quantize(body: dict[str, Any], level: str, draft_level: str) -> None:
     if level:
-        body["quantize"] = level
+        body["quantize"] = _spelled(level)
     if draft_level:
         if not body.get("draft_files"):
             raise CommandError("--draft-quantize requires a DRAFT model")
-        body["draft_quantize"] = draft_level
+        body["draft_quantize"] = _spelled(draft_level)
+
+
+def _spelled(level: str) -> str:
+    """Levels that Ollama knows as they were typed; those that only our server makes as it wants them spelled."""
+    return level if level.upper() in OLLAMAS_LEVELS else level.upper()
 
 
 def _send(client: Client, files: Mapping[str, str], progress: Progress) -> dict[str, str]:

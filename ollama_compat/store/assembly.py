@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from ollama_compat import gotypes
-from ollama_compat.errors import ApiError, BadRequest, InternalError
+from ollama_compat.errors import BadRequest, InternalError
 from ollama_compat.schema import CreateRequest
-from ollama_compat.store import Making, Store, gotext, manifests, sources
+from ollama_compat.store import Making, Store, gotext, manifests, quantize, sources
 from ollama_compat.store.config import ModelConfig
 from ollama_compat.store.header import human_number
 from ollama_compat.store.names import ModelName
 from ollama_compat.store.sources import Part
 from ollama_compat.template.gotemplate import Template, TemplateError
-
-_UNQUANTIZED = ("F16", "BF16", "F32")
-_TARGETS = {name: name for name in ("F32", "F16", "BF16", "Q8_0", "Q4_K_S", "Q4_K_M")} | {"Q4_K": "Q4_K_M"}
 
 # renderer and parser of architectures whose files carry no template that could serve
 _BUILT_IN = {
@@ -64,33 +61,24 @@ class Assembly:
     # ------------------------------------------------------------ the model itself
 
     def _take(self, part: Part) -> Iterator[dict[str, Any]]:
-        self._check_quantization(part)
+        level = self._level(part)
+        if quantize.needed(part, level):
+            part = yield from quantize.quantized(self._making, part, level)
+        elif part.is_model and part.file and not (part.header and part.header.has_compatibility_tensors):
+            yield {"status": "verifying conversion"}
+            part = dataclasses.replace(part, layer=dataclasses.replace(part.layer, source=""))
         if part.is_model:
-            if part.file and not (part.header and part.header.has_compatibility_tensors):
-                yield {"status": "verifying conversion"}
-                part = dataclasses.replace(part, layer=dataclasses.replace(part.layer, source=""))
             self._describe(part)
         elif part.layer.media_type == manifests.DRAFT and part.header:
             draft = {"model_format": "gguf", "architecture": part.header.architecture}
             self._config = dataclasses.replace(self._config, draft=draft)
         self._parts.append(part)
 
-    def _check_quantization(self, part: Part) -> None:
-        """Raises the error of a quantisation that cannot be done."""
-        wanted = {
-            manifests.MODEL: self._request.quantize or self._request.quantization,
-            manifests.DRAFT: self._request.draft_quantize,
-        }.get(part.layer.media_type, "").upper()
-        if not wanted or part.header is None:
-            return
-        if wanted not in _TARGETS:
-            known = "F32, F16, Q4_K_S, Q4_K_M, Q8_0"
-            raise InternalError(f"unsupported quantization type {wanted} - supported types are {known}")
-        have = part.header.file_type
-        if have not in _UNQUANTIZED:
-            raise InternalError("quantization is only supported for F16, BF16 and F32 models")
-        if have != _TARGETS[wanted]:
-            raise ApiError(501, f"quantizing {have} to {_TARGETS[wanted]} is not available yet: weights are kept as they are")
+    def _level(self, part: Part) -> str:
+        """What the request wants the layer quantised to; empty when nothing."""
+        if part.layer.media_type == manifests.MODEL:
+            return self._request.quantize or self._request.quantization
+        return self._request.draft_quantize if part.layer.media_type == manifests.DRAFT else ""
 
     def _describe(self, part: Part) -> None:
         """What the model's file says goes into the config."""

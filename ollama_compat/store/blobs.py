@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -54,6 +54,20 @@ class Writer:
             written = 0
             while written < len(view):
                 written += self._file.write(view[written:]) or 0
+
+    @property
+    def path(self) -> Path:
+        """Where another process may write, instead of `write`; `scan` then has to read it."""
+        return self._path
+
+    def scan(self) -> Iterator[int]:
+        """Takes what another process has written; tells how many bytes it has read so far."""
+        with self._path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                with self._lock:
+                    self._hash.update(block)
+                    self.size += len(block)
+                yield self.size
 
     def seal(self) -> str:
         """Everything is written: syncs it and gives its digest, `sha256:...`."""

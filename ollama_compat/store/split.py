@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
-import dataclasses
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ollama_compat.errors import InternalError
 from ollama_compat.store import Making
 from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.sources import Part, Steps
-from runtime.gguf_file import GGUFFile, Metadata, TensorInfo, open_gguf
+from runtime import gguf_file
+from runtime.gguf_file import GGUFFile, open_gguf
 
 _NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _BLOCK = 16 << 20  # bytes copied between two reports of progress
 _PROGRESS = {"status": "validating GGUF model", "digest": "0000000000000000000"}  # what Ollama calls it
-_KEYS = ("split.no", "split.count", "split.tensors.count")
-_CODES = {
-    "uint8": (0, "B"),
-    "int8": (1, "b"),
-    "uint16": (2, "H"),
-    "int16": (3, "h"),
-    "uint32": (4, "I"),
-    "int32": (5, "i"),
-    "float32": (6, "f"),
-    "bool": (7, "B"),
-    "uint64": (10, "Q"),
-    "int64": (11, "q"),
-    "float64": (12, "d"),
-}  # value types of the format: number, struct code
-_STRING, _ARRAY = 8, 9
 
 
 def join(making: Making, parts: Sequence[Part]) -> Steps:
@@ -113,58 +95,11 @@ def _merge(making: Making, group: Sequence[Part]) -> Steps:
 # ---------------------------------------------------------------- the file
 
 
-def _placed(files: Sequence[GGUFFile]) -> Iterator[TensorInfo]:
-    """The tensors of all files with their offsets in the joined file's data."""
-    offset = 0
-    for file in files:
-        for tensor in file.tensors.values():
-            yield dataclasses.replace(tensor, offset=offset)
-            offset += _padded(tensor.nbytes, files[0].alignment)
-
-
-def _padded(n: int, alignment: int) -> int:
-    return -(-n // alignment) * alignment
-
-
 def _head(files: Sequence[GGUFFile]) -> bytes:
     """The header of the joined file: the first file's metadata without the split's, and all tensors."""
-    metadata = files[0].metadata
-    architecture = metadata.get("general.architecture")
-    dropped = {*_KEYS, *(f"{architecture}.{key}" for key in _KEYS)}
-    keys = [key for key in metadata if key not in dropped]
-    tensors = list(_placed(files))
-    out = bytearray(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(keys)))
-    for key in keys:
-        out += _text(key) + _value(metadata, key)
-    for tensor in tensors:
-        out += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
-        out += struct.pack(f"<{len(tensor.shape)}QIQ", *tensor.shape, tensor.type_id, tensor.offset)
-    return bytes(out.ljust(_padded(len(out), files[0].alignment), b"\0"))
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _value(metadata: Metadata, key: str) -> bytes:
-    kind, value = metadata.type_name(key), metadata[key]
-    if kind == "string":
-        return struct.pack("<I", _STRING) + _text(value)
-    if not kind.startswith("array["):
-        number, code = _CODES[kind]
-        return struct.pack(f"<I{code}", number, value)
-    return struct.pack("<I", _ARRAY) + _items(kind.removeprefix("array[").removesuffix("]"), value)
-
-
-def _items(kind: str, values: Any) -> bytes:
-    if kind == "string":
-        return struct.pack("<IQ", _STRING, len(values)) + b"".join(map(_text, values))
-    number, code = _CODES[kind]
-    head = struct.pack("<IQ", number, len(values))
-    if isinstance(values, array.array):
-        return head + struct.pack(f"<{len(values)}{code}", *values)
-    return head + bytes(values)  # booleans
+    alignment = files[0].alignment
+    tensors = [tensor for file in files for tensor in file.tensors.values()]
+    return gguf_file.head(gguf_file.whole(files[0].metadata), gguf_file.placed(tensors, alignment), alignment)
 
 
 def _data(paths: Sequence[Path], files: Sequence[GGUFFile]) -> Iterator[bytes]:
@@ -180,4 +115,4 @@ def _data(paths: Sequence[Path], files: Sequence[GGUFFile]) -> Iterator[bytes]:
                         raise InternalError(f"the file of tensor {tensor.name} became shorter while it was read")
                     left -= len(block)
                     yield block
-                yield bytes(_padded(tensor.nbytes, files[0].alignment) - tensor.nbytes)
+                yield bytes(gguf_file.padded(tensor.nbytes, files[0].alignment) - tensor.nbytes)

@@ -28,7 +28,7 @@ LEDGER = "compiled.log"
 """In the folder: a line `seconds name` for each kernel compiled, by whatever process."""
 
 _RUNTIME = Path(__file__).parents[1]
-_SOURCES = ("kernels/*.py", "quants/*.py", "core.py")  # whose functions and constants become machine code
+_SOURCES = ("kernels/*.py", "quants/*.py", "quantize/*.py", "core.py")  # whose functions and constants become machine code
 _FOLDER_NAME = re.compile(r"kernels-[0-9a-f]{16}")
 
 

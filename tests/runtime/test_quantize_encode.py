@@ -1,0 +1,54 @@
+"""The bytes of every type against those of llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.core import ModelError
+from runtime.quantize.encode import ENCODED, encode
+from runtime.quants import BY_NAME
+
+GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden/quantize/blocks.npz"))
+LIMITS = {"TQ1_0": 1.0, "TQ2_0": 1.0, "Q2_K": 0.35, "Q3_K": 0.2, "MXFP4": 0.2, "IQ3_S": 0.2}
+"""Root mean square errors of normal values that a type may leave."""
+
+
+@pytest.mark.parametrize("name", sorted(ENCODED - {"F32"}))
+def test_same_bytes(name: str) -> None:
+    values = GOLDEN["values"].reshape(-1, BY_NAME[name].block_size)
+    found = encode(name, values)
+    wrong = np.flatnonzero((found != GOLDEN[name].reshape(found.shape)).any(axis=1))
+    assert not len(wrong), f"{len(wrong)} of {len(values)} blocks differ, the first is {wrong[0]}"
+
+
+@pytest.mark.parametrize("name", sorted(ENCODED))
+def test_what_is_read_is_close_to_what_was_written(name: str) -> None:
+    kind = BY_NAME[name]
+    values = np.random.default_rng(5).normal(size=(4096 // kind.block_size, kind.block_size)).astype(np.float32)
+    error = kind.dequantize(encode(name, values)).reshape(values.shape) - values
+    assert np.sqrt(np.mean(error**2)) < LIMITS.get(name, 0.11)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name", ["F16", "Q8_0", "Q4_K"])
+def test_values_that_are_no_numbers(name: str, bad: float) -> None:
+    values = np.ones((2, BY_NAME[name].block_size), np.float32)
+    values[1, 0] = bad
+    with pytest.raises(ModelError, match="infinite or no numbers"):
+        encode(name, values)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODED - {"F32", "BF16", "MXFP4"}))
+def test_values_that_are_too_large(name: str) -> None:
+    values = np.full((1, BY_NAME[name].block_size), 1e9, np.float32)
+    values[0, ::2] *= -1
+    with pytest.raises(ModelError, match="too large"):
+        encode(name, values)
+
+
+def test_a_type_that_is_not_made() -> None:
+    with pytest.raises(ModelError, match="importance matrix"):
+        encode("IQ1_S", np.zeros((1, 256), np.float32))
