@@ -163,13 +163,11 @@ class Grow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Quantize:
-    """First frame of a job: write the model in other types. Answered by LoadProgress frames, then Finished or Failed(id=None)."""
+class Work:
+    """The only frame of a job (`python -m runtime.job`). Answered by LoadProgress frames, then Finished or Failed(id=None)."""
 
-    source: str  # a GGUF file
-    target: str  # a file that is there and empty
-    mix: str  # as llama.cpp names it: "Q4_K_M"
-    overrides: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # pattern of a tensor's name, its type
+    job: str  # one of runtime.job.JOBS
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- runner -> server
@@ -196,11 +194,6 @@ class Loaded:
     size_vram: int
     placement: str  # the plan in words
     load_ns: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
-    """A job is done."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -297,8 +290,15 @@ class Stats:
     size_vram: int
 
 
-Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow | Quantize
-Reply = LoadProgress | Loaded | Finished | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """A job is done."""
+
+    result: dict[str, Any]
+
+
+Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow | Work
+Reply = LoadProgress | Loaded | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats | Finished
 Frame = Request | Reply
 
 _FRAMES: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in typing.get_args(Request) + typing.get_args(Reply)}

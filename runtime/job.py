@@ -1,78 +1,81 @@
-"""`python -m runtime.job`: work that is not a loaded model. One frame in says what; out come progress and Finished or Failed.
-
-The process ends with its parent's end of the pipe, in the middle of whatever it does: what it leaves is the parent's to
-clean up.
-"""
+"""`python -m runtime.job`: a process for one piece of work that is no loaded model. A Work frame in, progress, the result out."""
 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import logging
-import re
-import signal
 import sys
 import threading
-from pathlib import Path
-from typing import BinaryIO, NoReturn
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, BinaryIO, NoReturn
 
-from runtime import pipes
 from runtime.core import ModelError
-from runtime.frames import Failed, Finished, Quantize
+from runtime.frames import Failed, Finished, Reply, Work
 from runtime.gguf_file import GGUFError
+from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
+from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
 
+Job = Callable[[dict[str, Any], Progress], dict[str, Any]]
+
+JOBS: Mapping[str, str] = MappingProxyType(
+    {
+        "quantize": "runtime.quantize.job:quantize",
+    }
+)
+"""Where each job's function is, `module:function`. It takes the arguments and is told where to report progress; its result
+must be JSON. Imported when it is asked for."""
+
+
+class JobError(Exception):
+    """The work cannot be done. `kind` is one of runtime.frames.FAILURES."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
 
 def main() -> NoReturn:
-    """Do the one thing that is asked for. Exit status 0 when it was done."""
+    """Do the work of the frame on stdin; status 0 when it was done."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    requests, writer = pipes.take_pipes()
-    request = pipes.read(requests)
-    if not isinstance(request, Quantize):
-        _LOG.error("the first frame is %s, no job", type(request).__name__)
-        pipes.leave(1)
+    die_with_parent()
+    requests, writer = take_pipes()
+    request = read(requests)
+    if not isinstance(request, Work):
+        leave(0 if request is None else 1)
     threading.Thread(target=_end_with_parent, args=(requests,), daemon=True, name="parent").start()
-    reply = run(request, pipes.Throttled(writer))
+    reply = _do(request, writer)
     writer.send([reply])
-    pipes.leave(0 if isinstance(reply, Finished) else 1)
+    leave(0 if isinstance(reply, Finished) else 1)
 
 
-def run(request: Quantize, progress: pipes.Throttled) -> Finished | Failed:
-    """The job, whose every error becomes a frame."""
+def _do(request: Work, writer: Writer) -> Reply:
+    if request.job not in JOBS:
+        return Failed(None, "bad_request", f"there is no job {request.job!r}")
     try:
-        _quantize(request, progress)
-    except (GGUFError, ModelError) as error:
+        module, _, function = JOBS[request.job].partition(":")
+        job: Job = getattr(importlib.import_module(module), function)
+        return Finished(job(request.arguments, Throttled(writer)))
+    except JobError as error:
+        return Failed(None, error.kind, str(error))
+    except (GGUFError, ModelError, OSError) as error:
         return Failed(None, "bad_model", str(error))
     except MemoryError as error:
-        return Failed(None, "out_of_memory", str(error) or "memory ran out")
-    except OSError as error:
-        return Failed(None, "internal", f"{error.strerror or error}")
-    except Exception as error:  # whatever it is, the server must hear of it
-        _LOG.exception("%s failed", type(request).__name__)
-        return Failed(None, "internal", f"the job failed: {error!r}")
-    return Finished()
-
-
-def _quantize(request: Quantize, progress: pipes.Throttled) -> None:
-    """Imports numba, which takes half a second and is of no use to other jobs."""
-    from runtime.quantize.file import quantize
-    from runtime.quantize.mixes import MIXES
-
-    if request.mix not in MIXES:
-        raise ModelError(f"there is no mix {request.mix!r}")
-    overrides = [(re.compile(pattern), kind) for pattern, kind in request.overrides]
-    with open(request.target, "r+b", buffering=1 << 20) as target:
-        quantize(
-            Path(request.source), target, MIXES[request.mix], overrides, lambda done, total: progress("quantizing", done, total)
-        )
+        return Failed(None, "out_of_memory", str(error) or "not enough memory")
+    except Exception as error:  # whatever it is, the parent must hear of it
+        _LOG.exception("the job %s failed", request.job)
+        return Failed(None, "internal", f"{request.job} failed: {error!r}")
 
 
 def _end_with_parent(requests: BinaryIO) -> NoReturn:
+    """Also where the system does not kill it: nobody wants the rest."""
     while requests.read(1):
         pass
-    pipes.leave(1)
+    leave(1)
 
 
 if __name__ == "__main__":

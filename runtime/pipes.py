@@ -1,9 +1,11 @@
-"""A child's side of the pipes to the server: frames in, frames out, and an end without delay."""
+"""The child's side of the pipes: frames in on stdin, frames out on stdout, and a process that ends with its parent."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,7 +39,7 @@ class Writer:
 
 
 class Throttled:
-    """Sends progress, but not more of it than a person can see."""
+    """Sends load progress, but not more of it than a person can see."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -73,6 +75,19 @@ def take_pipes() -> tuple[BinaryIO, Writer]:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     return requests, Writer(replies)
+
+
+def die_with_parent() -> None:
+    """A runner without its server is of no use; when memory runs out, it goes before the server does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # quietly, also in the middle of a kernel
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        try:
+            with open("/proc/self/oom_score_adj", "w") as score:
+                score.write("500")
+        except OSError:
+            _LOG.warning("cannot raise the OOM score of this process")
 
 
 def leave(status: int) -> NoReturn:

@@ -6,22 +6,21 @@ ready, so that neither a long prompt nor a question for the counters waits for, 
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import logging
 import queue
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
-from runtime import frames, pipes
+from runtime import frames
 from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
 from runtime.frames import Cancel, Failed, Frame, Generate, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
+from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
 from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -33,22 +32,22 @@ def main(opener: Opener = open_model) -> NoReturn:
     """Serve one model until stdin closes. Ends the process: 0 when the parent is done with it, else 1."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     faulthandler.enable()  # a crash in a kernel leaves its place in the log
-    _die_with_parent()
-    requests, writer = pipes.take_pipes()
-    request = pipes.read(requests)
+    die_with_parent()
+    requests, writer = take_pipes()
+    request = read(requests)
     if request is None:
-        pipes.leave(0)
+        leave(0)
     if not isinstance(request, Load):
         _LOG.error("the first frame is %s, not Load", type(request).__name__)
-        pipes.leave(1)
+        leave(1)
     worker = Worker(requests, writer)
-    pipes.leave(worker.run(request, opener))
+    leave(worker.run(request, opener))
 
 
 class Worker:
     """The two threads and what they share: `_inbox` from the reader to the engine, and the writer."""
 
-    def __init__(self, requests: BinaryIO, writer: pipes.Writer) -> None:
+    def __init__(self, requests: BinaryIO, writer: Writer) -> None:
         self._requests = requests
         self._writer = writer
         self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel | Grow] = queue.SimpleQueue()
@@ -61,7 +60,7 @@ class Worker:
         threading.Thread(target=self._receive, daemon=True, name="reader").start()
         begin = time.perf_counter_ns()
         try:
-            model = opener(request, pipes.Throttled(self._writer))
+            model = opener(request, Throttled(self._writer))
         except LoadError as error:
             return self._fail(Failed(None, error.kind, str(error)))
         except MemoryError as error:
@@ -110,7 +109,7 @@ class Worker:
 
     def _receive(self) -> None:
         """Handle requests until the parent closes the pipe; then nothing is worth finishing."""
-        while (request := pipes.read(self._requests)) is not None:
+        while (request := read(self._requests)) is not None:
             self._ready.wait()
             try:
                 reply = self._answer(request)
@@ -119,7 +118,7 @@ class Worker:
                 reply = Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")
             if reply is not None:
                 self._writer.send([reply])
-        pipes.leave(0)
+        leave(0)
 
     def _answer(self, request: Frame) -> Reply | None:
         match request:
@@ -146,19 +145,6 @@ class Worker:
         if not all(0 <= token < tokenizer.n_vocab for token in request.tokens):
             return Failed(request.id, "bad_request", "the list holds tokens that this model does not have")
         return frames.Text(request.id, tokenizer.decode(request.tokens))
-
-
-def _die_with_parent() -> None:
-    """A runner without its server is of no use; when memory runs out, it goes before the server does."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # quietly, also in the middle of a kernel
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        try:
-            with open("/proc/self/oom_score_adj", "w") as score:
-                score.write("500")
-        except OSError:
-            _LOG.warning("cannot raise the OOM score of this process")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from ollama_compat import job
+from ollama_compat import job_steps
 from ollama_compat.errors import InternalError
 from ollama_compat.store import Making, manifests
 from ollama_compat.store.header import FILE_TYPES, ModelHeader
 from ollama_compat.store.sources import Part, Steps, existing
-from runtime.frames import Quantize
 
 _UNQUANTIZED = ("F16", "BF16", "F32")
 _OLLAMAS = ("F32", "F16", "BF16", "Q8_0", "Q4_K_S", "Q4_K_M")
@@ -69,8 +68,8 @@ def quantized(making: Making, part: Part, level: str) -> Steps:
     mix = target(level)
     kept = overrides(part.header.architecture, mix)
     with making.writer() as writer:
-        source, written = str(making.path(part.layer.digest)), str(writer.path)
-        for done in job.run(Quantize(source, written, mix, kept)):
+        files = {"source": str(making.path(part.layer.digest)), "target": str(writer.path)}
+        for done in job_steps.steps("quantize", files | {"mix": mix, "overrides": kept}):
             yield line | {"completed": part.layer.size * done.completed // done.total if done.total else 0}
         yield {"status": "verifying conversion"}
         for _ in writer.scan():

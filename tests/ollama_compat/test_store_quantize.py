@@ -12,13 +12,13 @@ import pytest
 import tiny_gguf
 from store_files import assert_sound, describe, make, upload
 
-from ollama_compat import job
+from ollama_compat import job_steps
 from ollama_compat.errors import ApiError, InternalError
 from ollama_compat.schema import CreateRequest
 from ollama_compat.store import Store, manifests, quantize
 from ollama_compat.store.create import create
 from ollama_compat.store.names import ModelName
-from runtime.frames import LoadProgress, Quantize
+from runtime.frames import LoadProgress
 from runtime.gguf_file import open_gguf
 from runtime.quantize.mixes import MIXES
 
@@ -146,11 +146,11 @@ def _children() -> list[int]:
 
 def test_a_child_that_dies_is_told(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match="ended unexpectedly, signal: killed"):
-        _run_and_kill(Quantize(str(_endless(tmp_path)), str(tmp_path / "target"), "Q2_K"))
+        _run_and_kill({"source": str(_endless(tmp_path)), "target": str(tmp_path / "target"), "mix": "Q2_K", "overrides": []})
 
 
-def _run_and_kill(request: Quantize) -> None:
-    for line in job.run(request):
+def _run_and_kill(arguments: dict[str, Any]) -> None:
+    for line in job_steps.steps("quantize", arguments):
         assert isinstance(line, LoadProgress)
         for child in _children():
             os.kill(child, 9)

@@ -10,14 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import runtime
 from ollama_compat.errors import InternalError
 from runtime import frames
-from runtime.frames import Failed, Finished, LoadProgress, Reply, Request
+from runtime.frames import Failed, Finished, LoadProgress, Reply, Work
 
 _LOG = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "runtime.job")
@@ -25,8 +25,8 @@ _ROOT = Path(runtime.__file__).resolve().parent.parent  # where `-m` finds our p
 _TELL_SECONDS = 0.25  # between two reports, so that a caller that is gone is noticed
 
 
-def run(request: Request) -> Iterator[LoadProgress]:
-    """Does what the frame asks for, and reports several times a second. Closing the iterator kills the child.
+def steps(job: str, arguments: Mapping[str, Any]) -> Iterator[LoadProgress]:
+    """Has a job done, and reports several times a second. Closing the iterator kills the child.
 
     Raises InternalError when the job fails or its process dies.
     """
@@ -36,7 +36,7 @@ def run(request: Request) -> Iterator[LoadProgress]:
         replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(process.stdout, replies), daemon=True, name="job").start()
         with contextlib.suppress(BrokenPipeError):  # told below, by the end of its answers
-            process.stdin.write(frames.encode(request))
+            process.stdin.write(frames.encode(Work(job, dict(arguments))))
             process.stdin.flush()
         last = LoadProgress("", 0, 0)
         while True:

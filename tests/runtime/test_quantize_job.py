@@ -1,17 +1,17 @@
-"""The job process: frames in and out, errors as frames, and its end with its parent."""
+"""Quantising as a job: frames in and out, errors as frames, and its end with its parent."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import tiny_gguf
 
 from runtime import frames
-from runtime.frames import Failed, Finished, LoadProgress, Quantize
+from runtime.frames import Failed, Finished, LoadProgress, Work
 from runtime.gguf_file import open_gguf
 
 
@@ -34,12 +34,16 @@ def ask(job: subprocess.Popen[bytes], request: frames.Request) -> list[frames.Fr
     return replies
 
 
+def work(source: Path, target: Path, mix: str, overrides: Sequence[tuple[str, str]] = ()) -> Work:
+    return Work("quantize", {"source": str(source), "target": str(target), "mix": mix, "overrides": list(overrides)})
+
+
 def test_quantizing(job: subprocess.Popen[bytes], tmp_path: Path) -> None:
     source = tiny_gguf.write(tmp_path / "source.gguf", tiny_gguf.variant("llama", "F16"))
     target = tmp_path / "target.gguf"
     target.touch()
-    *progress, last = ask(job, Quantize(str(source), str(target), "Q8_0", [("attn_k", "F16")]))
-    assert last == Finished()
+    *progress, last = ask(job, work(source, target, "Q8_0", [("attn_k", "F16")]))
+    assert last == Finished({})
     assert isinstance(progress[-1], LoadProgress)
     assert progress[-1].completed == progress[-1].total > 0
     with open_gguf(target) as file:
@@ -51,14 +55,14 @@ def test_quantizing(job: subprocess.Popen[bytes], tmp_path: Path) -> None:
 def test_a_file_that_is_no_model(job: subprocess.Popen[bytes], tmp_path: Path) -> None:
     (tmp_path / "source.gguf").write_bytes(b"nothing")
     (tmp_path / "target.gguf").touch()
-    (failed,) = ask(job, Quantize(str(tmp_path / "source.gguf"), str(tmp_path / "target.gguf"), "Q8_0"))
+    (failed,) = ask(job, work(tmp_path / "source.gguf", tmp_path / "target.gguf", "Q8_0"))
     assert isinstance(failed, Failed)
     assert failed.kind == "bad_model"
     assert job.wait(10) == 1
 
 
 def test_a_mix_that_nobody_knows(job: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    (failed,) = ask(job, Quantize(str(tmp_path), str(tmp_path), "Q9_9"))
+    (failed,) = ask(job, work(tmp_path, tmp_path, "Q9_9"))
     assert failed == Failed(None, "bad_model", "there is no mix 'Q9_9'")
 
 
@@ -71,6 +75,6 @@ def test_it_ends_when_its_parent_is_gone(job: subprocess.Popen[bytes], tmp_path:
     source = tiny_gguf.write(tmp_path / "source.gguf", tiny_gguf.Shape(layers=24, feed_forward=2048, vocab=4096))
     (tmp_path / "target.gguf").touch()
     assert job.stdin is not None
-    job.stdin.write(frames.encode(Quantize(str(source), str(tmp_path / "target.gguf"), "Q5_K_M")))
+    job.stdin.write(frames.encode(work(source, tmp_path / "target.gguf", "Q5_K_M")))
     job.stdin.close()
     assert job.wait(20) == 1
