@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import posixpath
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,8 +21,11 @@ from ollama_compat.routes import anthropic, beside, chat, embed, generate, meta,
 from ollama_compat.services import SERVICES, Services
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
+from ollama_compat.store.company import Presence, ollama_runs
 from ollama_compat.store.prune import prune
 from ollama_compat.template.jinja import JinjaRenderer
+
+_LOG = logging.getLogger(__name__)
 
 _HEADERS = web.RequestKey("headers", list[tuple[str, str]])  # what _finish_headers adds to the answer
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,10 +48,20 @@ def create_app(settings: Settings, residency: Residency | None = None) -> web.Ap
 
 
 async def _sweep(app: web.Application) -> AsyncIterator[None]:
-    """Removes what earlier runs have left in the store, beside the first requests."""
-    sweep = asyncio.create_task(asyncio.to_thread(prune, app[SERVICES].store))
+    """Shows other servers that the store is in use, and removes what earlier runs have left in it, beside the first requests."""
+    services = app[SERVICES]
+    try:
+        presence = Presence(services.store.blobs.own)
+    except OSError as error:
+        _LOG.warning("the store cannot be marked as in use, so it is not swept: %s", error)
+        yield
+        return
+    own = services.settings.address
+    is_alone = lambda: presence.is_alone() and not ollama_runs(own)  # noqa: E731
+    sweep = asyncio.create_task(asyncio.to_thread(prune, services.store, is_alone))
     yield
     await sweep
+    presence.leave()
 
 
 async def _end_children(app: web.Application) -> AsyncIterator[None]:

@@ -100,7 +100,7 @@ async def delete(request: web.Request) -> web.Response:
 async def head_blob(request: web.Request) -> web.Response:
     """Whether a blob is there."""
     digest = request.match_info["digest"]
-    if not services(request).store.has_blob(digest):
+    if not await asyncio.to_thread(services(request).store.has_blob, digest):
         raise ApiError(404, f"blob {duration.quote(digest)} not found")
     return wire.empty_response()
 

@@ -123,6 +123,13 @@ class Store:
         with self._lock:
             self._replace(name, manifests.encode(config, tuple(layers)))
 
+    def install(self, name: ModelName, data: bytes) -> set[str]:
+        """Writes a manifest as it came; the digests that the model needed before and needs no more, for `collect`."""
+        with self._lock:
+            old = self._old(name)
+            self.manifests.write(name, data)
+            return old.digests - manifests.decode(name, data, 0).digests if old else set()
+
     def put_new(self, name: ModelName, config: Layer, layers: Iterable[Layer]) -> bool:
         """As `put`, but False when a model of that name is there."""
         with self._lock:
@@ -166,7 +173,7 @@ class Store:
         return self.blobs.path(digest)
 
     def has_blob(self, digest: str) -> bool:
-        """Whether the blob is there; BadRequest for what is no digest."""
+        """Whether the blob is there and right, which may take hashing it; BadRequest for what is no digest."""
         return self.blobs.has(digest)
 
     async def write_blob(self, digest: str, chunks: AsyncIterable[bytes]) -> bool:
@@ -216,14 +223,22 @@ class Making:
         """Where the blob is, or would be; BadRequest for what is no digest."""
         return self._store.blob_path(digest)
 
-    def hold(self, digest: str) -> int | None:
-        """Keeps a blob of the store, and gives its size; None when it is not there. BadRequest for what is no digest."""
+    def keep(self, digest: str) -> bool:
+        """Keeps a blob, from now on and whenever it comes; whether it is there and right. BadRequest for what is no digest."""
         path = self._store.blob_path(digest)
         with self._store.pinning(digest):
-            found = path.stat().st_size if path.is_file() else None
-            blobs.touch(path)
+            self._store.blobs.verified.touch(path)
         self._pinned.append(digest.lower())
-        return found
+        return self._store.blobs.has(digest)
+
+    def hold(self, digest: str) -> int | None:
+        """Keeps a blob of the store, and gives its size; None when it is not there, InternalError when it is damaged."""
+        path = self._store.blob_path(digest)
+        if self.keep(digest):
+            return path.stat().st_size
+        if path.exists():
+            raise InternalError(f"the file of {digest} is damaged; pull or create its model again")
+        return None
 
     def writer(self) -> blobs.Writer:
         """For a blob that is written bit by bit, and then given to `finish`."""

@@ -1,17 +1,16 @@
 """Blobs: files named by the SHA-256 of what is in them. A file with such a name is complete and right, or it is not there.
 
 A blob is written under another name, hashed on the way, synced, and then renamed. The other name begins like Ollama's own
-temporary files do, so either program sweeps up what a crash of the other has left.
+temporary files do, so that Ollama sweeps up what a crash has left; this program sweeps up what its journal names.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +19,8 @@ from types import TracebackType
 from ollama_compat.duration import quote
 from ollama_compat.errors import BadRequest
 from ollama_compat.store import folders
+from ollama_compat.store.journal import Journal
+from ollama_compat.store.verified import Verified
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
 
@@ -36,12 +37,17 @@ class DigestMismatch(BadRequest):
 class Writer:
     """A blob that is being written. Used as a context manager it leaves nothing behind unless `commit` was called."""
 
-    def __init__(self, folder: Path) -> None:
-        folders.make(folder)
-        self._folder = folder
-        descriptor, path = tempfile.mkstemp(prefix="sha256-", dir=folder)
-        self._path = Path(path)
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
+    def __init__(self, blobs: Blobs) -> None:
+        folders.make(blobs.folder)
+        self._blobs = blobs
+        name = f"sha256-{secrets.token_hex(8)}"
+        self._entry = blobs.journal.begin(name)
+        self._path = blobs.folder / name
+        try:
+            self._file = self._path.open("xb", buffering=0)
+        except OSError:
+            self._entry.end()
+            raise
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()  # a cancelled upload ends while a thread still writes its last block
         self.size = 0
@@ -79,21 +85,25 @@ class Writer:
         return f"sha256:{self._hash.hexdigest()}"
 
     def commit(self) -> bool:
-        """Gives the sealed file its name; False when that blob was there already."""
-        target = self._folder / f"sha256-{self._hash.hexdigest()}"
-        if target.is_file() and target.stat().st_size == self.size:
+        """Gives the sealed file its name; False when that blob was there already. A file that nobody has hashed is replaced."""
+        target = self._blobs.folder / f"sha256-{self._hash.hexdigest()}"
+        existed = target.is_file() and target.stat().st_size == self.size
+        if existed and self._blobs.verified.knows(target):
             self.abort()
-            touch(target)
+            self._blobs.verified.touch(target)
             return False
         os.replace(self._path, target)
-        folders.sync(self._folder)
-        return True
+        folders.sync(self._blobs.folder)
+        self._blobs.verified.record(target)
+        self._entry.end()
+        return not existed
 
     def abort(self) -> None:
         """Removes what was written, unless it has its name by now."""
         with self._lock:
             self._file.close()
             self._path.unlink(missing_ok=True)
+            self._entry.end()
 
     def __enter__(self) -> Writer:
         return self
@@ -102,17 +112,14 @@ class Writer:
         self.abort()
 
 
-def touch(path: Path) -> None:
-    """Marks the blob as used just now: Ollama's sweep leaves young ones alone until their manifest is written."""
-    with contextlib.suppress(PermissionError, FileNotFoundError):  # a shared store may belong to somebody else
-        os.utime(path)
-
-
 class Blobs:
-    """The folder `blobs` of a store."""
+    """The folder `blobs` of a store; beside it lies `.moellama`, with what this program remembers about it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own = folder.parent / ".moellama"
+        self.journal = Journal(self.own / "unfinished")
+        self.verified = Verified(self.own / "verified")
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be; BadRequest for what is no digest. No other text ever becomes part of a path."""
@@ -122,8 +129,8 @@ class Blobs:
         return self.folder / f"sha256-{match[1]}"
 
     def has(self, digest: str) -> bool:
-        """Whether the blob is there as a regular file."""
-        return self.path(digest).is_file()
+        """Whether the blob is there and right. Without a record of that it is hashed now, which takes a while for a large one."""
+        return self.verified.check(self.path(digest))
 
     def read(self, digest: str) -> bytes:
         """The bytes of a small blob."""
@@ -132,17 +139,18 @@ class Blobs:
     def remove(self, digest: str) -> None:
         """Removes the blob, if it is there."""
         self.path(digest).unlink(missing_ok=True)
+        self.verified.forget(self.path(digest))
 
     def writer(self) -> Writer:
         """A new blob."""
-        return Writer(self.folder)
+        return Writer(self)
 
     async def receive(self, digest: str, chunks: AsyncIterable[bytes]) -> bool:
         """Stores an upload; False when the blob is there already and nothing was read.
 
         Raises DigestMismatch when it is not what was announced. Uploads of the same blob may run side by side.
         """
-        if self.has(digest):
+        if await asyncio.to_thread(self.has, digest):
             return False
         writer = await asyncio.to_thread(self.writer)
         try:

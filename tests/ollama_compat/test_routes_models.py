@@ -142,7 +142,8 @@ async def test_another_blob_than_announced_leaves_nothing(live: Any) -> None:
     announced = "sha256:" + "1" * 64
     status, answer = await live.ask("POST", f"/api/blobs/{announced}", data=DATA)
     assert (status, answer) == (400, {"error": f'digest mismatch, expected "{announced}", got "{DIGEST}"'})
-    assert [path for path in live.services.store.root.rglob("*") if path.is_file()] == []
+    assert [path.name for path in live.services.store.blobs.folder.iterdir()] == []
+    assert live.services.store.blobs.journal.names() == []
 
 
 async def test_an_upload_that_stalls_leaves_nothing(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,8 @@ async def test_an_upload_that_stalls_leaves_nothing(live: Any, monkeypatch: pyte
     writer.write(f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nsome".encode())
     assert b" 408 " in await reader.readline()
     writer.close()
-    assert [path for path in live.services.store.root.rglob("*") if path.is_file()] == []
+    assert [path.name for path in live.services.store.blobs.folder.iterdir()] == []
+    assert live.services.store.blobs.journal.names() == []
 
 
 async def test_create_streams_its_progress(live: Any) -> None:

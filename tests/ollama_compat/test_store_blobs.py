@@ -143,3 +143,38 @@ def test_a_blob_is_a_regular_file(blobs: Blobs) -> None:
     blobs.path(DIGEST).rmdir()
     os.mkfifo(blobs.path(DIGEST))
     assert not blobs.has(DIGEST)
+
+
+async def test_a_blob_that_nobody_hashed_is_hashed_before_it_is_trusted(blobs: Blobs) -> None:
+    blobs.folder.mkdir(parents=True)
+    path = blobs.path(DIGEST)
+    path.write_bytes(DATA)
+    assert not blobs.verified.knows(path)
+    assert blobs.has(DIGEST)
+    assert blobs.verified.knows(path)
+
+
+async def test_a_damaged_blob_is_not_there_and_is_replaced(blobs: Blobs) -> None:
+    blobs.folder.mkdir(parents=True)
+    blobs.path(DIGEST).write_bytes(b"X" + DATA[1:])
+    assert not blobs.has(DIGEST)
+    assert await blobs.receive(DIGEST, chunks(DATA))
+    assert blobs.read(DIGEST) == DATA
+    assert files(blobs) == [DIGEST.replace(":", "-")]
+
+
+async def test_a_blob_that_changed_is_hashed_again(blobs: Blobs) -> None:
+    await blobs.receive(DIGEST, chunks(DATA))
+    path = blobs.path(DIGEST)
+    assert blobs.verified.knows(path)
+    blobs.verified.touch(path)
+    assert blobs.verified.knows(path)
+    path.write_bytes(b"X" + DATA[1:])
+    assert not blobs.has(DIGEST)
+
+
+async def test_a_record_goes_with_its_blob(blobs: Blobs) -> None:
+    await blobs.receive(DIGEST, chunks(DATA))
+    blobs.remove(DIGEST)
+    assert list((blobs.own / "verified").iterdir()) == []
+    assert blobs.journal.names() == []

@@ -389,7 +389,8 @@ async def test_a_quantised_model_is_not_quantised_again(store: Store, tmp_path: 
 
 async def test_a_damaged_base_is_told_and_kept(store: Store, plain: str) -> None:
     store.blob_path(plain).write_bytes(b"GGUF\3\0\0\0")
-    assert await refused(store, from_="plain") == (500, "EOF")
+    damaged = f"the file of {plain} is damaged; pull or create its model again"
+    assert await refused(store, from_="plain") == (500, damaged)
     store.blob_path(plain).unlink()
     status, message = await refused(store, from_="plain")
     assert status == 500
