@@ -16,6 +16,7 @@ from ollama_compat.anthropic import reply as anthropic_reply
 from ollama_compat.errors import ApiError
 from ollama_compat.metrics import Metrics
 from ollama_compat.openai import common as openai_common
+from ollama_compat.registry import Registry
 from ollama_compat.residency import Residency
 from ollama_compat.routes import anthropic, beside, chat, embed, generate, meta, models, openai, tokens
 from ollama_compat.services import SERVICES, Services
@@ -38,7 +39,8 @@ def create_app(settings: Settings, residency: Residency | None = None) -> web.Ap
         middlewares=[_observe, _paths, _allowed_methods, _origins, _hosts, _errors, _keys],  # the outermost first
     )
     store = Store(settings.models, go_template=settings.go_template, no_prune=settings.no_prune)
-    app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer(), Metrics())
+    registry = Registry(store, settings.key, settings.proxies)
+    app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer(), Metrics(), registry)
     for routes in (meta, models, generate, chat, embed, openai, anthropic, tokens, beside):
         app.router.add_routes(routes.ROUTES)
     app.on_response_prepare.append(_finish_headers)
@@ -65,10 +67,11 @@ async def _sweep(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_children(app: web.Application) -> AsyncIterator[None]:
-    """Runners and template processes end with the application."""
+    """Runners, template processes and connections end with the application."""
     yield
     await app[SERVICES].residency.close()
     await app[SERVICES].jinja.close()
+    await app[SERVICES].registry.close()
 
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:

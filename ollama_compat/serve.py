@@ -16,6 +16,7 @@ from aiohttp import web
 
 from ollama_compat import guard, logs
 from ollama_compat.app import create_app
+from ollama_compat.registry import signing
 from ollama_compat.settings import VERSION, Address, Settings
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM. Raises ListenError when the address is taken."""
     logs.configure(settings)
     _raise_file_limit()
+    signing.ensure(settings.key)
     asyncio.run(_serve(settings))
 
 

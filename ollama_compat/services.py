@@ -7,6 +7,7 @@ import dataclasses
 from aiohttp import web
 
 from ollama_compat.metrics import Metrics
+from ollama_compat.registry import Registry
 from ollama_compat.residency import Residency
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
@@ -22,6 +23,7 @@ class Services:
     residency: Residency
     jinja: JinjaRenderer
     metrics: Metrics
+    registry: Registry
 
 
 SERVICES = web.AppKey("services", Services)

@@ -45,6 +45,8 @@ class Settings:
 
     address: Address = Address()
     models: Path = Path.home() / ".ollama" / "models"
+    key: Path = Path.home() / ".ollama" / "id_ed25519"  # by which registries know this machine
+    proxies: Mapping[str, str] = dataclasses.field(default_factory=dict)  # scheme, or "no", to its variable's text
     keep_alive: float = 300.0
     load_timeout: float = 300.0  # a load that makes no progress for so long is given up
     max_loaded_models: int = 0  # 0: three
@@ -70,6 +72,8 @@ class Settings:
         return cls(
             address=address(read.text("OLLAMA_HOST")),
             models=Path(read.text("OLLAMA_MODELS") or home / ".ollama" / "models"),
+            key=home / ".ollama" / "id_ed25519",
+            proxies=proxies(environ),
             keep_alive=read.seconds("OLLAMA_KEEP_ALIVE", 300.0, endless_zero=False),
             load_timeout=read.seconds("OLLAMA_LOAD_TIMEOUT", 300.0, endless_zero=True),
             max_loaded_models=read.count("OLLAMA_MAX_LOADED_MODELS", 0),
@@ -183,6 +187,12 @@ def _port(text: str | None, default: int) -> int:
         return int(text)
     _LOG.warning("invalid port, using default: %s, default %d", text, default)
     return default
+
+
+def proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in capitals or not, under "http", "https" and "no"."""
+    found = {kind: environ.get(f"{kind}_proxy".upper()) or environ.get(f"{kind}_proxy") or "" for kind in ("http", "https", "no")}
+    return {kind: value for kind, value in found.items() if value}
 
 
 def origins(extra: str) -> tuple[str, ...]:

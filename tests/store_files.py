@@ -48,6 +48,20 @@ def language_model(architecture: str = "llama", file_type: int | None = 1, *more
     return (*named, *lengths, *TOKENS, *more)
 
 
+def split_model(folder: Path) -> list[Path]:
+    """A model in three files; tensor `blk.i.x.weight` is full of i."""
+    writer = gguf.GGUFWriter(folder / "sp.gguf", "llama", split_max_tensors=2)
+    for key, kind, value in language_model("llama", 1, ("general.tags", "array", [True, False]), ("x.f", "float64", 0.1)):
+        getattr(writer, f"add_{kind}")(key, value)
+    for i in range(5):
+        writer.add_tensor(f"blk.{i}.x.weight", np.full((3, 5), i, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob("sp-*.gguf"))
+
+
 async def upload(store: Store, path: Path) -> str:
     """Puts the file into the store as a client would; its digest."""
     data = path.read_bytes()  # noqa: ASYNC240

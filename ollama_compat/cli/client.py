@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ollama_compat.cli.errors import CommandError, SignInNeeded, StatusError, Unreachable
-from ollama_compat.cli.proxy import proxy_for
+from ollama_compat.proxy import proxy_for
 from ollama_compat.settings import VERSION, Address
 
 NOT_RUNNING = "could not connect to ollama server, run 'ollama serve' to start it"

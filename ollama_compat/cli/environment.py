@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from ollama_compat.settings import Address, address
+from ollama_compat.settings import Address, address, proxies
 
 _FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 
@@ -26,21 +26,16 @@ class Environment:
     def from_env(cls, environ: Mapping[str, str]) -> Environment:
         """Ollama's variables, trimmed of spaces and quotes as Ollama does."""
         editors = (text(environ, "OLLAMA_EDITOR"), environ.get("VISUAL", ""), environ.get("EDITOR", ""), "vi")
-        proxies = {kind: _either_case(environ, f"{kind}_proxy") for kind in ("http", "https", "no")}
         return cls(
             host=address(text(environ, "OLLAMA_HOST")),
             home=Path(environ.get("HOME") or Path.home()),
             no_history=text(environ, "OLLAMA_NOHISTORY") not in _FALSE,
             editor=next(editor for editor in editors if editor),
             api_key=text(environ, "OLLAMA_API_KEY"),
-            proxies={kind: value for kind, value in proxies.items() if value},
+            proxies=proxies(environ),
         )
 
 
 def text(environ: Mapping[str, str], key: str) -> str:
     """A variable without the spaces and quotes around it; empty when unset."""
     return environ.get(key, "").strip().strip("\"'")
-
-
-def _either_case(environ: Mapping[str, str], key: str) -> str:
-    return environ.get(key.upper()) or environ.get(key) or ""

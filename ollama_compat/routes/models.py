@@ -13,9 +13,10 @@ from ollama_compat import duration, lookup, stream, wire
 from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidModelName, ModelNotFound
 from ollama_compat.openai.common import envelope
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
-from ollama_compat.services import services
+from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel
 from ollama_compat.store import create as creation
+from ollama_compat.store.default_model import ensure
 from ollama_compat.store.names import ModelName
 from ollama_compat.store.show import show as show_model
 
@@ -133,28 +134,32 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 async def _create(request: web.Request, body: CreateRequest) -> stream.Parts:
     yield stream.READY
-    async with contextlib.aclosing(creation.create(services(request).store, body)) as parts:  # type: ignore[type-var]
+    async with contextlib.aclosing(creation.create(services(request).store, body, services(request).registry.pull)) as parts:
         async for part in parts:
             yield part
 
 
 async def pull(request: web.Request) -> web.StreamResponse:
-    """Fetches a model. Without a registry that is the one that ships with the server."""
+    """Fetches a model. The one that ships with the server comes from there."""
     body = await wire.read(request, PullRequest)
     text = body.model or body.name
     try:
         name = lookup.parse(text).stored_name
     except lookup.NoName:
         raise InvalidModelName from None
-    return await _progress(request, _pull(request, name), body.stream)
+    return await _progress(request, _pull(services(request), name, body.insecure), body.stream)
 
 
-async def _pull(request: web.Request, name: ModelName) -> stream.Parts:
+async def _pull(parts: Services, name: ModelName, insecure: bool) -> stream.Parts:
     yield stream.READY
-    yield {"status": "pulling manifest"}
-    if await asyncio.to_thread(lookup.resolve, services(request).store, name) is None:
-        raise InternalError(f"pull model manifest: {_NO_REGISTRY}")
-    yield {"status": "success"}
+    if await asyncio.to_thread(ensure, parts.store, name):
+        yield {"status": "pulling manifest"}
+        yield {"status": "success"}
+        return
+    name = await asyncio.to_thread(parts.store.canonical, name)
+    async with contextlib.aclosing(parts.registry.pull(name, insecure=insecure)) as steps:
+        async for step in steps:
+            yield step
 
 
 async def push(request: web.Request) -> web.StreamResponse:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from ollama_compat.errors import BadRequest, InternalError, InvalidModelName, ModelNotFound
@@ -18,13 +19,23 @@ from ollama_compat.store.names import ModelName, ModelRef, Source
 from ollama_compat.store.remote import CLOUD, remote_url
 from ollama_compat.store.sources import Part, Steps
 
+Pull = Callable[[ModelName], AsyncGenerator[dict[str, Any], None]]
 
-async def create(store: Store, request: CreateRequest) -> AsyncIterator[dict[str, Any]]:
+
+async def create(store: Store, request: CreateRequest, pull: Pull | None = None) -> AsyncGenerator[dict[str, Any], None]:
     """Makes the model and yields its progress; the last line is `success`. Raises ApiError with Ollama's words.
+
+    `pull` fetches the model that it is made from, when that is missing.
 
     Whatever goes wrong, and whenever the caller stops listening: the model is there in full or as it was before.
     """
-    steps = _Steps(_make(store, request, check(request)))
+    name = check(request)
+    missing = await asyncio.to_thread(_missing, store, request) if pull else None
+    if pull and missing:
+        async with contextlib.aclosing(pull(missing)) as pulling:
+            async for told in pulling:
+                yield told
+    steps = _Steps(_make(store, request, name))
     try:
         while (progress := await asyncio.to_thread(steps.next)) is not None:
             yield progress
@@ -87,13 +98,25 @@ def _make(store: Store, request: CreateRequest, name: ModelName) -> Steps:
 def _base(store: Store, making: Making, request: CreateRequest, config: ModelConfig) -> Steps:
     """The config and the parts that the model begins with."""
     if request.from_:
-        return (yield from _from(store, making, request, config))
+        return _from(store, making, request, config)
     if request.files is None:
         raise BadRequest("neither 'from' or 'files' was specified")
     return config, (yield from _import(making, request.files))
 
 
-def _from(store: Store, making: Making, request: CreateRequest, config: ModelConfig) -> Steps:
+def _missing(store: Store, request: CreateRequest) -> ModelName | None:
+    """The model to make another one from, when it has to be pulled first."""
+    if not request.from_ or request.remote_host:
+        return None
+    try:
+        ref = ModelRef.parse(request.from_)
+    except BadRequest:
+        return None  # told later, by whoever needs it
+    here = ref.source is Source.CLOUD or store.resolve(ref.name) or default_model.ensure(store, ref.name)
+    return None if here else ref.name
+
+
+def _from(store: Store, making: Making, request: CreateRequest, config: ModelConfig) -> tuple[ModelConfig, list[Part]]:
     try:
         ref = ModelRef.parse(request.from_)
     except BadRequest:
@@ -103,8 +126,7 @@ def _from(store: Store, making: Making, request: CreateRequest, config: ModelCon
         return dataclasses.replace(config, remote_model=ref.base, remote_host=remote_url(host)), []
     name = store.resolve(ref.name) or default_model.ensure(store, ref.name)
     if name is None:
-        yield {"status": "pulling manifest"}
-        raise InternalError(f"pull model manifest: {ref.name.short()} is not on this machine, and pulling is not available yet")
+        raise InternalError(f"{ref.name.short()} is not on this machine")
     try:
         base = store.get(name)
     except ModelNotFound:

@@ -47,6 +47,7 @@ class ManifestError(InternalError):
 
     def __init__(self, name: ModelName, problem: str) -> None:
         super().__init__(f"the manifest of {name.short()} is damaged: {problem}")
+        self.problem = problem
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def _layer(name: ModelName, value: Any) -> Layer:
         raise ManifestError(name, "a layer has fields of the wrong type")
     media_type, digest, source, part = texts
     if digest and DIGEST.fullmatch(digest) is None:
-        raise ManifestError(name, "a layer has no valid digest")
+        raise ManifestError(name, "invalid digest format")
     return Layer(media_type, digest, size, source, part)
 
 

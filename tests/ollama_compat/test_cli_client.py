@@ -13,7 +13,7 @@ from fake_ollama import FakeOllama, Reply, run, stream
 
 from ollama_compat.cli.client import MAX_LINE, NOT_RUNNING, Client
 from ollama_compat.cli.errors import CommandError, Unreachable
-from ollama_compat.cli.proxy import proxy_for
+from ollama_compat.proxy import proxy_for
 from ollama_compat.settings import address
 
 

@@ -175,14 +175,24 @@ async def test_create_refusals(live: Any, streamed: bool) -> None:
             assert response.headers["Content-Type"] == kind
 
 
+REFUSED = "dial tcp 127.0.0.1:1: connect: connection refused"
+
+
 async def test_pull_without_a_registry(live: Any) -> None:
     assert await live.post("/api/pull", model="") == (400, {"error": "invalid model name"})
     status, lines = await live.post("/api/pull", model="demo-moe")
     assert (status, lines) == (200, [{"status": "pulling manifest"}, {"status": "success"}])
-    status, lines = await live.post("/api/pull", name="nope")
-    assert (status, lines[0]) == (200, {"status": "pulling manifest"})
-    assert lines[1]["error"].startswith("pull model manifest: ")
-    assert (await live.post("/api/pull", name="nope", stream=False))[0] == 500
+    closed = {"insecure": True, "name": "127.0.0.1:1/library/nope"}
+    error = {"error": f'pull model manifest: Get "http://127.0.0.1:1/v2/library/nope/manifests/latest": {REFUSED}'}
+    assert await live.post("/api/pull", **closed) == (200, [{"status": "pulling manifest"}, error])
+    assert await live.post("/api/pull", **closed, stream=False) == (500, error)
+
+
+async def test_a_base_that_is_missing_is_pulled(live: Any) -> None:
+    base = {"from": "127.0.0.1:1/library/nope"}
+    error = {"error": f'pull model manifest: Get "https://127.0.0.1:1/v2/library/nope/manifests/latest": {REFUSED}'}
+    assert await live.post("/api/create", model="m", **base, stream=False) == (500, error)
+    assert await live.post("/api/create", model="m", **base) == (200, [{"status": "pulling manifest"}, error])
 
 
 async def test_push_without_a_registry(live: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from store_files import assert_sound, describe, language_model, make, upload, write_gguf
+from store_files import assert_sound, describe, language_model, make, split_model, upload, write_gguf
 
 from ollama_compat.errors import ApiError
 from ollama_compat.schema import CreateRequest
@@ -257,20 +257,6 @@ async def test_a_known_jinja_template_gets_its_go_template(store: Store, tmp_pat
     assert store.get(ModelName.parse("b")).template == "{{ .Prompt }}"
     assert store.get(ModelName.parse("b")).params.keys() == {"stop", "seed"}
     assert_sound(store)
-
-
-def split_model(folder: Path) -> list[Path]:
-    """A model in three files; tensor `blk.i.x.weight` is full of i."""
-    writer = gguf.GGUFWriter(folder / "sp.gguf", "llama", split_max_tensors=2)
-    for key, kind, value in language_model("llama", 1, ("general.tags", "array", [True, False]), ("x.f", "float64", 0.1)):
-        getattr(writer, f"add_{kind}")(key, value)
-    for i in range(5):
-        writer.add_tensor(f"blk.{i}.x.weight", np.full((3, 5), i, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return sorted(folder.glob("sp-*.gguf"))
 
 
 async def test_a_split_model_becomes_one_file(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Pull and push: Ollama's registry protocol, which is Docker's with an ed25519 key instead of a password."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from ollama_compat.registry.blobs import Fetcher
+from ollama_compat.registry.client import Access, Client, Patience
+from ollama_compat.registry.pull import pull
+from ollama_compat.store import Store
+from ollama_compat.store.names import ModelName
+
+__all__ = ["Patience", "Registry"]
+
+_THREADS = 12  # that write and hash, for all transfers together
+_READ_AHEAD = 1 << 20  # bytes of an answer that wait to be written
+
+
+class Registry:
+    """What the server does with registries. Connections are made when the first one is needed."""
+
+    def __init__(self, store: Store, key: Path, proxies: Mapping[str, str], patience: Patience | None = None) -> None:
+        self._store, self._key, self._proxies = store, key, proxies
+        self._patience = patience or Patience()
+        self._threads = ThreadPoolExecutor(_THREADS, "transfer")
+        self._fetcher = Fetcher(store, self._patience, self._threads)
+        self._session: aiohttp.ClientSession | None = None
+
+    def pull(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """Fetches a model; yields the progress. Raises ApiError."""
+        return pull(self._store, self._fetcher, self._client(name, insecure))
+
+    def _client(self, name: ModelName, insecure: bool) -> Client:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                auto_decompress=False,
+                read_bufsize=_READ_AHEAD,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        access = Access(self._session, self._key, self._proxies, self._patience)
+        return Client(access, name, insecure=insecure)
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        if self._session is not None:
+            await self._session.close()
+        self._threads.shutdown()
