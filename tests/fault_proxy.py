@@ -63,7 +63,7 @@ class FaultProxy:
         for fault in self.faults:
             if fault.times and re.search(fault.pattern, text):
                 fault.times -= 1
-                return fault
+                return dataclasses.replace(fault)  # of its own for each request
         return None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:

@@ -261,12 +261,15 @@ async def test_a_full_disk_ends_a_pull_at_once(place: Place, monkeypatch: pytest
 async def test_a_pull_goes_on_where_it_was_left(place: Place) -> None:
     async with behind(place, Fault("GET .*blobs", "stall", times=6, after=90_000)) as proxy:
         name = f"{proxy.host}/ns/m"
-        task = asyncio.create_task(place.pull(name))
+        patient = Registry(place.store, Path("/nowhere"), {}, Patience())
+        first = dataclasses.replace(place, client=patient)
+        task = asyncio.create_task(first.pull(name))
         async with asyncio.timeout(20):
             while proxy.sent < 6 * 90_000:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await patient.close()
         left = place.store.blobs.path(digest(BLOB)).name + "-partial"
         assert {name for name in place.files() if "partial" in name} == {left, *(f"{left}-{n}" for n in range(6))}
         before = proxy.sent
