@@ -21,7 +21,7 @@ def ensure(path: Path) -> None:
     except OSError as error:
         _LOG.warning("no key for registries could be made in %s: %s", path.parent, error.strerror)
         return
-    _LOG.info("Couldn't find '%s'. Generating new private key. Your new public key is: %s", path, public)
+    print(f"Couldn't find '{path}'. Generating new private key.\nYour new public key is: \n\n{public}\n", flush=True)
 
 
 def _make(path: Path) -> str:

@@ -223,11 +223,20 @@ serve(Settings.from_env(os.environ))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     environ = os.environ | {"OLLAMA_HOST": "127.0.0.1:0", "HOME": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", SERVE], env=environ, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", SERVE], env=environ, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stderr is not None
-        assert "Listening on 127.0.0.1:" in process.stderr.readline()
-        process.send_signal(number)
-        assert process.wait(timeout=20) == 0
+        try:
+            assert "Listening on 127.0.0.1:" in process.stderr.readline()
+            process.send_signal(number)
+            told, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert process.returncode == 0
+        public = (tmp_path / ".ollama" / "id_ed25519.pub").read_text()
+        assert told == (
+            f"Couldn't find '{tmp_path}/.ollama/id_ed25519'. Generating new private key.\nYour new public key is: \n\n{public}\n"
+        )
 
 
 def test_settings_reach_the_store(tmp_path: Path) -> None:
