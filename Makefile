@@ -6,7 +6,7 @@ EXTRAS := $(if $(filter 1,$(CUDA)),[cuda],)
 BIN := .venv/bin
 STAMP := .venv/.installed$(if $(filter 1,$(CUDA)),-cuda,)
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-clients lint clean
 
 install: $(STAMP)
 
@@ -26,10 +26,23 @@ demo: install
 test: .venv/.tested
 	$(BIN)/python -m pytest
 
+# Clients of other people, each against the real server; they live in an environment of their own, which takes 700 MB.
+test-clients: .venv/.tested .venv-clients/.installed
+	.venv-clients/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+	$(BIN)/python -m pytest tests/e2e
+
+.venv-clients/.installed: tests/clients/requirements.txt tests/clients/package.json
+	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet uv
+	.venv-clients/bin/uv pip install --quiet --python .venv-clients/bin/python -r tests/clients/requirements.txt
+	cp tests/clients/package.json .venv-clients/
+	npm install --silent --no-fund --no-audit --prefix .venv-clients
+	@touch $@
+
 lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python docs/structure.py --check
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-clients build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -14,7 +14,7 @@ from pathlib import Path
 class Server:
     """`moellama serve` as a child process."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
+    def __init__(self, folder: Path, python: str = sys.executable, **environ: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -29,7 +29,7 @@ class Server:
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ollama_compat", "serve"],
+                [python, "-m", "ollama_compat", "serve"],
                 env=self.environ,
                 stdout=log,
                 stderr=log,
