@@ -18,7 +18,7 @@ from ollama_compat.metrics import Metrics
 from ollama_compat.openai import common as openai_common
 from ollama_compat.registry import Registry
 from ollama_compat.residency import Residency
-from ollama_compat.routes import anthropic, beside, chat, embed, generate, meta, models, openai, tokens
+from ollama_compat.routes import anthropic, beside, chat, embed, generate, meta, models, openai, rerank, tokens
 from ollama_compat.services import SERVICES, Services
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
@@ -41,7 +41,7 @@ def create_app(settings: Settings, residency: Residency | None = None) -> web.Ap
     store = Store(settings.models, go_template=settings.go_template, no_prune=settings.no_prune)
     registry = Registry(store, settings.key, settings.proxies)
     app[SERVICES] = Services(settings, store, residency or Residency(settings), JinjaRenderer(), Metrics(), registry)
-    for routes in (meta, models, generate, chat, embed, openai, anthropic, tokens, beside):
+    for routes in (meta, models, generate, chat, embed, openai, anthropic, tokens, rerank, beside):
         app.router.add_routes(routes.ROUTES)
     app.on_response_prepare.append(_finish_headers)
     app.cleanup_ctx.append(_sweep)

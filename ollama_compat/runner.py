@@ -121,14 +121,21 @@ class Runner:
         return reply.text
 
     async def embed(
-        self, inputs: list[str], *, truncate: bool, normalize: bool = True, num_ctx: int = 0, dimensions: int = 0
+        self,
+        inputs: list[str],
+        *,
+        truncate: bool,
+        normalize: bool = True,
+        num_ctx: int = 0,
+        dimensions: int = 0,
+        query: str | None = None,
     ) -> frames.Embeddings:
         """A vector for each input. The fields of frames.Embed; inputs without number go in several frames."""
         vectors: list[list[float]] = []
         tokens = 0
         for first in range(0, len(inputs), _EMBED_INPUTS):
             request = frames.Embed(
-                next(self._ids), inputs[first : first + _EMBED_INPUTS], truncate, normalize, num_ctx, dimensions
+                next(self._ids), inputs[first : first + _EMBED_INPUTS], truncate, normalize, num_ctx, query, dimensions
             )
             part = await self._embed(request)
             vectors += part.embeddings

@@ -295,6 +295,19 @@ class TokenizeRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """POST /api/rerank and /v1/rerank. Ollama has no such route; the names are those of Jina, Cohere and llama-server."""
+
+    model: Text = ""
+    query: Text = ""
+    documents: Annotated[list[Any] | None, gotypes.array(gotypes.anything, "[]string")] = None
+    top_n: Count = 0
+    return_documents: Flag = False
+    keep_alive: Seconds = None
+    options: Map = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DetokenizeRequest:
     """POST /api/detokenize."""
 

@@ -85,6 +85,7 @@ class Encoder(Protocol):
     size: int  # bytes resident
     size_vram: int
     placement: str
+    ranks: bool  # a vector is one number: how well the second text answers the first
 
     def encode(self, texts: Sequence[Sequence[int]]) -> FloatArray:
         """Vectors (texts, width), as the model makes them; a view that is valid until the next call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import deque
 
 import numpy as np
@@ -15,6 +16,8 @@ from runtime.tokenizer import Tokenizer
 NO_ROOM = "input after truncation exceeds maximum context length"
 TOO_LONG = "the input length exceeds the context length"
 EMPTY = "Input content cannot be empty"
+ONLY_RANKS = "this model ranks texts and makes no vectors of them: use /api/rerank"
+CANNOT_RANK = "this model does not rank texts: it has no classifier head"
 NOT_FINITE = "embedding contains NaN or Inf values"
 
 
@@ -35,10 +38,12 @@ class EmbedJob:
 class Embedder:
     """Runs jobs on an encoder. All methods but `prepare` and `stats` belong to one thread."""
 
-    def __init__(self, executor: Encoder, tokenizer: Tokenizer, num_ctx: int) -> None:
+    def __init__(self, executor: Encoder, tokenizer: Tokenizer, num_ctx: int, rank_template: str = "") -> None:
+        """`rank_template`: how a model that ranks is asked, with `{query}` and `{document}`; "": both texts with separators."""
         self.num_ctx = min(num_ctx, executor.n_ctx_train)
         self._executor = executor
         self._tokenizer = tokenizer
+        self._rank_template = rank_template
         self._jobs: dict[int, EmbedJob] = {}
         self._steps = 0
 
@@ -51,6 +56,10 @@ class Embedder:
         """Everything that can be done for a request without the model. Any thread may call this."""
         if isinstance(request, Generate):
             return Failed(request.id, "unsupported", "this model makes vectors, not text")
+        if self._executor.ranks != (request.query is not None):
+            return Failed(request.id, "unsupported", ONLY_RANKS if self._executor.ranks else CANNOT_RANK)
+        if request.query is not None:
+            return self._prepare_ranking(request, request.query)
         texts = []
         for text in request.inputs:
             tokens = self._fit(self._tokenizer.encode(text, add_special=False), request)
@@ -58,6 +67,29 @@ class Embedder:
                 return Failed(request.id, "context_length" if tokens == TOO_LONG else "bad_request", tokens)
             texts.append(tokens)
         return EmbedJob(request, texts)
+
+    def _prepare_ranking(self, request: Embed, query: str) -> EmbedJob | Failed:
+        """Long documents lose their ends; a query that leaves no room for any is refused."""
+        limit = min(self._executor.longest, request.num_ctx or self.num_ctx)
+        front, back = self._around(query)
+        room = limit - len(front) - len(back)
+        if room <= 0:
+            return Failed(request.id, "bad_request", NO_ROOM)
+        return EmbedJob(request, [front + self._plain(document)[:room] + back for document in request.inputs])
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, parse_special=False, add_special=False)
+
+    def _around(self, query: str) -> tuple[list[int], list[int]]:
+        """The tokens before a document and those behind it."""
+        plain = self._plain
+        if self._rank_template:
+            before, _, after = self._rank_template.partition("{document}")
+            begin, _, rest = before.partition("{query}")
+            special = functools.partial(self._tokenizer.encode, add_special=False)
+            return [*special(begin), *plain(query), *special(rest)], special(after)
+        first, between, last = self._tokenizer.between()
+        return [*first, *plain(query), *between], last
 
     def submit(self, job: EmbedJob) -> list[Reply]:
         """Let a job wait for its turn. One without any text ends at once."""
@@ -98,7 +130,7 @@ class Embedder:
         self._steps += 1
         for (job, _), vector in zip(batch, vectors, strict=True):
             job.failed = job.failed or not np.isfinite(vector).all()
-            job.vectors.append(decimals(_shaped(vector, job.request)))
+            job.vectors.append(decimals(vector if job.request.query is not None else _shaped(vector, job.request)))
         served = {job.request.id: job for job, _ in batch}
         return [reply for number, job in served.items() if (reply := self._end(number, job)) is not None]
 

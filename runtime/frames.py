@@ -145,6 +145,7 @@ class Embed:
     truncate: bool = True  # cut what is too long; False: Failed("context_length")
     normalize: bool = True  # to vectors of length 1
     num_ctx: int = 0  # tokens an input may have; 0: what the runner was loaded with
+    query: str | None = None  # rank the inputs by how well they answer it: one number each, as it comes
     dimensions: int = 0  # > 0: keep the first so many numbers of each vector, again at length 1
 
 

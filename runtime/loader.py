@@ -31,12 +31,13 @@ class Model:
     executor: Executor | Encoder
     tokenizer: Tokenizer
     num_ctx: int = DEFAULT_CONTEXT  # tokens of a sequence where the request leaves them open
+    rank_template: str = ""  # how a model that ranks is asked
 
     def engine(self, num_ctx: int) -> Engine | Embedder:
         """What answers requests with it. `num_ctx`: tokens of a sequence; 0 leaves them open."""
         executor, tokenizer, num_ctx = self.executor, self.tokenizer, num_ctx or self.num_ctx
         if isinstance(executor, Encoder):
-            return Embedder(executor, tokenizer, num_ctx)
+            return Embedder(executor, tokenizer, num_ctx, self.rank_template)
         return Engine(executor, tokenizer, num_ctx)
 
     def loaded(self, num_ctx: int, load_ns: int) -> Loaded:
@@ -69,9 +70,10 @@ def open_model(request: Load, progress: Progress) -> Model:
         with open_gguf(request.path) as file:
             architecture = str(file.metadata.get("general.architecture", ""))
             tokenizer = Tokenizer.from_gguf(file.metadata)
+            rank_template = str(file.metadata.get("tokenizer.chat_template.rerank", ""))
             makes_vectors = f"{architecture}.pooling_type" in file.metadata
         if makes_vectors:
-            return Model(architecture, _encoder(request, progress), tokenizer)
+            return Model(architecture, _encoder(request, progress), tokenizer, rank_template=rank_template)
         executor, num_ctx = _executor(request, progress)
         return Model(architecture, executor, tokenizer, num_ctx)
     except (GGUFError, ModelError, OSError) as error:

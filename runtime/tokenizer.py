@@ -71,6 +71,13 @@ class Tokenizer:
             return ends[0] + ids + ends[1]
         return [roles["bos"]] * self.add_bos + ids + [roles["eos"]] * self.add_eos
 
+    def between(self) -> tuple[list[int], list[int], list[int]]:
+        """What stands before, between and after two texts that are read as one, as llama-server puts it."""
+        vocabulary, roles = self._vocabulary, self._vocabulary.roles
+        end = [roles["eos"] if "eos" in roles else roles["seperator"]] if vocabulary.add_eos else []
+        between = [roles["seperator"]] if vocabulary.add_sep and "seperator" in roles else []
+        return [roles["bos"]] * self.add_bos, end + between, end
+
     def token_text(self, token: int) -> str:
         """The token as the vocabulary spells it."""
         return self._vocabulary.tokens[token]

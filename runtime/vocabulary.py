@@ -49,6 +49,7 @@ class Vocabulary:
     add_bos: bool
     states_bos: bool  # the file says so itself, where others leave it to the kind of vocabulary
     add_eos: bool
+    add_sep: bool  # between two texts
     add_space_prefix: bool
     lowercase: bool
     strip_accents: bool
@@ -86,6 +87,7 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         add_bos=add_bos or pre.always_bos,
         states_bos=_value(metadata, "add_bos_token", bool, False),
         add_eos=_value(metadata, "add_eos_token", bool, False),
+        add_sep=_value(metadata, "add_sep_token", bool, model == "bert"),
         add_space_prefix=_value(metadata, "add_space_prefix", bool, model == "llama"),
         lowercase=lowercase,
         strip_accents=_value(metadata, "normalizer.strip_accents", bool, lowercase),

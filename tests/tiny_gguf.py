@@ -33,6 +33,7 @@ class Shape:
     rope_freqs: bool = False
     metadata: dict[str, object] = dataclasses.field(default_factory=dict)
     encoder: bool = False  # sees whole texts, norms after each layer, and has a WordPiece vocabulary
+    labels: int = 0  # of a head that ranks
     gated: bool = True  # the feed-forward layers of an encoder
 
 
@@ -53,6 +54,10 @@ ARCHITECTURES = {
 }
 
 _ENCODER = Shape(encoder=True, kv_heads=4, head=32, embedding=128, feed_forward=192, context=256)
+RANKERS = {
+    "bert-rank": dataclasses.replace(_ENCODER, architecture="bert", gated=False, labels=1, metadata={"pooling_type": 4}),
+    "qwen3-rank": dataclasses.replace(ARCHITECTURES["qwen3"], labels=2, metadata={"pooling_type": 4}),
+}
 ENCODERS = {
     "bert": dataclasses.replace(_ENCODER, architecture="bert", gated=False, metadata={"pooling_type": 1}),
     "bert-cls": dataclasses.replace(_ENCODER, architecture="bert", gated=False, metadata={"pooling_type": 2}),
@@ -64,7 +69,7 @@ ENCODERS = {
 
 def variant(architecture: str, kind: str) -> Shape:
     """The tiny model of an architecture with all matrices of one type, by its name."""
-    return dataclasses.replace((ARCHITECTURES | ENCODERS)[architecture], type=Type[kind])
+    return dataclasses.replace((ARCHITECTURES | ENCODERS | RANKERS)[architecture], type=Type[kind])
 
 
 def write(path: Path, shape: Shape, seed: int = 0) -> Path:
@@ -87,7 +92,16 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
 
 def tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Names and NumPy shapes (rows first, so ggml's shape reversed)."""
-    return _encoder_tensors(shape) if shape.encoder else _decoder_tensors(shape)
+    return (_encoder_tensors(shape) if shape.encoder else _decoder_tensors(shape)) | _head_tensors(shape)
+
+
+def _head_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """The head of a model that ranks; an encoder's has two layers."""
+    if not shape.labels:
+        return {}
+    d = shape.embedding
+    hidden = {"cls.weight": (d, d), "cls.bias": (d,)} if shape.encoder else {}
+    return {**hidden, "cls.output.weight": (shape.labels, d), **({"cls.output.bias": (shape.labels,)} if shape.encoder else {})}
 
 
 def _encoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -192,6 +206,8 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     for key, value in shape.metadata.items():
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)]
         add(f"{shape.architecture}.{key}", value)
+    if shape.labels:
+        writer.add_array(f"{shape.architecture}.classifier.output_labels", [f"label {i}" for i in range(shape.labels)])
     (_word_pieces if shape.encoder else _vocabulary)(writer, shape.vocab)
 
 

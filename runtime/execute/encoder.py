@@ -15,6 +15,7 @@ from runtime.kernels import attention, cores, encode
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
+from runtime.layers.classifier import Classifier
 from runtime.layers.ops import Heads, Rotation
 from runtime.models import Model
 from runtime.models.bert import Encoder as BertEncoder
@@ -24,6 +25,7 @@ ROWS = 512  # tokens of a step at the least: fewer do not make the reading of th
 APART = 16  # values between rows of transposed values that would otherwise meet in one set of a cache
 LEAF_TYPES = ("F16", "F32")  # of unpacked matrices; of keys and values, which are weights to the leaves
 UNPACKED_BYTES = 1 << 30  # what the matrices of a model may take in F16
+RANK = 4  # the pooling of models that rank, as GGUF numbers it
 DRIVER_MODULES = ("matmul", "rows", "encode")
 
 
@@ -109,7 +111,16 @@ class TextRecorder(Recorder):
 class CpuEncoder:
     """Implements runtime.core.Encoder."""
 
-    def __init__(self, weights: Weights, model: Model, leaves: Leaves, threads: int, longest: int, kind: int) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        model: Model,
+        leaves: Leaves,
+        threads: int,
+        longest: int,
+        kind: int,
+        head: Classifier | None = None,
+    ) -> None:
         rows = max(longest, ROWS)
         self._weights = weights
         self._recorder = TextRecorder(leaves, threads, Limits(rows, rows, 1, 1, 1), longest, unpacked(weights))
@@ -118,6 +129,8 @@ class CpuEncoder:
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
         self._pool = Pool(threads)
         self._closed = False
+        self._head = head
+        self.ranks = head is not None
         config = model.config
         self.n_vocab = config.n_vocab
         self.n_ctx_train = config.context_length
@@ -135,7 +148,8 @@ class CpuEncoder:
         assert sum(map(len, texts)) <= self.max_rows
         self._recorder.place(texts)
         self._pool.run(self._program, self._counters)
-        return view(self._vectors, len(texts))
+        vectors = view(self._vectors, len(texts))
+        return vectors if self._head is None else self._head(vectors)
 
     def close(self) -> None:
         """Stop the threads, then give the weights back."""
@@ -158,7 +172,10 @@ def load(path: str | Path, *, num_ctx: int, num_batch: int, num_thread: int, pro
     """Read a GGUF model that makes vectors of texts. Raises GGUFError, ModelError or MemoryError."""
     weights = open_weights(path, progress)
     model = models.build_any(weights)
-    kind = model.config.pooling_type
+    kind, head = model.config.pooling_type, None
+    if kind == RANK:
+        head = Classifier(weights, model.config)
+        kind = encode.CLS if isinstance(model, BertEncoder) else encode.LAST
     if kind not in (encode.MEAN, encode.CLS, encode.LAST):
         raise ModelError(f"key '{model.config.architecture}.pooling_type' is {kind}, which is not supported")
     leaves = Leaves()
@@ -168,4 +185,4 @@ def load(path: str | Path, *, num_ctx: int, num_batch: int, num_thread: int, pro
     # llama-server reads a text in pieces where its last token alone counts; others it takes whole, up to its batch
     if kind != encode.LAST or isinstance(model, BertEncoder):
         longest = min(longest, num_batch)
-    return CpuEncoder(weights, model, leaves, threads, max(1, longest), kind)
+    return CpuEncoder(weights, model, leaves, threads, max(1, longest), kind, head)

@@ -4,6 +4,7 @@ Needs the package llama-cpp-python (0.3.36 was used: llama.cpp of September 2026
 Writes, for each model below, NAME.npz with
     tokens   (n,) int32          the text, evaluated in windows of `window` tokens
     logits   (n, vocab) float32  small models only
+    lengths, scores              of models that rank: tokens of each text, and llama.cpp's number for it
     lengths, vectors             of embedding models: tokens of each text, and llama.cpp's vector of it
     ids      (n, 16) int16       the 16 most likely next tokens
     logprobs (n, 16) float32     and their log probabilities
@@ -116,6 +117,22 @@ def vectors(name: str) -> None:
         np.savez_compressed(HERE / f"{name}.npz", **arrays)
 
 
+def ranks(name: str) -> None:
+    """Models that rank, with random weights: the texts' tokens, and the number that llama.cpp gives each."""
+    architecture, _, kind = name.removeprefix("tiny-").rpartition("-")
+    with tempfile.TemporaryDirectory() as folder:
+        path = tiny_gguf.write(Path(folder) / "model.gguf", tiny_gguf.variant(architecture, kind))
+        options = {"pooling_type": llama_cpp.LLAMA_POOLING_TYPE_RANK, "embedding": True, "n_threads": 2}
+        llm = llama_cpp.Llama(str(path), n_ctx=512, n_batch=512, n_ubatch=512, verbose=False, **options)
+        texts = [llm.tokenize(text.encode()) for text in TEXTS]
+        arrays = {
+            "tokens": np.array([token for text in texts for token in text], np.int32),
+            "lengths": np.array([len(text) for text in texts], np.int32),
+            "scores": np.array([llm.embed(text)[0] for text in TEXTS], np.float32),
+        }
+        np.savez_compressed(HERE / f"{name}.npz", **arrays)
+
+
 def demo() -> None:
     llm = engine(DEMO)
     with lzma.open(HERE / "text.txt.xz", "rt") as file:
@@ -163,6 +180,10 @@ def main(names: list[str]) -> None:
             name = f"tiny-{architecture}-{kind}"
             if not names or name in names:
                 vectors(name)
+    for architecture in tiny_gguf.RANKERS:
+        name = f"tiny-{architecture}-F32"
+        if not names or name in names:
+            ranks(name)
     if not names or "demo-moe" in names:
         demo()
 

@@ -12,8 +12,12 @@ import pytest
 import tiny_gguf
 
 from runtime.core import ModelError
+from runtime.embedder import Embedder, EmbedJob
 from runtime.execute import cpu
 from runtime.execute.encoder import CpuEncoder, load
+from runtime.frames import Embed, Embeddings, Failed
+from runtime.gguf_file import open_gguf
+from runtime.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 Open = Callable[..., CpuEncoder]
@@ -120,7 +124,7 @@ def _load(path: Path) -> CpuEncoder:
     return load(path, num_ctx=128, num_batch=128, num_thread=1, progress=lambda phase, done, total: None)
 
 
-@pytest.mark.parametrize("kind", [0, 4, 9])
+@pytest.mark.parametrize("kind", [0, 5, 9])
 def test_other_poolings_are_named(kind: int, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"key 'bert.pooling_type' is {kind}, which is not supported"):
         _load(_file(tmp_path, {"pooling_type": kind}))
@@ -139,3 +143,52 @@ def test_an_encoder_makes_no_text(tmp_path: Path) -> None:
     options = {"num_ctx": 64, "num_parallel": 1, "num_batch": 64, "num_thread": 1}
     with pytest.raises(ModelError, match="'bert' makes no text"):
         cpu.load(path, **options, kv_cache_type="f16", progress=lambda phase, done, total: None)
+
+
+# ---------------------------------------------------------------- models that rank
+
+
+@pytest.mark.parametrize("architecture", tiny_gguf.RANKERS)
+def test_ranks_match_llama_cpp(architecture: str, encoders: Open) -> None:
+    golden = np.load(GOLDEN / f"tiny-{architecture}-F32.npz")
+    inputs = [part.tolist() for part in np.split(golden["tokens"], np.cumsum(golden["lengths"])[:-1])]
+    scores = encoders(architecture).encode(inputs)
+    assert scores.shape == (len(inputs), 1)
+    assert scores[:, 0] == pytest.approx(golden["scores"], rel=2e-3, abs=1e-3)  # llama.cpp takes GELU from a table of f16
+    assert np.ptp(golden["scores"]) > 0.01
+
+
+def test_a_model_that_ranks_needs_a_head(tmp_path: Path) -> None:
+    shape = dataclasses.replace(tiny_gguf.RANKERS["bert-rank"], labels=0)
+    with pytest.raises(ModelError, match="no classifier head"):
+        load(tiny_gguf.write(tmp_path / "m.gguf", shape), num_ctx=64, num_batch=64, num_thread=1, progress=lambda *_: None)
+
+
+def test_pairs(encoders: Open, tmp_path: Path) -> None:
+    """[CLS] query [SEP] document: a document that is too long loses its end."""
+    executor = encoders("bert-rank", ctx=20)
+    with open_gguf(str(tmp_path / "m.gguf")) as file:
+        tokenizer = Tokenizer.from_gguf(file.metadata)
+    embedder = Embedder(executor, tokenizer, 20)
+    job = embedder.prepare(Embed(1, ["is blue", "the " * 50], query="the sky"))
+    assert isinstance(job, EmbedJob)
+    plain = [tokenizer.encode(text, add_special=False) for text in ("the sky", "is blue")]
+    assert job.texts[0] == [2, *plain[0], 3, *plain[1]]
+    assert len(job.texts[1]) == 20
+    assert embedder.submit(job) == []
+    (reply,) = embedder.step()
+    assert isinstance(reply, Embeddings)
+    assert [len(vector) for vector in reply.embeddings] == [1, 1]
+    for request in (Embed(2, ["x"]), Embed(3, ["x"], query="the " * 50)):
+        assert isinstance(embedder.prepare(request), Failed)
+
+
+def test_a_ranking_template(encoders: Open, tmp_path: Path) -> None:
+    executor = encoders("qwen3-rank")
+    with open_gguf(str(tmp_path / "m.gguf")) as file:
+        tokenizer = Tokenizer.from_gguf(file.metadata)
+    embedder = Embedder(executor, tokenizer, 64, "ab{query}<|end|>b{document}a")
+    job = embedder.prepare(Embed(1, ["w<|end|>"], query="!"))
+    assert isinstance(job, EmbedJob)
+    assert tokenizer.decode(job.texts[0]) == "ab!<|end|>bw<|end|>a"
+    assert job.texts[0].count(tokenizer.eos_id) == 1  # the template's own
