@@ -64,8 +64,6 @@ class Model:
 
 def open_model(request: Load, progress: Progress) -> Model:
     """Read a GGUF file. Raises LoadError or MemoryError."""
-    if request.adapters:
-        raise LoadError("unsupported", "adapters are not supported")
     try:
         with open_gguf(request.path) as file:
             architecture = str(file.metadata.get("general.architecture", ""))
@@ -88,7 +86,7 @@ def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
     there is no card."""
     from runtime.execute import cpu, placement
 
-    if placement.wants_gpu(request.num_gpu, request.embedding):
+    if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding):
         from runtime.execute import cuda
 
         num_ctx = request.num_ctx or DEFAULT_CONTEXT
@@ -109,6 +107,7 @@ def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
         num_batch=request.num_batch,
         num_thread=request.num_thread,
         kv_cache_type=request.kv_cache_type,
+        adapters=request.adapters,
         memory=request.memory,
         progress=progress,
     )
@@ -123,5 +122,6 @@ def _encoder(request: Load, progress: Progress) -> Encoder:
         num_ctx=request.num_ctx,
         num_batch=request.num_batch,
         num_thread=request.num_thread,
+        adapters=request.adapters,
         progress=progress,
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
 import dataclasses
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.adapters import EMBEDDING, Change, read_adapter
 from runtime.core import FloatArray, Metadata, ModelError
 from runtime.gguf_file import GGUFFile, TensorInfo, open_gguf
 from runtime.quants import BY_NAME, TYPES
@@ -61,6 +63,18 @@ class Tensor:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LowRank:
+    """What an adapter adds to a matrix product: b (a x)."""
+
+    a: Tensor
+    b: Tensor
+
+    def part(self, first: int, rows: int) -> LowRank:
+        """For some of the matrix's rows."""
+        return LowRank(self.a, self.b.part(first, rows))
+
+
 class Weights:
     """The tensors of one model, by GGUF name."""
 
@@ -68,8 +82,10 @@ class Weights:
         self.metadata: Metadata = dict(file.metadata)
         self._offsets = _layout(file)
         self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
-        self._unpacked: list[npt.NDArray[np.float16]] = []
+        self._unpacked: list[npt.NDArray[Any]] = []
         self._forgotten = 0  # bytes of the arena
+        self._adapters: list[FloatArray] = []  # what the tensors of adapters lie in
+        self._pairs: dict[str, list[LowRank]] = {}  # by the name of the tensor that they belong to
         self._arena = _anonymous(max(self.nbytes, ALIGN))
         self._bytes = np.frombuffer(self._arena, np.uint8)
         self._tensors = {info.name: self._place(info) for info in file.tensors.values()}
@@ -129,8 +145,8 @@ class Weights:
 
     def dequantize(self, tensor: Tensor) -> FloatArray:
         """All values of a tensor in float32, flat."""
-        start = tensor.address - self._bytes.ctypes.data
-        blocks = self._bytes[start : start + tensor.nbytes].reshape(-1, tensor.quant.block_bytes)
+        memory = (ctypes.c_uint8 * tensor.nbytes).from_address(tensor.address)
+        blocks = np.ctypeslib.as_array(memory).reshape(-1, tensor.quant.block_bytes)
         return tensor.quant.dequantize(blocks).reshape(-1).astype(np.float32)
 
     def unpacked(self, tensor: Tensor) -> Tensor:
@@ -141,8 +157,49 @@ class Weights:
         self._forget(tensor)
         return dataclasses.replace(tensor, quant=BY_NAME["F16"], address=values.ctypes.data, nbytes=values.nbytes)
 
+    def adapt(self, path: str | Path) -> None:
+        """Apply a LoRA adapter. A matrix gets its pair beside it; what is looked up, and stacks of experts, become floats with
+        the change in them. ModelError when it does not fit the model."""
+        for change in read_adapter(path, self.metadata, {tensor.name: tensor.shape for tensor in self}):
+            if change.name == EMBEDDING or change.a.ndim > 2:
+                self._merge(self._tensors[change.name], change)
+            else:
+                pair = LowRank(self._added(f"{change.name}.lora_a", change.a), self._added(f"{change.name}.lora_b", change.b))
+                self._pairs.setdefault(change.name, []).append(pair)
+
+    def adapters(self, name: str) -> list[LowRank]:
+        """What adapters add to the tensor."""
+        return self._pairs.get(name, [])
+
+    def _added(self, name: str, values: FloatArray) -> Tensor:
+        """A matrix of an adapter as one of the model's tensors."""
+        while name in self._tensors:  # an earlier adapter's
+            name += "+"
+        kept = aligned_array(values.shape, np.float32)
+        kept[:] = values
+        self._adapters.append(kept)
+        self.nbytes += kept.nbytes
+        tensor = Tensor(name, values.shape[::-1], BY_NAME["F32"], kept.ctypes.data, kept.nbytes)
+        self._tensors[name] = tensor
+        return tensor
+
+    def _merge(self, tensor: Tensor, change: Change) -> None:
+        matrix = tensor.rows * tensor.row_bytes
+        kind = BY_NAME["F32" if tensor.quant.name in ("F32", "BF16") else "F16"]
+        values = aligned_array(tensor.shape[::-1], np.float32 if kind.name == "F32" else np.float16)
+        stack = values.reshape(-1, tensor.rows, tensor.shape[0])
+        for number, target in enumerate(stack):
+            one = dataclasses.replace(tensor, address=tensor.address + number * matrix, nbytes=matrix)
+            target[:] = self.dequantize(one).reshape(target.shape) + change.delta(number if len(stack) > 1 else None)
+        self._unpacked.append(values)
+        self._forget(tensor)
+        merged = dataclasses.replace(tensor, quant=kind, address=values.ctypes.data, nbytes=values.nbytes)
+        self._tensors[tensor.name] = merged
+
     def _forget(self, tensor: Tensor) -> None:
         start = tensor.address - self._bytes.ctypes.data
+        if not 0 <= start < len(self._bytes):  # an earlier adapter has moved it
+            return
         first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > first and hasattr(mmap, "MADV_DONTNEED"):
             self._arena.madvise(mmap.MADV_DONTNEED, first, end - first)
@@ -203,7 +260,10 @@ def aligned_array(shape: tuple[int, ...], dtype: type[Scalar]) -> npt.NDArray[Sc
     return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
-def open_weights(path: str | Path, progress: Progress) -> Weights:
-    """Open and read a model file (the first one of a split model)."""
+def open_weights(path: str | Path, progress: Progress, adapters: Sequence[str | Path] = ()) -> Weights:
+    """Open and read a model file (the first one of a split model), and the adapters that are applied to it."""
     with open_gguf(path) as file:
-        return Weights(file, progress)
+        weights = Weights(file, progress)
+    for adapter in adapters:
+        weights.adapt(adapter)
+    return weights

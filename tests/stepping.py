@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from runtime.core import BLOCK_TOKENS, Batch
 from runtime.execute.cpu import CpuExecutor, load
 
 
-def open_model(path: Path, *, threads: int = 2, ctx: int = 1024, rows: int = 128, parallel: int = 4) -> CpuExecutor:
+def open_model(
+    path: Path, *, threads: int = 2, ctx: int = 1024, rows: int = 128, parallel: int = 4, adapters: Sequence[Path] = ()
+) -> CpuExecutor:
     return load(
         path,
         num_ctx=ctx,
@@ -18,6 +21,7 @@ def open_model(path: Path, *, threads: int = 2, ctx: int = 1024, rows: int = 128
         num_batch=rows,
         num_thread=threads,
         kv_cache_type="f16",
+        adapters=[str(adapter) for adapter in adapters],
         progress=lambda phase, done, total: None,
     )
 

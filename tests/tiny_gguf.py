@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -53,6 +54,13 @@ ARCHITECTURES = {
     "qwen3-yarn": Shape("qwen3", head_norms=True, context=4096, metadata=_YARN),
 }
 
+ADAPTED = {
+    "llama": ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "output", "token_embd"),
+    "qwen3": ("attn_q", "attn_v"),
+    "qwen3moe": ("attn_v", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"),
+}
+"""What an adapter changes in some of them."""
+
 _ENCODER = Shape(encoder=True, kv_heads=4, head=32, embedding=128, feed_forward=192, context=256)
 RANKERS = {
     "bert-rank": dataclasses.replace(_ENCODER, architecture="bert", gated=False, labels=1, metadata={"pooling_type": 4}),
@@ -72,8 +80,8 @@ def variant(architecture: str, kind: str) -> Shape:
     return dataclasses.replace((ARCHITECTURES | ENCODERS | RANKERS)[architecture], type=Type[kind])
 
 
-def write(path: Path, shape: Shape, seed: int = 0) -> Path:
-    """Write the model to `path`. Weights are random with the spread of a trained model's."""
+def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Write the model to `path`. Weights that are not given are random with the spread of a trained model's."""
     writer = gguf.GGUFWriter(path, shape.architecture)
     _metadata(writer, shape)
     rng = np.random.default_rng(seed)
@@ -81,8 +89,29 @@ def write(path: Path, shape: Shape, seed: int = 0) -> Path:
         is_vector = len(size) == 1
         mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" else 0.0
         values = rng.normal(mean, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
+        values = given[name].astype(np.float32) if given else values
         kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_adapter(path: Path, shape: Shape, parts: Sequence[str], rank: int = 4, alpha: float = 6.0, seed: int = 7) -> Path:
+    """A LoRA adapter for all tensors of the model whose names end with one of `parts` and `.weight`, or are that."""
+    writer = gguf.GGUFWriter(path, shape.architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", alpha)
+    rng = np.random.default_rng(seed)
+    for name, size in tensors(shape).items():
+        if name.removesuffix(".weight").rpartition(".")[2] in parts:
+            stack, (rows, row) = size[:-2], size[-2:]
+            first, second = ((rows, rank), (row, rank)) if name == "token_embd.weight" else ((rank, row), (rows, rank))
+            writer.add_tensor(f"{name}.lora_a", rng.normal(0, 1 / np.sqrt(row), (*stack, *first)).astype(np.float32))
+            writer.add_tensor(f"{name}.lora_b", rng.normal(0, 0.5, (*stack, *second)).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

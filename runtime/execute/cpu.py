@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ class CpuExecutor:
         self.n_blocks = min(sizes.blocks, self._recorder.blocks)
         self.max_rows = limits.rows
         self.max_outputs = limits.outputs
-        self.size = weights.nbytes + self._recorder.nbytes(sizes.promised)
+        self.size = weights.resident + self._recorder.nbytes(sizes.promised)
         self.size_vram = 0
         plural = "s" if threads > 1 else ""
         self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB), {threads} thread{plural}"
@@ -117,7 +118,7 @@ class CpuExecutor:
         """Let the cache hold longer contexts: the blocks that there are now, old ones where they were. `memory`: bytes free."""
         self._sizes = self._sizes.grown(num_ctx, memory)
         self.n_blocks = min(self._sizes.blocks, self._recorder.blocks)
-        self.size = self._weights.nbytes + self._recorder.nbytes(min(self._sizes.promised, self.n_blocks))
+        self.size = self._weights.resident + self._recorder.nbytes(min(self._sizes.promised, self.n_blocks))
         return self.n_blocks
 
     def close(self) -> None:
@@ -136,6 +137,7 @@ def load(
     num_batch: int,
     num_thread: int,
     kv_cache_type: str,
+    adapters: Sequence[str] = (),
     memory: int = 0,
     progress: Progress,
 ) -> CpuExecutor:
@@ -146,14 +148,14 @@ def load(
     """
     if kv_cache_type not in ("", "f16"):
         log.warning("a cache of type %r is not supported yet: keys and values are kept in f16", kv_cache_type)
-    weights = open_weights(path, progress)
+    weights = open_weights(path, progress, adapters)
     model = models.build(weights)
     leaves = Leaves()
     plain, in_strips = strips.types(weights, leaves.strip_rows)
     kernel_compile.ahead(leaves, plain, progress, strips=in_strips)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
-    sizes = Sizes.chosen(budget(model, memory and max(1, memory - weights.nbytes)), num_ctx, num_parallel, num_batch)
+    sizes = Sizes.chosen(budget(model, memory and max(1, memory - weights.resident)), num_ctx, num_parallel, num_batch)
     return CpuExecutor(weights, model, leaves, threads, sizes)
 
 

@@ -168,9 +168,11 @@ def unpacked(weights: Weights) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor if tensor.quant.activation == "f32" else weights.unpacked(tensor)
 
 
-def load(path: str | Path, *, num_ctx: int, num_batch: int, num_thread: int, progress: Progress) -> CpuEncoder:
+def load(
+    path: str | Path, *, num_ctx: int, num_batch: int, num_thread: int, adapters: Sequence[str] = (), progress: Progress
+) -> CpuEncoder:
     """Read a GGUF model that makes vectors of texts. Raises GGUFError, ModelError or MemoryError."""
-    weights = open_weights(path, progress)
+    weights = open_weights(path, progress, adapters)
     model = models.build_any(weights)
     kind, head = model.config.pooling_type, None
     if kind == RANK:

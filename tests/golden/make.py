@@ -20,6 +20,7 @@ import lzma
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -56,9 +57,9 @@ GREEDY = [
 ]
 
 
-def engine(path: Path, *, flash: bool = False) -> llama_cpp.Llama:
-    threads = {"n_threads": 2, "n_threads_batch": 2}
-    return llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, logits_all=True, flash_attn=flash, verbose=False, **threads)
+def engine(path: Path, *, flash: bool = False, **options: Any) -> llama_cpp.Llama:
+    options |= {"n_threads": 2, "n_threads_batch": 2}
+    return llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, logits_all=True, flash_attn=flash, verbose=False, **options)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -97,6 +98,18 @@ def tiny(name: str) -> None:
     shape = tiny_gguf.variant(architecture, kind)
     with tempfile.TemporaryDirectory() as folder:
         llm = engine(tiny_gguf.write(Path(folder) / "model.gguf", shape))
+        tokens = np.random.default_rng(1).integers(0, shape.vocab - 1, 48).tolist()
+        np.savez_compressed(HERE / f"{name}.npz", tokens=np.array(tokens, np.int32), logits=evaluate(llm, tokens))
+
+
+def adapted(name: str) -> None:
+    """The same with a LoRA adapter."""
+    architecture = name.removeprefix("lora-")
+    shape = tiny_gguf.variant(architecture, "F32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = tiny_gguf.write(Path(folder) / "model.gguf", shape)
+        adapter = tiny_gguf.write_adapter(Path(folder) / "adapter.gguf", shape, tiny_gguf.ADAPTED[architecture])
+        llm = engine(path, lora_path=str(adapter))
         tokens = np.random.default_rng(1).integers(0, shape.vocab - 1, 48).tolist()
         np.savez_compressed(HERE / f"{name}.npz", tokens=np.array(tokens, np.int32), logits=evaluate(llm, tokens))
 
@@ -175,6 +188,9 @@ def main(names: list[str]) -> None:
             name = f"tiny-{architecture}-{kind}"
             if not names or name in names:
                 tiny(name)
+    for architecture in tiny_gguf.ADAPTED:
+        if not names or f"lora-{architecture}" in names:
+            adapted(f"lora-{architecture}")
     for architecture in tiny_gguf.ENCODERS:
         for kind in ("F32", "F16"):
             name = f"tiny-{architecture}-{kind}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stepping import open_model
@@ -16,7 +17,7 @@ def executors() -> Iterator[Callable[..., CpuExecutor]]:
     """Opens models; all are closed when the test ends."""
     opened: list[CpuExecutor] = []
 
-    def open_one(path: Path, **options: int) -> CpuExecutor:
+    def open_one(path: Path, **options: Any) -> CpuExecutor:
         opened.append(open_model(path, **options))
         return opened[-1]
 

@@ -36,12 +36,6 @@ def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     assert caught.value.kind == "bad_model"
 
 
-def test_adapters_are_refused() -> None:
-    with pytest.raises(LoadError) as caught:
-        open_model(Load(str(DEMO), adapters=["lora.gguf"]), ignore)
-    assert caught.value.kind == "unsupported"
-
-
 def test_the_demo_model_answers_and_reuses_what_it_has_read() -> None:
     phases: set[str] = set()
     model = open_model(Load(str(DEMO), num_ctx=512), lambda phase, completed, total: phases.add(phase))
