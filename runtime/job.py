@@ -23,6 +23,8 @@ Job = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 JOBS: Mapping[str, str] = MappingProxyType(
     {
+        "bench": "runtime.measure.bench:bench",
+        "machine": "runtime.measure.machine:machine",
         "quantize": "runtime.quantize.job:quantize",
     }
 )

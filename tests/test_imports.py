@@ -17,7 +17,8 @@ TOKEN_ONLY = {"numpy", "numba", "torch", "tokenizers", "gguf", "llvmlite"}
 
 # from the top down: a module imports only from its own layer or from one below
 LAYERS = [
-    {"worker"},
+    {"worker", "job"},
+    {"pipes", "measure"},
     {"engine"},
     {"scheduler", "sampling", "kv_cache", "grammar"},
     {"execute"},
@@ -60,7 +61,7 @@ def test_token_world(path: Path) -> None:
 
 def layer_of(module: str) -> int | None:
     """Index in LAYERS of `runtime.X...`; None for helpers that belong to one module."""
-    if module.startswith("runtime.kernels.emitter"):  # the SIMD primitives that quant types emit with
+    if module.startswith(("runtime.kernels.emitter", "runtime.kernels.strips")):  # what quant types emit with
         return len(LAYERS) - 1
     part = module.split(".")[1] if module.count(".") else ""
     return next((i for i, layer in enumerate(LAYERS) if part in layer), None)

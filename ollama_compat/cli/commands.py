@@ -41,6 +41,16 @@ RUN_FLAGS = (
     VERBOSE,
     JSON,
 )
+BENCH_FLAGS = (
+    Flag("n-prompt", "Lengths of the prompts, with commas between them (default 512)", "string", "p"),
+    Flag("n-gen", "Lengths of the answers (default 128)", "string", "n"),
+    Flag("n-depth", "Tokens before the answers (default 0)", "string", "d"),
+    Flag("parallel", "Answers at the same time (default 1,4)", "string"),
+    Flag("threads", "Threads; 0 is what the server would take (default 0)", "string", "t"),
+    Flag("repetitions", "Times that each test is repeated (default 5)", "string", "r"),
+    JSON,
+)
+DOCTOR_FLAGS = (Flag("all", "Tell of well-known models as well"), JSON)
 SERVE_VARIABLES = (
     "OLLAMA_DEBUG",
     "OLLAMA_HOST",
@@ -74,6 +84,7 @@ VARIABLES = {
     "OLLAMA_ORIGINS": "A comma separated list of allowed origins",
 }
 COMPLETION = "Print the completion script of a shell: bash, zsh, fish or powershell"
+MODELS = ("OLLAMA_MODELS",)
 RUN_VARIABLES = ("OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY")
 
 COMMANDS = (
@@ -92,6 +103,30 @@ COMMANDS = (
     Command("ps", "", "List running models", "models:list_running", flags=(JSON,)),
     Command("cp", "SOURCE DESTINATION", "Copy a model", "models:copy", (2, 2)),
     Command("rm", "MODEL [MODEL...]", "Remove a model", "models:remove", (1, MANY)),
+    Command(
+        "bench",
+        "MODEL",
+        "Measure how fast a model runs on this machine",
+        "bench:bench",
+        (1, 1),
+        BENCH_FLAGS,
+        (),
+        MODELS,
+        needs_server=False,
+        ours=True,
+    ),
+    Command(
+        "doctor",
+        "[MODEL]",
+        "Tell what this machine can do, and what a model would",
+        "doctor:doctor",
+        (0, 1),
+        DOCTOR_FLAGS,
+        (),
+        MODELS,
+        needs_server=False,
+        ours=True,
+    ),
     Command("help", "", "Help about any command", "", needs_server=False),
     Command("completion", "SHELL", COMPLETION, "completion:script", (1, 1), variables=(), needs_server=False, ours=True),
 )

@@ -67,6 +67,8 @@ class CpuExecutor:
     """Implements runtime.core.Executor."""
 
     def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes) -> None:
+        self.leaves, self.threads = leaves, threads
+        self.bytes_per_token = bytes_per_token(weights, model)
         self._weights = weights
         self._sizes = sizes
         limits = sizes.limits()
@@ -94,6 +96,18 @@ class CpuExecutor:
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
+        self._enter(batch)
+        self._pool.run(self._program, self._counters)
+        return view(self._logits, len(batch.outputs))
+
+    def timed(self, batch: Batch) -> list[tuple[str, float]]:
+        """One pass, and for each row of the Program its label (see Recorder) and its share of the time."""
+        self._enter(batch)
+        times = np.diff(self._pool.run_timed(self._program, self._counters))
+        return list(zip(self._recorder.labels, (times / max(1, times.sum())).tolist(), strict=True))
+
+    def _enter(self, batch: Batch) -> None:
+        """Write a batch where the kernels read it."""
         step, rows, outputs = self._recorder.step, len(batch.tokens), len(batch.outputs)
         assert 0 < rows <= self.max_rows
         assert outputs <= self.max_outputs
@@ -104,8 +118,6 @@ class CpuExecutor:
         step.sequences[:rows] = batch.sequences
         step.tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
         step.outputs[:outputs] = batch.outputs
-        self._pool.run(self._program, self._counters)
-        return view(self._logits, outputs)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""

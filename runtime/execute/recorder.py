@@ -103,6 +103,7 @@ class Recorder:
         self.step = Step(limits)
         self.caches: list[Cache] = []
         self.program: list[tuple[Driver, npt.NDArray[np.int64]]] = []
+        self.labels: list[str] = []  # of each row: the first tensor that it multiplies by, else its kernel
         self._leaves = leaves
         self._threads = threads
         self._limits = limits
@@ -161,7 +162,7 @@ class Recorder:
         fields: list[int] = []
         for (tensor, bias), out in zip(weights, outs, strict=True):
             fields += self._matrix(tensor, self._pack(x, tensor), out, bias)
-        self._row(matmul.linear, x.count, pieces, step, self._pointers, len(weights), *fields)
+        self._row(matmul.linear, x.count, pieces, step, self._pointers, len(weights), *fields, label=weights[0][0].name)
         return outs
 
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
@@ -254,7 +255,8 @@ class Recorder:
 
     # ------------------------------------------------------------ parts
 
-    def _row(self, kernel: Driver, *arguments: int | float) -> None:
+    def _row(self, kernel: Driver, *arguments: int | float, label: str = "") -> None:
+        self.labels.append(label or kernel.name)
         self.program.append((kernel, packed(*arguments)))
 
     def _keep(self, array: npt.NDArray[np.generic]) -> int:
@@ -321,7 +323,7 @@ class Recorder:
         fields = [field for matrix in matrices for field in self._matrix(*matrix)]
         sizes = [tensor.nbytes // n_experts for tensor, _, _ in matrices]
         head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices)
-        self._row(matmul.experts, *head, *fields, *sizes)
+        self._row(matmul.experts, *head, *fields, *sizes, label=matrices[0][0].name)
 
     def _leaf_table(self, quant: str, form: str = "dot") -> int:
         """Address of the table that the drivers look leaves up in: [c] for c columns. `form`: "dot" or "strip"."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runtime.kernels.leaves import Leaves
+from runtime.quants import BY_NAME
 from runtime.quants.strips import StripType
 from runtime.weights import Tensor
 
@@ -21,6 +22,11 @@ def types(tensors: Iterable[Tensor], rows: int) -> tuple[set[str], set[str]]:
         if len(tensor.shape) > 1:
             (strips if fits(tensor, rows) else plain).add(tensor.quant.name)
     return plain, strips
+
+
+def woven(type_names: Iterable[str], rows: int) -> set[str]:
+    """Those of the types that can lie in strips."""
+    return {name for name in type_names if rows > 0 and isinstance(BY_NAME[name], StripType)}
 
 
 class Strips:

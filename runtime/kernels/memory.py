@@ -158,3 +158,27 @@ def pause(context: Any) -> Any:
 
     return types.void(), generate
 
+
+@intrinsic
+def ticks(context: Any) -> Any:
+    """The CPU's counter, which on x86 runs at the same pace on all cores whatever their clocks; 0 where there is none."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), generate
+
+
+@intrinsic
+def prefetch(context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address; one that is not mapped is ignored by the CPU."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(_VOID, [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(args[0], byte), number(0), number(3), number(1)])
+        return cx.get_dummy_value()
+
+    return types.void(types.int64), generate

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from numba import types
 
 from runtime.kernels.jit import njit
-from runtime.kernels.memory import call4, fetch_add, i64, load_acquire, load_strict, pause, store_release
+from runtime.kernels.memory import call4, fetch_add, i64, load_acquire, load_strict, pause, store_release, ticks
 
 SPINS = 4000  # `pause`s, about 50 us, before a waiting thread gives its core away
 YIELDS = 200  # then so many sched_yield before it sleeps
 
 # fields of the control block; those that several threads write have a cache line (8 int64) of their own
-_TICKET, _ARRIVED, _SLEEPERS, _PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _FIELDS = 0, 8, 16, 24, 25, 26, 27, 28, 32
+_TICKET, _ARRIVED, _SLEEPERS, _PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _TIMES, _FIELDS = 0, 8, 16, 24, 25, 26, 27, 28, 29, 32
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0) if sys.platform == "linux" else 0
 _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # the process-private forms
@@ -53,6 +53,14 @@ class Pool:
         """Run every row of `program` (rows, 2) in order; `counters` (rows, 8) are zero before and after."""
         assert len(program), "without a barrier a thread could miss this program and run the next one twice"
         _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads)
+
+    def run_timed(self, program: npt.NDArray[np.int64], counters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The same; ticks of the CPU's counter at the start and after each row, (rows + 1,)."""
+        times: npt.NDArray[np.int64] = np.zeros(len(program) + 1, np.int64)
+        self._control[_TIMES] = times.ctypes.data
+        self.run(program, counters)
+        self._control[_TIMES] = 0
+        return times
 
     def close(self) -> None:
         """End the threads; the pool is of no use afterwards."""
@@ -97,6 +105,9 @@ def _walk(control: int, thread: int, threads: int) -> None:
     rows, counters = fields[_ROWS], fields[_COUNTERS]
     program = i64(fields[_PROGRAM], 2 * rows)
     arrivals = fields[_BASE]
+    times = fields[_TIMES] if thread == 0 else 0
+    if times != 0:
+        i64(times, 1)[0] = ticks()
     for row in range(rows):
         counter = counters + 64 * row
         call4(program[2 * row], (program[2 * row + 1], counter, thread, threads))
@@ -105,6 +116,8 @@ def _walk(control: int, thread: int, threads: int) -> None:
             _wait_for_arrivals(control, arrivals)
         if thread == 0:  # everybody is done with this row's counter
             store_release(counter, 0)
+        if times != 0:
+            i64(times, row + 2)[row + 1] = ticks()
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -1,0 +1,138 @@
+"""bench: how fast a model reads prompts and writes tokens on this machine, by the runtime itself, without a server."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ollama_compat.cli import human, model_file, work
+from ollama_compat.cli.command import Call
+from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.flags import Parsed
+from ollama_compat.cli.model_file import ModelFile
+from ollama_compat.doctor import system
+from ollama_compat.settings import VERSION
+from ollama_compat.store.header import ModelHeader
+from runtime.gguf_file import GGUFError
+
+DEFAULTS = {"n-prompt": "512", "n-gen": "128", "n-depth": "0", "parallel": "1,4", "threads": "0", "repetitions": "5"}
+COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s", "spread", "GB/s", "of limit")
+LARGEST = 1 << 20
+
+
+def bench(call: Call) -> None:
+    """`bench MODEL`."""
+    file = model_file.find(call.words[0])
+    header = _header(file)
+    numbers = {name: _numbers(call.flags, name) for name in DEFAULTS}
+    arguments = {
+        "path": str(file.path),
+        "prompts": numbers["n-prompt"],
+        "gens": numbers["n-gen"],
+        "depths": numbers["n-depth"],
+        "batches": [max(1, number) for number in numbers["parallel"]],
+        "threads": numbers["threads"],
+        "repetitions": max(1, numbers["repetitions"][0]),
+    }
+    result = work.run("bench", arguments)
+    rows = [row for run in result["runs"] for row in _rows(file, header, result["isa"], run)]
+    if call.flags.on("json"):
+        print(json.dumps(_document(result, rows)))
+    else:
+        print(_text(result, rows), end="")
+
+
+def _header(file: ModelFile) -> ModelHeader:
+    try:
+        return ModelHeader.read(file.path)
+    except (GGUFError, OSError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _numbers(flags: Parsed, name: str) -> list[int]:
+    """A list as llama-bench takes it: `512` or `512,2048`."""
+    text = flags.text(name) or DEFAULTS[name]
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST for part in parts):
+        raise CommandError(f"--{name} takes numbers up to {LARGEST} with commas between them, not {text!r}")
+    return [int(part) for part in parts]
+
+
+def _rows(file: ModelFile, header: ModelHeader, isa: str, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row a test, with llama-bench's names where it has the same thing."""
+    for test in run["tests"]:
+        speeds, times = test["samples_ts"], test["samples_ns"]
+        single = test["n_gen"] > 0 and test["n_seq"] == 1
+        rate = statistics.median(speeds) * run["bytes_per_token"] if single else None
+        yield {
+            "model_filename": str(file.path),
+            "model_type": f"{header.architecture} {human.number(header.parameter_count)} {header.file_type}",
+            "model_size": file.path.stat().st_size,
+            "model_n_params": header.parameter_count,
+            "backends": f"CPU {isa}",
+            "n_threads": run["n_threads"],
+            "n_prompt": test["n_prompt"],
+            "n_gen": test["n_gen"],
+            "n_depth": test["n_depth"],
+            "n_seq": test["n_seq"],
+            "median_ts": statistics.median(speeds),
+            "avg_ts": statistics.fmean(speeds),
+            "stddev_ts": statistics.stdev(speeds) if len(speeds) > 1 else 0.0,
+            "avg_ns": round(statistics.fmean(times)),
+            "samples_ns": times,
+            "samples_ts": speeds,
+            "bytes_per_token": run["bytes_per_token"],
+            "bytes_per_second": rate,
+            "share_of_limit": rate / run["read_bytes_per_second"] if rate else None,
+        }
+
+
+def _document(result: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    parts = [{key: run[key] for key in ("n_threads", "load_seconds", "read_bytes_per_second", "parts")} for run in result["runs"]]
+    return {"version": VERSION, "cpu_info": system.read().cpu, "isa": result["isa"], "tests": list(rows), "runs": parts}
+
+
+def _text(result: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join([" --- "] * len(COLUMNS)) + "|"]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    for run in result["runs"]:
+        lines += ["", *_parts(run)]
+    lines += ["", f"{system.read().cpu}; {platform.system()}; {' '.join(sys.argv[1:])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    speeds = row["samples_ts"]
+    return [
+        row["model_type"],
+        f"{row['model_size'] / 2**20:.2f} MiB",
+        f"{row['model_n_params'] / 1e6:.2f} M",
+        row["backends"],
+        str(row["n_threads"]),
+        _test(row),
+        f"{row['median_ts']:.2f}",
+        f"{min(speeds):.2f}-{max(speeds):.2f}",
+        f"{row['bytes_per_second'] / 1e9:.1f}" if row["bytes_per_second"] else "",
+        f"{row['share_of_limit']:.0%}" if row["share_of_limit"] else "",
+    ]
+
+
+def _test(row: dict[str, Any]) -> str:
+    name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+    depth = f" @ d{row['n_depth']}" if row["n_depth"] else ""
+    return name + depth + (f" x{row['n_seq']}" if row["n_seq"] > 1 else "")
+
+
+def _parts(run: dict[str, Any]) -> list[str]:
+    """The time of a token by part, on one context line and a line each."""
+    whole = sum(run["parts"].values())
+    limit = run["read_bytes_per_second"] / 1e9
+    head = (
+        f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; a plain read of as many bytes gets {limit:.1f} GB/s:"
+    )
+    ordered = sorted(run["parts"].items(), key=lambda part: -part[1])
+    return [head, *(f"  {name:<16} {seconds * 1e6:9.1f} us {seconds / whole:5.1%}" for name, seconds in ordered)]

@@ -1,0 +1,183 @@
+"""doctor: what this machine can do, and what models would do on it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ollama_compat.cli import human, model_file, work
+from ollama_compat.cli.command import Call
+from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.table import render
+from ollama_compat.doctor import shape, system
+from ollama_compat.doctor.diagnosis import Change, Diagnosis, Doctor, plain
+from ollama_compat.doctor.predict import cycles_per_byte
+from ollama_compat.doctor.published import MODELS
+from ollama_compat.doctor.shape import Shape
+from ollama_compat.doctor.system import System
+from runtime.gguf_file import GGUFError
+
+USUAL_TYPES = ("Q4_K", "Q6_K")
+HEADER = ("MODEL", "SIZE", "WHERE", "READ A TOKEN", "DECODE", "LIMIT", "PROMPT", "HELD BY", "MOST HELP")
+
+
+class NotWell(CommandError):
+    """Something will not work."""
+
+
+def doctor(call: Call) -> None:
+    """`doctor [MODEL] [--all] [--json]`. Raises NotWell with what will not work."""
+    shapes = _shapes(call)
+    if not call.flags.on("json"):
+        print("Measuring this machine ...", file=sys.stderr)
+    found = system.read()
+    types = sorted({*USUAL_TYPES, *(name for each in shapes for name in each.types)})
+    machine = work.run("machine", _arguments(found, types))
+    subject = Doctor(found, machine)
+    diagnoses = [subject.diagnose(each) for each in shapes]
+    named = diagnoses[: len(call.words)]  # of the well-known models nobody expects that all run
+    problems = [*subject.problems(), *(f"{each.name}: {problem}" for each in named for problem in each.problems)]
+    if call.flags.on("json"):
+        print(json.dumps(_document(found, machine, diagnoses, problems)))
+    else:
+        print(_text(found, machine, diagnoses), end="")
+    if problems:
+        raise NotWell("; ".join(problems))
+
+
+def _shapes(call: Call) -> list[Shape]:
+    """Of the model that is named, and of the well-known ones."""
+    shapes = []
+    if call.words:
+        file = model_file.find(call.words[0])
+        try:
+            shapes.append(shape.of_file(file.path, file.name))
+        except (GGUFError, OSError) as error:
+            raise CommandError(str(error)) from error
+    return shapes + ([model.shape() for model in MODELS] if call.flags.on("all") else [])
+
+
+def _arguments(found: System, types: Sequence[str]) -> dict[str, Any]:
+    """Of the job."""
+    largest = model_file.largest()
+    free = found.memory_available
+    return {
+        "types": list(types),
+        "cache_bytes": found.cache_bytes,
+        "free_bytes": free if math.isfinite(free) else 0,
+        "disk": str(largest) if largest else "",
+        "gpu": True,
+    }
+
+
+def _document(found: System, machine: dict[str, Any], diagnoses: Sequence[Diagnosis], problems: list[str]) -> dict[str, Any]:
+    return {"system": plain(found), "machine": machine, "models": plain(diagnoses), "problems": problems}
+
+
+# ------------------------------------------------------------ for people
+
+
+def _text(found: System, machine: dict[str, Any], diagnoses: Sequence[Diagnosis]) -> str:
+    rows = [*_system_rows(found, machine), *_measured_rows(machine)]
+    text = "".join(f"  {name:<11}{value}\n" for name, value in rows)
+    if diagnoses:
+        lines = [_row(diagnosis) for diagnosis in diagnoses]
+        text += "\nTokens a second, decode on a short context, prompt of 512 tokens:\n\n" + render(lines, HEADER, cell_width=60)
+    return text
+
+
+def _system_rows(found: System, machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    executed = ", ".join(machine["isa_executed"])
+    yield "CPU", f"{found.cpu}, {machine['clock'] / 1e9:.2f} GHz; executes {executed}"
+    quota = f", {found.quota:g} granted" if found.quota else ""
+    numa = f", {found.numa_nodes} NUMA nodes" if found.numa_nodes > 1 else ""
+    yield (
+        "cores",
+        f"{found.cores} physical, {found.threads} logical{quota}{numa}; models run on up to {machine['threads']} threads",
+    )
+    yield "memory", _memory(found)
+    if found.modules:
+        of = f" on {found.modules.channels} channels" if found.modules.channels else ""
+        yield "modules", f"{found.modules.count} of {found.modules.slots} slots filled{of}, {found.modules.speed} MT/s"
+    else:
+        yield "modules", "not told (the firmware's tables are for root)"
+    limit = "no limit" if found.pinned_limit is None else human.size(found.pinned_limit)
+    yield "locked", f"{limit} of memory that a process may lock"
+    if found.wsl or found.container:
+        yield "inside", " and ".join(["WSL"] * found.wsl + [f"a container ({found.container})"] * bool(found.container))
+
+
+def _memory(found: System) -> str:
+    total = human.size(found.memory_total) if found.memory_total else "not told"
+    there = human.size(int(found.memory_available)) if math.isfinite(found.memory_available) else "not told"
+    return f"{total}, {there} available"
+
+
+def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    one, every = machine["read_one"] / 1e9, machine["read_all"] / 1e9
+    yield "bandwidth", f"{one:.1f} GB/s read by one thread, {every:.1f} by {machine['threads']}"
+    for name, rate in machine["rates"]["types"].items():
+        cycles = cycles_per_byte(machine, name)
+        near, far = (1e-9 / rate[place] for place in ("cache", "memory"))
+        work = 1e-9 / rate["prompt"]
+        yield (
+            f"{name}",
+            (
+                f"{cycles:.3f} cycles a byte in cache ({near:.0f} GB/s on all cores), {far:.0f} GB/s from memory, "
+                f"{work:.0f} GOP/s in prompts"
+            ),
+        )
+    yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else "not measured (no large file in the store)"
+    yield from _card_rows(machine["gpu"])
+
+
+def _card_rows(card: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if card is None:
+        yield "card", "none that could be measured"
+        return
+    free, total = card["memory_free"] / 1e9, card["memory"] / 1e9
+    yield "card", f"{card['name']}, {free:.1f} of {total:.1f} GB free, {card['memory_read'] / 1e9:.0f} GB/s"
+    yield (
+        "PCIe",
+        (
+            f"{card['to_card'] / 1e9:.1f} GB/s to the card, {card['from_card'] / 1e9:.1f} from it; "
+            f"{card['to_card_beside_reads'] / 1e9:.1f} beside {card['read_beside_copies'] / 1e9:.1f} read by the CPU"
+        ),
+    )
+    yield "pinned", f"at least {human.size(card['pinned'])} at once"
+
+
+def _row(diagnosis: Diagnosis) -> list[str]:
+    found = diagnosis.prediction
+    assert found is not None
+    return [
+        diagnosis.name,
+        human.size(diagnosis.nbytes),
+        diagnosis.place,
+        human.size(int(diagnosis.bytes_a_token)),
+        _speed(found.decode),
+        _speed(found.decode_limit),
+        _speed(found.prompt),
+        found.bound if found.decode else "",
+        _remark(diagnosis),
+    ]
+
+
+def _remark(diagnosis: Diagnosis) -> str:
+    """What would help."""
+    if diagnosis.problems and diagnosis.fits:
+        return "not run by this version"
+    if not diagnosis.fits:
+        return f"{diagnosis.needed / 1e9:.0f} GB of memory" + ("; not run by this version" if len(diagnosis.problems) > 1 else "")
+    return _change(diagnosis.change)
+
+
+def _speed(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _change(change: Change | None) -> str:
+    return f"{change.what}: about {change.factor:.1f}x" if change else ""

@@ -1,0 +1,1 @@
+"""`moellama doctor`: what this machine can do, and what a model would do on it."""

@@ -1,0 +1,134 @@
+"""What a prediction needs to know of a model: its matrices by type, and how many of them a token reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from runtime.gguf_file import TYPES, GGUFFile, open_gguf
+
+_BY_NAME = {kind.name: kind for kind in TYPES.values()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Weights:
+    """Matrices of one type that are read alike. `values` of all of them; `share` of these a token reads, in [0, 1]."""
+
+    type_name: str
+    values: int
+    share: float = 1.0
+    last_only: bool = False  # the output: in a prompt only the last token needs it
+
+    @property
+    def nbytes(self) -> int:
+        kind = _BY_NAME[self.type_name]
+        return self.values // kind.block_size * kind.block_bytes
+
+    @property
+    def bytes_a_token(self) -> float:
+        return self.nbytes * self.share
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """A model."""
+
+    name: str
+    architecture: str
+    weights: tuple[Weights, ...]
+    table_bytes: int  # an embedding table that is only looked up
+    layers: int
+    expert_layers: int
+    embedding_length: int
+    hidden_width: int  # values between the feed-forward matrices of a layer that a token makes, of all its experts
+    query_width: int  # query heads times the values of a key and of a value: the work of attention at each position
+    cache_bytes: int  # a token and all layers, in f16
+    expert_count: int = 0
+    expert_used_count: int = 0
+    context_length: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(part.nbytes for part in self.weights) + self.table_bytes
+
+    @property
+    def bytes_a_token(self) -> float:
+        """Of weights, without the cache."""
+        return sum(part.bytes_a_token for part in self.weights)
+
+    @property
+    def expert_bytes(self) -> int:
+        """Of all experts."""
+        return sum(part.nbytes for part in self.weights if part.share < 1)
+
+    @property
+    def types(self) -> list[str]:
+        """Names, sorted."""
+        return sorted({part.type_name for part in self.weights})
+
+
+def of_file(path: Path, name: str) -> Shape:
+    """Of a GGUF file; GGUFError or OSError for one that cannot be read."""
+    with open_gguf(path) as file:
+        return _of(file, name)
+
+
+def _of(file: GGUFFile, name: str) -> Shape:
+    architecture = str(file.metadata.get("general.architecture", ""))
+    get = _Keys(dict(file.metadata), architecture)
+    layers, width = get("block_count"), get("embedding_length")
+    heads = get("attention.head_count", 1)
+    heads_kv = get("attention.head_count_kv", heads)
+    key = get("attention.key_length", width // max(1, heads))
+    value = get("attention.value_length", width // max(1, heads))
+    experts, used = get("expert_count", 0), get("expert_used_count", 0)
+    weights, table = _weights(file, used / experts if experts else 1.0)
+    downs = [tensor for tensor in file.tensors.values() if "ffn_down" in tensor.name]
+    return Shape(
+        name=name,
+        architecture=architecture,
+        weights=weights,
+        table_bytes=table,
+        layers=layers,
+        expert_layers=sum(len(tensor.shape) == 3 for tensor in downs),
+        embedding_length=width,
+        hidden_width=max((tensor.shape[0] * (used if len(tensor.shape) == 3 else 1) for tensor in downs), default=0),
+        query_width=heads * (key + value),
+        cache_bytes=2 * layers * heads_kv * (key + value),
+        expert_count=experts,
+        expert_used_count=used,
+        context_length=get("context_length", 0),
+    )
+
+
+class _Keys:
+    """Numbers of `<architecture>.<key>`; 0 for what is missing or no number, the largest where layers differ."""
+
+    def __init__(self, metadata: dict[str, Any], architecture: str) -> None:
+        self._metadata, self._architecture = metadata, architecture
+
+    def __call__(self, key: str, default: int = 0) -> int:
+        value = self._metadata.get(f"{self._architecture}.{key}", default)
+        if isinstance(value, (int, float, str)):
+            return int(value) if isinstance(value, int) else default
+        return max((int(item) for item in value), default=default)
+
+
+def _weights(file: GGUFFile, share: float) -> tuple[tuple[Weights, ...], int]:
+    """Matrices by type and use, and the bytes of a table that is only looked up."""
+    tied = "output.weight" not in file.tensors
+    values: defaultdict[tuple[str, float, bool], int] = defaultdict(int)
+    table = 0
+    for tensor in file.tensors.values():
+        count = 1
+        for length in tensor.shape:
+            count *= length
+        if tensor.name == "token_embd.weight" and not tied:
+            table += tensor.nbytes
+            continue
+        output = tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight")
+        values[tensor.type_name, share if len(tensor.shape) == 3 else 1.0, output] += count
+    return tuple(Weights(name, n, part, last) for (name, part, last), n in sorted(values.items())), table

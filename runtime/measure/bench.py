@@ -1,0 +1,168 @@
+"""The job `bench`: how fast a model reads and writes, what share of the machine's limit that is, and where the time goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.core import FloatArray, ModelError
+from runtime.execute import cpu
+from runtime.execute.cpu import CpuExecutor
+from runtime.frames import Sampling
+from runtime.gguf_file import open_gguf
+from runtime.kernels import compile as kernel_compile
+from runtime.kernels import jit
+from runtime.measure import parts
+from runtime.measure.batches import Texts
+from runtime.measure.memory import filled, read_speed
+from runtime.measure.stage import Stage
+from runtime.sampling import Breakers, Sampler
+from runtime.tokenizer import Tokenizer
+from runtime.weights import Progress
+
+PART_STEPS = 9  # steps over which parts are averaged
+SHORTEST_BUFFER, LARGEST_BUFFER = 1 << 20, 1 << 30  # bytes that are read to find the limit
+SMALLEST_CONTEXT = 128
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the table. `n_prompt` tokens are read, or `n_gen` written by each of `n_batch` texts after `n_depth` others."""
+
+    n_prompt: int
+    n_gen: int
+    n_depth: int
+    n_seq: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of one text."""
+        return self.n_prompt + self.n_gen + self.n_depth
+
+
+def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Arguments: path, prompts, gens, depths, batches (lists of numbers), repetitions, threads (list, 0: as the server would)."""
+    path = Path(arguments["path"])
+    tests = plan(arguments["prompts"], arguments["gens"], arguments["depths"], arguments["batches"])
+    runs = [_Run(path, tests, threads, arguments["repetitions"], progress) for threads in arguments["threads"]]
+    results = [run.results() for run in runs]
+    return {"isa": jit.TIER.name, "runs": results}
+
+
+def plan(prompts: Sequence[int], gens: Sequence[int], depths: Sequence[int], batches: Sequence[int]) -> list[Case]:
+    """The tests that the lists ask for: every prompt, and every answer at every depth with every number of texts."""
+    reading = [Case(n, 0, 0, 1) for n in prompts if n > 0]
+    return reading + [Case(0, n, depth, seqs) for n in gens if n > 0 for depth in depths for seqs in batches]
+
+
+class _Run:
+    """A model on some threads."""
+
+    def __init__(self, path: Path, tests: list[Case], threads: int, repetitions: int, progress: Progress) -> None:
+        self._path, self._tests, self._threads = path, tests, threads
+        self._repetitions, self._progress = repetitions, progress
+
+    def results(self) -> dict[str, Any]:
+        """The executor is there only as long as this takes."""
+        widest = max((test.n_seq for test in self._tests), default=1)
+        longest = max((test.length for test in self._tests), default=SMALLEST_CONTEXT)
+        begin = time.perf_counter()
+        executor = cpu.load(
+            self._path,
+            num_ctx=max(longest, SMALLEST_CONTEXT),
+            num_parallel=widest,
+            num_batch=512,
+            num_thread=self._threads,
+            kv_cache_type="f16",
+            progress=self._progress,
+        )
+        try:
+            return {"load_seconds": time.perf_counter() - begin} | self._measured(executor, longest)
+        finally:
+            executor.close()
+
+    def _measured(self, executor: CpuExecutor, longest: int) -> dict[str, Any]:
+        if longest > executor.n_ctx_train:
+            raise ModelError(f"{longest} tokens are longer than this model's context of {executor.n_ctx_train}")
+        rates = []
+        for number, test in enumerate(self._tests):
+            self._progress(_phase(test), number, len(self._tests))
+            rates.append(self._rate(executor, test))
+        self._progress("measuring the parts of a token", 0, 1)
+        return {
+            "n_threads": executor.threads,
+            "bytes_per_token": executor.bytes_per_token,
+            "read_bytes_per_second": self._limit(executor),
+            "tests": rates,
+            "parts": self._parts(executor),
+        }
+
+    def _rate(self, executor: CpuExecutor, test: Case) -> dict[str, Any]:
+        """Seconds of each repetition; the first, which warms up, does not count."""
+        texts = Texts(executor, test.n_seq, test.length)
+        run = _reading(texts, test) if test.n_prompt else _writing(executor, texts, test)
+        seconds = [run() for _ in range(self._repetitions + 1)][1:]
+        tokens = test.n_prompt or test.n_gen * test.n_seq
+        return dataclasses.asdict(test) | {
+            "samples_ns": [int(s * 1e9) for s in seconds],
+            "samples_ts": [tokens / s for s in seconds],
+        }
+
+    def _limit(self, executor: CpuExecutor) -> float:
+        """Bytes a second of a plain read of as many bytes as a token needs, by as many threads."""
+        nbytes = min(max(executor.bytes_per_token, SHORTEST_BUFFER), LARGEST_BUFFER) // 4096 * 4096
+        stage = Stage(executor.leaves, executor.threads)
+        kernel_compile.ahead(executor.leaves, (), self._progress, ("probes",))
+        try:
+            return read_speed(stage, filled(nbytes))
+        finally:
+            stage.close()
+
+    def _parts(self, executor: CpuExecutor) -> dict[str, float]:
+        """Seconds of a token by part, on a short text."""
+        texts = Texts(executor, 1, SMALLEST_CONTEXT)
+        texts.read(0, SMALLEST_CONTEXT // 2)
+        batch = texts.next(SMALLEST_CONTEXT // 2)
+        logits = executor.forward(batch)[0].copy()
+        timed = [parts.shares(executor.timed(batch)) for _ in range(PART_STEPS)]
+        whole = statistics.median(_seconds(lambda: executor.forward(batch)) for _ in range(PART_STEPS))
+        names = {name for shares in timed for name in shares}
+        by_part = {name: whole * statistics.median(shares.get(name, 0.0) for shares in timed) for name in names}
+        return by_part | {"sampling": self._sampling(logits)}
+
+    def _sampling(self, logits: FloatArray) -> float:
+        """Seconds that Ollama's default chain of samplers takes for a token."""
+        with open_gguf(self._path) as file:
+            sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT, Breakers(Tokenizer.from_gguf(file.metadata)))
+        sampler.sample(logits.copy())
+        return statistics.median(_seconds(lambda: sampler.sample(logits.copy())) for _ in range(PART_STEPS))
+
+
+def _phase(test: Case) -> str:
+    if test.n_prompt:
+        return f"reading {test.n_prompt} tokens"
+    return f"writing {test.n_gen} tokens, {test.n_seq} at a time" + (f", after {test.n_depth}" if test.n_depth else "")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _reading(texts: Texts, test: Case) -> Callable[[], float]:
+    return lambda: _seconds(lambda: texts.read(0, test.n_prompt))
+
+
+def _writing(executor: CpuExecutor, texts: Texts, test: Case) -> Callable[[], float]:
+    """The answer's steps alone: what lies before them in the cache has its length and no meaning."""
+
+    def write() -> None:
+        for position in range(test.n_depth, test.n_depth + test.n_gen):
+            executor.forward(texts.next(position)).argmax(-1)
+
+    return lambda: _seconds(write)

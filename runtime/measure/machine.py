@@ -1,0 +1,63 @@
+"""The job `machine`: what this machine really executes and how fast it is, without a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from runtime import models
+from runtime.execute import strips
+from runtime.execute.cpu import THREAD_BYTES
+from runtime.execute.placement import wants_gpu
+from runtime.kernels import compile as kernel_compile
+from runtime.kernels import cores, isa, jit
+from runtime.kernels.leaves import Leaves
+from runtime.measure import disk, memory
+from runtime.measure.rates import rates
+from runtime.measure.stage import Stage
+from runtime.quants import BY_NAME, LeafType
+from runtime.weights import Progress
+
+SECONDS = 0.05  # of each single measurement of a kernel
+STEPS = 5  # that progress is reported of
+
+
+def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), gpu."""
+    leaves = Leaves()
+    types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
+    modules = *kernel_compile.DRIVER_MODULES, "probes"
+    kernel_compile.ahead(leaves, types, progress, modules, strips.woven(types, leaves.strip_rows))
+    threads = cores.physical()
+    progress("filling memory", 0, STEPS)
+    buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
+    one, all_ = Stage(leaves, 1), Stage(leaves, threads)
+    try:
+        progress("reading memory", 1, STEPS)
+        found = {
+            "isa": jit.TIER.name,
+            "isa_executed": list(isa.probe(jit.FOLDER)),
+            "architectures": sorted(models.ARCHITECTURES),
+            "threads": threads,
+            "thread_bytes": THREAD_BYTES,
+            "clock": memory.clock(one),
+            "read_one": memory.read_speed(one, buffer),
+            "read_all": memory.read_speed(all_, buffer),
+        }
+        progress("timing kernels on one core", 2, STEPS)
+        found["rates_one"] = dataclasses.asdict(rates(one, buffer, types, SECONDS))
+        progress("timing kernels on all cores", 3, STEPS)
+        found["rates"] = dataclasses.asdict(rates(all_, buffer, types, SECONDS))
+        progress("reading the disk", 4, STEPS)
+        found["disk"] = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
+        found["gpu"] = _gpu(all_, buffer) if arguments["gpu"] and wants_gpu(1, False) else None
+        return found
+    finally:
+        one.close()
+        all_.close()
+
+
+def _gpu(stage: Stage, buffer: memory.Bytes) -> dict[str, Any]:
+    from runtime.measure import gpu  # torch takes seconds to import
+
+    return gpu.measure(stage, buffer)

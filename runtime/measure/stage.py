@@ -1,0 +1,68 @@
+"""A stage for single kernels: what the recorder records is run on the pool, and the clock is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.execute.recorder import Limits, Recorder
+from runtime.kernels.driver import Driver
+from runtime.kernels.leaves import Leaves
+from runtime.kernels.pool import Pool
+from runtime.weights import aligned_array
+
+ROUNDS = 7  # the least of one measurement
+LONGEST_ROUNDS = 200
+BLOCKS = 32  # of the cache, for a text of as many blocks
+Record = Callable[[Recorder], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one run, over several."""
+
+    usual: float  # the lower quartile: what others do on the machine only ever adds time
+    fastest: float
+
+
+class Stage:
+    """`threads` threads and compiled leaves."""
+
+    def __init__(self, leaves: Leaves, threads: int) -> None:
+        self.leaves, self.threads = leaves, threads
+        self._pool = Pool(threads)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()
+
+    def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None) -> Times:
+        """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step."""
+        recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS), self.leaves.strip_rows)
+        recorder.step.counts[:] = rows, 0
+        record(recorder)
+        if len(layout := recorder.layout()):
+            self._pool.run(layout, aligned_array((len(layout), 8), np.int64))
+        if prepare is not None:
+            prepare(recorder)
+        return self._time(recorder.table(), seconds)
+
+    def run_driver(self, kernel: Driver, arguments: npt.NDArray[np.int64], seconds: float) -> Times:
+        """One driver by itself."""
+        row = np.array([(kernel.address(self.leaves.cache), arguments.ctypes.data)], np.int64)
+        return self._time(row, seconds)
+
+    def _time(self, program: npt.NDArray[np.int64], seconds: float) -> Times:
+        counters = aligned_array((len(program), 8), np.int64)
+        self._pool.run(program, counters)  # memory and caches are warm from here on
+        times: list[float] = []
+        while len(times) < ROUNDS or (sum(times) < seconds and len(times) < LONGEST_ROUNDS):
+            begin = time.perf_counter()
+            self._pool.run(program, counters)
+            times.append(time.perf_counter() - begin)
+        return Times(statistics.quantiles(times, n=4)[0], min(times))

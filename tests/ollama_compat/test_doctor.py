@@ -1,0 +1,332 @@
+"""doctor: reading the system, shapes, predictions with known answers, what would help most, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_compat.cli import doctor as command
+from ollama_compat.cli import work
+from ollama_compat.cli.root import main
+from ollama_compat.doctor import predict, shape, system
+from ollama_compat.doctor.diagnosis import RUNNER_BYTES, Doctor, plain
+from ollama_compat.doctor.predict import Predictor, cycles_per_byte
+from ollama_compat.doctor.published import MODELS
+from ollama_compat.doctor.shape import Shape, Weights
+
+GB = 1e9
+
+
+def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]:
+    return {"cache": cache, "memory": memory, "prompt": prompt}
+
+
+def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]:
+    rates = {"threads": 2, "types": types, "row": 0.0, "attention": 0.0, "attention_prompt": 0.0, "element": 0.0}
+    return {
+        "isa": "avx512",
+        "isa_executed": ["portable", "avx512"],
+        "architectures": ["llama"],
+        "threads": 2,
+        "thread_bytes": 1,
+        "clock": 4e9,
+        "read_one": 10 * GB,
+        "read_all": 20 * GB,
+        "rates": rates,
+        "rates_one": rates,
+        "disk": None,
+        "gpu": None,
+    } | fields
+
+
+def model(*weights: Weights, **fields: Any) -> Shape:
+    values: dict[str, Any] = {
+        "name": "m",
+        "architecture": "llama",
+        "weights": weights,
+        "table_bytes": 0,
+        "layers": 0,
+        "expert_layers": 0,
+        "embedding_length": 0,
+        "hidden_width": 0,
+        "query_width": 0,
+        "cache_bytes": 0,
+    }
+    return Shape(**(values | fields))
+
+
+def this_system(**fields: Any) -> system.System:
+    values: dict[str, Any] = {
+        "cpu": "a CPU",
+        "cores": 2,
+        "threads": 2,
+        "quota": None,
+        "numa_nodes": 1,
+        "cache_bytes": 0,
+        "memory_total": 16 << 30,
+        "memory_available": 8 * GB,
+        "modules": None,
+        "pinned_limit": None,
+        "container": "",
+        "wsl": False,
+        "driver": None,
+    }
+    return system.System(**(values | fields))
+
+
+# ------------------------------------------------------------ the prediction
+
+
+def test_decode_is_bytes_times_seconds_a_byte() -> None:
+    """256 values of Q4_K are 144 bytes; a tenth of the experts is read."""
+    weights = Weights("Q4_K", 256_000_000), Weights("Q8_0", 320_000_000, share=0.1)
+    found = Predictor(machine({"Q4_K": rate(1e-11, 5e-11), "Q8_0": rate(1e-11, 1e-10)}), 0).predict(model(*weights))
+    seconds = 144e6 * 5e-11 + 34e6 * 1e-10
+    assert found.decode == pytest.approx(1 / seconds)
+    assert found.decode_limit == pytest.approx(20 * GB / 178e6)
+    assert found.bound == "memory"
+
+
+def test_rows_attention_and_elements_are_added() -> None:
+    subject = machine({"F32": rate(0, 0)})
+    subject["rates"] |= {"row": 1e-6, "attention": 1e-12, "element": 1e-10}
+    shape_ = model(Weights("F32", 1), layers=10, expert_layers=4, embedding_length=100, hidden_width=200, query_width=1000)
+    rows = predict.ROWS_ENDS + 6 * predict.ROWS_DENSE + 4 * predict.ROWS_EXPERTS
+    elements = 10 * (predict.STATE_PASSES * 100 + predict.HIDDEN_PASSES * 200)
+    assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
+        rows * 1e-6 + 10 * 1000 * 100 * 1e-12 + elements * 1e-10
+    )
+
+
+def test_cores_that_are_slower_than_memory_hold_decode_back() -> None:
+    predictor = Predictor(machine({"Q4_K": rate(9e-11, 1e-10)}), 0)
+    found = predictor.predict(model(Weights("Q4_K", 256_000_000)))
+    assert found.bound == "cores"
+    faster = predictor.predict(model(Weights("Q4_K", 256_000_000)), bandwidth=2.0)
+    assert faster.decode == pytest.approx(1 / (144e6 * 9e-11))  # no faster than the cores
+
+
+def test_a_model_that_the_cache_holds_costs_what_the_cores_need() -> None:
+    shape_ = model(Weights("Q4_K", 256_000))
+    assert Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20).decode_seconds(shape_, 0) == pytest.approx(144e3 * 1e-11)
+
+
+def test_a_small_model_runs_on_one_thread() -> None:
+    subject = machine({"Q4_K": rate(1, 1)}, thread_bytes=8 << 20)
+    subject["rates_one"] = subject["rates"] | {"types": {"Q4_K": rate(2e-11, 2e-10)}}
+    assert Predictor(subject, 0).decode_seconds(model(Weights("Q4_K", 256_000)), 0) == pytest.approx(144e3 * 2e-10)
+
+
+def test_a_prompt_is_operations_and_needs_the_output_once() -> None:
+    weights = Weights("Q4_K", 1_000_000), Weights("Q6_K", 256_000, last_only=True)
+    predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-12), "Q6_K": rate(1e-11, 1e-10)}), 0)
+    assert predictor.prompt_seconds(model(*weights), 100) == pytest.approx(2 * 1e6 * 100 * 1e-12 + 210e3 * 1e-10)
+
+
+def test_a_prompt_reads_every_expert_that_it_touches() -> None:
+    """Two tokens of four experts with one each: 1 - (3/4)**2 of the experts, one column or so for each: reading is the time."""
+    predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-15)}), 0)
+    seconds = predictor.prompt_seconds(model(Weights("Q4_K", 256_000, share=0.25)), 2)
+    assert seconds == pytest.approx(144e3 * (7 / 16) * 1e-10)
+
+
+def test_a_type_that_the_cpu_does_not_multiply_has_no_prediction() -> None:
+    found = Predictor(machine({}), 0).predict(model(Weights("Q4_K", 256_000)))
+    assert found.decode is None
+    assert found.prompt is None
+    assert math.isnan(cycles_per_byte(machine({}), "Q4_K"))
+
+
+def test_cycles_a_byte() -> None:
+    assert cycles_per_byte(machine({"Q4_K": rate(2.5e-11, 1)}), "Q4_K") == pytest.approx(0.1)
+
+
+# ------------------------------------------------------------ the diagnosis
+
+
+def test_what_does_not_fit_is_named_with_numbers() -> None:
+    subject = Doctor(this_system(memory_available=1 * GB), machine({"Q4_K": rate(1e-11, 1e-10)}))
+    found = subject.diagnose(model(Weights("Q4_K", 2_560_000_000)))
+    assert not found.fits
+    assert found.place == "nowhere"
+    needed = (1_440_000_000 + RUNNER_BYTES) / 1e9
+    assert found.problems == [f"it needs {needed:.1f} GB of memory, 1.0 GB are available"]
+    assert found.prediction is not None
+    assert found.prediction.decode is None
+
+
+def test_an_architecture_that_is_not_there_is_a_problem() -> None:
+    found = Doctor(this_system(), machine({"Q4_K": rate(1e-11, 1e-10)})).diagnose(
+        model(Weights("Q4_K", 256), architecture="mamba")
+    )
+    assert found.problems == ["this version does not run the architecture 'mamba'"]
+
+
+def test_memory_helps_where_memory_is_the_limit() -> None:
+    subject = Doctor(this_system(), machine({"Q4_K": rate(1e-12, 5e-11)}))
+    change = subject.diagnose(model(Weights("Q4_K", 256_000_000))).change
+    assert change is not None
+    assert change.what == "a second memory channel, if only one is filled"
+    assert change.factor == pytest.approx(1.9)
+
+
+def test_cores_help_where_cores_are_the_limit_and_a_quota_keeps_them_away() -> None:
+    subject = Doctor(this_system(cores=8), machine({"Q4_K": rate(4e-10, 4e-10)}))
+    change = subject.diagnose(model(Weights("Q4_K", 256_000_000))).change
+    assert change is not None
+    assert change.what == "all 8 cores instead of 2"
+    assert change.factor == pytest.approx(4.0)
+
+
+def test_fewer_bits_help_most_where_there_are_many() -> None:
+    subject = Doctor(this_system(), machine({"F32": rate(1e-12, 5e-11), "Q4_K": rate(1e-12, 5e-11)}))
+    change = subject.diagnose(model(Weights("F32", 256_000_000))).change
+    assert change is not None
+    assert change.what == "the same model in Q4_K_M"
+    assert change.factor == pytest.approx(4 * 256 / 144)
+
+
+def test_infinity_is_no_json() -> None:
+    assert plain({"a": (math.inf, 1.0)}) == {"a": [None, 1.0]}
+
+
+# ------------------------------------------------------------ shapes
+
+
+def test_the_shape_of_a_file(demo_model: Path) -> None:
+    found = shape.of_file(demo_model, "demo-moe")
+    assert found.nbytes == pytest.approx(demo_model.stat().st_size, rel=0.1)
+    assert 0 < found.bytes_a_token < found.nbytes
+    assert found.expert_layers == found.layers > 0
+    assert found.expert_count > found.expert_used_count > 0
+
+
+PARAMETERS = {  # billions, as their publishers say
+    "qwen3-30b-a3b": 30.5,
+    "qwen3-235b-a22b": 235.1,
+    "mixtral-8x7b": 46.7,
+    "gpt-oss-20b": 20.9,
+    "gpt-oss-120b": 116.8,
+    "qwen3.6-35b-a3b": 34.7,
+    "qwen3-next-80b-a3b": 79.7,
+    "qwen3.5-122b-a10b": 122.1,
+    "glm-4.7-flash": 29.9,
+    "glm-4.5-air": 106.9,
+    "minimax-m2": 228.7,
+    "deepseek-v2-lite": 15.7,
+    "deepseek-v3": 671.0,
+    "olmoe-1b-7b": 6.9,
+    "llama-3.1-8b": 8.03,
+    "qwen3-8b": 8.19,
+}
+
+
+@pytest.mark.parametrize("published", MODELS, ids=lambda published: published.name)
+def test_published_shapes_add_up_to_the_published_parameters(published: Any) -> None:
+    assert published.parameters == pytest.approx(PARAMETERS[published.name], rel=0.02)
+    values = sum(part.values for part in published.shape().weights)
+    assert values / 1e9 + published.n_vocab * published.embedding_length / 1e9 == pytest.approx(published.parameters, rel=0.01)
+
+
+# ------------------------------------------------------------ the system
+
+
+def slot(size: int, speed: int, *places: str) -> bytes:
+    """A structure of SMBIOS type 17."""
+    raw = bytearray(0x28)
+    raw[0], raw[1] = 17, 0x28
+    struct.pack_into("<H", raw, 0x0C, size)
+    raw[0x10], raw[0x11] = 1, 2
+    struct.pack_into("<H", raw, 0x20, speed)
+    return bytes(raw) + b"\0".join(place.encode() for place in places) + b"\0\0"
+
+
+def test_memory_modules_of_the_firmware() -> None:
+    tables = [slot(16384, 5600, "DIMM 0", "P0 CHANNEL A"), slot(0, 0, "DIMM 1", "P0 CHANNEL A"),
+              slot(16384, 5600, "DIMM 0", "P0 CHANNEL B")]  # fmt: skip
+    assert system.modules(tables) == system.Modules(count=2, slots=3, speed=5600, channels=2)
+    assert system.modules([b"\x11\x05"]) is None
+
+
+def test_a_system_from_its_files(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    write("proc/cpuinfo", "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: A CPU\n")
+    write("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 500 kB\n")
+    write("proc/version", "Linux version 6.6 (Microsoft-standard-WSL2)")
+    write("proc/1/environ", "container=podman\0")
+    write("sys/fs/cgroup/cpu.max", "150000 100000\n")
+    for cpu, siblings in enumerate(("0,1", "0,1", "2,3", "2,3")):
+        write(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
+    for index, (level, size) in enumerate(((1, "48K"), (2, "1M"), (3, "32M"))):
+        write(f"sys/devices/system/cpu/cpu0/cache/index{index}/level", str(level))
+        write(f"sys/devices/system/cpu/cpu0/cache/index{index}/size", f"{size}\n")
+    found = system.read(tmp_path)
+    assert (found.cpu, found.cores, found.quota) == ("A CPU (family 26, model 2)", 2, 1.5)
+    assert (found.cache_bytes, found.memory_total, found.memory_available) == (32 << 20, 1000 << 10, 500 << 10)
+    assert (found.wsl, found.container, found.numa_nodes) == (True, "podman", 1)
+
+
+def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
+    found = system.read(tmp_path)
+    assert found.memory_total is None
+    assert found.memory_available == math.inf
+    assert found.modules is None
+    assert not found.wsl
+
+
+# ------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """A machine of known figures in the place of the measurement; what was asked of it."""
+    asked: list[dict[str, Any]] = []
+
+    def run(job: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        assert job == "machine"
+        asked.append(arguments)
+        types = {name: rate(1e-11, 5e-11) for name in arguments["types"]}
+        return machine(types, architectures=["llama", "qwen3moe"])
+
+    monkeypatch.setattr(work, "run", run)
+    monkeypatch.setattr(command.system, "read", lambda: this_system())
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    return asked
+
+
+def test_json_is_one_document(measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "demo-moe", "--all", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert [entry["name"] for entry in document["models"]] == ["demo-moe:latest", *(published.name for published in MODELS)]
+    assert document["problems"] == []
+    assert err == ""
+    assert {"Q4_K", "Q6_K", "MXFP4"} <= set(measured[0]["types"])
+
+
+def test_the_exit_status_names_what_will_not_work(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command.system, "read", lambda: this_system(memory_available=2e9))
+    monkeypatch.setattr(command.model_file, "largest", lambda: None)
+    assert main(["doctor", "--all"]) == 0  # nobody expects all of them to fit
+    monkeypatch.setattr(command.system, "read", lambda: this_system(memory_available=1e8))
+    assert main(["doctor", "demo-moe"]) == 1
+    out, err = capsys.readouterr()
+    assert "demo-moe:latest: it needs" in err
+    assert "qwen3-30b-a3b" in out
+
+
+def test_a_model_that_there_is_not(measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "nobody"]) == 1
+    assert "not found" in capsys.readouterr().err
+    assert not measured

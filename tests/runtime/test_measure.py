@@ -1,0 +1,83 @@
+"""Measurements: their arithmetic, and that every rate of this machine is a sane number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.kernels.leaves import Leaves
+from runtime.measure import disk, memory
+from runtime.measure.bench import Case, plan
+from runtime.measure.parts import part_of, shares
+from runtime.measure.rates import rates
+from runtime.measure.stage import Stage
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    running = Stage(Leaves(), 2)
+    yield running
+    running.close()
+
+
+def test_the_plan_has_every_prompt_and_every_answer_at_every_depth_and_width() -> None:
+    assert plan([512, 0], [0], [0], [1]) == [Case(512, 0, 0, 1)]
+    assert plan([], [16], [0, 100], [1, 4]) == [Case(0, 16, 0, 1), Case(0, 16, 0, 4), Case(0, 16, 100, 1), Case(0, 16, 100, 4)]
+
+
+@pytest.mark.parametrize(
+    ("label", "part"),
+    [
+        ("blk.3.attn_q.weight", "attention"),
+        ("attention.attend", "attention"),
+        ("blk.0.attn_output.weight", "attention"),
+        ("blk.11.ffn_gate_inp.weight", "router"),
+        ("router.combine", "router"),
+        ("blk.0.ffn_gate_exps.weight", "CPU experts"),
+        ("blk.0.ffn_down.weight", "feed-forward"),
+        ("output.weight", "output"),
+        ("token_embd.weight", "output"),
+        ("rows.rms_norm", "norms and other"),
+    ],
+)
+def test_parts_by_the_names_of_tensors_and_kernels(label: str, part: str) -> None:
+    assert part_of(label) == part
+
+
+def test_shares_are_summed() -> None:
+    rows = [("blk.0.attn_q.weight", 0.25), ("attention.attend", 0.25), ("rows.add", 0.5)]
+    assert shares(rows) == {"attention": 0.5, "norms and other": 0.5}
+
+
+def test_memory_and_clock(stage: Stage) -> None:
+    assert memory.read_speed(stage, memory.filled(8 * MIB), 0.01) > 1e8
+    assert 2e8 < memory.clock(stage) < 2e10
+
+
+def test_a_buffer_beyond_the_caches_leaves_memory_free() -> None:
+    assert memory.size_beyond(32 * MIB, float("inf")) == 256 * MIB
+    assert memory.size_beyond(512 * MIB, float("inf")) == 1536 * MIB
+    assert memory.size_beyond(32 * MIB, 400 * MIB) == 100 * MIB
+
+
+def test_rates(stage: Stage) -> None:
+    found = rates(stage, memory.filled(16 * MIB), ["Q4_K", "F32"], 0.001)
+    assert set(found.types) == {"Q4_K", "F32"}
+    assert all(rate.memory > 0 and rate.prompt > 0 for rate in found.types.values())
+    assert found.row > 0
+    assert found.attention > 0
+    assert found.attention_prompt > 0
+    assert found.element > 0
+
+
+def test_disk(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"x")
+    large.write_bytes(bytes(40 * MIB))
+    assert disk.read_speed(small) is None
+    speed = disk.read_speed(large)
+    assert speed is None or speed > 0  # some file systems have no way past the cache
