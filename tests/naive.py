@@ -90,8 +90,7 @@ class Model:
     def _attention(self, blk: str, x: Array) -> Array:
         heads, kv = self.key("attention.head_count"), self.key("attention.head_count_kv")
         q, k, v = (
-            self._linear(f"{blk}attn_{name}", x).reshape(len(x), n, -1)
-            for name, n in (("q", heads), ("k", kv), ("v", kv))
+            self._linear(f"{blk}attn_{name}", x).reshape(len(x), n, -1) for name, n in (("q", heads), ("k", kv), ("v", kv))
         )
         if f"{blk}attn_q_norm.weight" in self.tensors:
             q = rms_norm(q, self.tensors[f"{blk}attn_q_norm.weight"], self._eps)

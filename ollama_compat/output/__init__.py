@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ollama_compat.output import go_tags, hermes, llama, mistral
+from ollama_compat.output import apriel, go_tags, granite_3, hermes, llama, mistral, nemotron_2
 from ollama_compat.output.blocks import Setup
 from ollama_compat.output.builtin import PARSERS, shown_tools
 from ollama_compat.output.events import CallError, Content, Event, OutputParser, Reasoning, Thinking, ToolCall
 from ollama_compat.output.generic import GenericCalls
+from ollama_compat.output.jinja_families import family
 from ollama_compat.output.parser import CallParser, Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
 from ollama_compat.template.gotemplate import Template
@@ -34,6 +35,9 @@ _DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = (
     (hermes.matches, hermes.make),
     (mistral.matches, mistral.make),
     (llama.matches, llama.make),
+    (granite_3.matches, granite_3.make),
+    (nemotron_2.matches, nemotron_2.make),
+    (apriel.matches, apriel.make),
 )
 """Whether a Jinja template writes tool calls in this way, and what makes the parser for it; the first match is taken."""
 
@@ -47,6 +51,9 @@ def native(
     it is part of the answer. Without `tools`, tool calls are content. Reasoning is split off whatever was asked for
     with `think`: a template that cannot switch it off has it in every answer.
     """
+    make = family(template_source)
+    if make is not None:
+        return make(Setup(tools or (), think=True, prompt=prompt_tail, lenient=True))
     tags = tags_of_jinja(template_source)
     splitter = None if tags is None else ThinkingSplitter(tags)
     if splitter is not None:

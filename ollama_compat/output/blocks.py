@@ -6,12 +6,13 @@ may already be sent when the tag comes. Here the result is that of the whole ans
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ollama_compat.gospace import SPACE
-from ollama_compat.output.events import Reasoning, Thinking
+from ollama_compat.output.events import CallError, Reasoning, Thinking
 from ollama_compat.output.machine import Machine, overlap
 from ollama_compat.output.tool_json import ollama_id
 
@@ -24,6 +25,7 @@ class Setup:
     think: bool | str | None = None
     last: Mapping[str, Any] | None = None  # message of the conversation
     prompt: str | None = None  # or its end, where a template made it that may not know what the parser expects
+    lenient: bool = False  # a call that cannot be read is content, not an error
 
     @property
     def prefilled(self) -> bool:
@@ -51,6 +53,9 @@ class Blocks(Machine):
         super().__init__(ollama_id)
         self.preserved = self.PRESERVED or tuple(tag for tag in (*self.THINK, *self.CALL) if tag)
         self.tools = setup.tools
+        self._lenient = setup.lenient
+        if setup.lenient and not setup.tools:
+            self.CALL = ("", "")  # type: ignore[misc]  # what looks like a call is content
         self.reasoning: Reasoning | None = None
         self._state = self._content
         if thinks:
@@ -104,15 +109,24 @@ class Blocks(Machine):
         if not tag:
             return False
         self._held = rest
-        self._read_call(raw)
+        self._take_call(raw)
         return self._skip_to(self._content) if self.TRIMS else self._to(self._content)
+
+    def _take_call(self, raw: str) -> None:
+        try:
+            self._read_call(raw)
+        except CallError:
+            if not self._lenient:
+                raise
+            self._say(self.CALL[0] + raw + self.CALL[1])
 
     def _end(self) -> None:
         if self._state in (self._think, self._lead):
             rest = self._rest()
             self._reason(rest if rest.strip(SPACE) else "")
         elif self._state == self._collect:
-            self._cut_off()
+            with contextlib.suppress(CallError) if self._lenient else contextlib.nullcontext():
+                self._cut_off()
         elif self._state in (self._content, self._look):
             self._say(self._rest())
 

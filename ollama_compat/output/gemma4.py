@@ -47,7 +47,7 @@ class Gemma4(Blocks):
         if not tag:
             return False
         self._held = rest
-        self._read_call(raw)
+        self._take_call(raw)
         return self._to(self._after_call)
 
     def _after_call(self) -> bool:

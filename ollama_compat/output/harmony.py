@@ -40,8 +40,9 @@ class Harmony(Blocks):
         self._is_thought = False
         self._state = self._header
         opened = setup.last if setup.last and setup.last["role"] == "assistant" else {}
-        if opened.get("content"):
-            self._state = self._text
+        prompt = setup.prompt or ""
+        if opened.get("content") or prompt.endswith(_MESSAGE):
+            self._is_thought, self._state = prompt.endswith(f"analysis{_MESSAGE}"), self._text
         elif opened.get("thinking"):
             self._is_thought, self._state = True, self._text
         if self._state == self._header or self._is_thought:
@@ -91,8 +92,19 @@ class Harmony(Blocks):
         elif self._state == self._collect:
             self._arguments += self._held
         if self._recipient:
-            name = self._recipient.removeprefix("functions.")
-            self._call(self._names.get(name, name), _arguments(self._arguments))
+            self._take_call(self._arguments)
+
+    def _take_call(self, raw: str) -> None:
+        try:
+            self._read_call(raw)
+        except CallError:
+            if not self._lenient:
+                raise
+            self._say(raw)
+
+    def _read_call(self, raw: str) -> None:
+        name = self._recipient.removeprefix("functions.")
+        self._call(self._names.get(name, name), _arguments(raw))
 
 
 def make(setup: Setup) -> Harmony:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ollama_compat.output.tagged import CallTags, TaggedCalls
 
 _TAGS = CallTags("<tool_call>", "</tool_call>", never="<")
-_OTHERS = ("<function=", "<arg_key>", "<tool_calls>")  # in templates that write something else behind the tag
+_OTHERS = ("<function=", "<arg_key>", "<tool_calls>", "<TOOLCALL>")  # in templates that write something else behind the tag
 
 
 def matches(source: str) -> bool:

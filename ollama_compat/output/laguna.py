@@ -62,7 +62,7 @@ class Laguna(Blocks):
         if not any(key in raw for key in _JSON_KEYS):
             return self._content_after_all(end)
         self._held = self._held[end:]
-        self._read_call(raw)
+        self._take_call(raw)
         return self._skip_to(self._content)
 
     def _user(self) -> bool:
@@ -73,7 +73,7 @@ class Laguna(Blocks):
         if _resolved(_name(_cleaned(raw)), self.tools) is None:
             return self._content_after_all(len(_USER))
         self._held = rest
-        self._read_call(raw)
+        self._take_call(raw)
         return self._skip_to(self._content)
 
     def _content_after_all(self, length: int) -> bool:

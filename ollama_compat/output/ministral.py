@@ -6,7 +6,7 @@ from ollama_compat.output.blocks import Blocks, Setup
 from ollama_compat.output.events import CallError
 from ollama_compat.output.tool_json import Scanner, read_object
 
-_ARGS = "[ARGS]"
+_ARGS, _CALL_ID = "[ARGS]", "[CALL_ID]"  # some write an id between name and arguments
 
 
 class Ministral(Blocks):
@@ -42,10 +42,19 @@ class Ministral(Blocks):
         if end < 0:
             return False
         raw, self._held = self._held[:end], self._held[end:]
-        if not any((tool.get("function") or {}).get("name") == self._name for tool in self.tools):
-            raise CallError(f"tool '{self._name}' not found")
-        self._call(self._name, read_object(raw))
+        self._take_call(raw)
         return self._to(self._content)
+
+    def _take_call(self, raw: str) -> None:
+        name = self._name.partition(_CALL_ID)[0]
+        if not self._lenient and not any((tool.get("function") or {}).get("name") == name for tool in self.tools):
+            raise CallError(f"tool '{name}' not found")
+        try:
+            self._call(name, read_object(raw))
+        except CallError:
+            if not self._lenient:
+                raise
+            self._say(self.CALL[0] + self._name + _ARGS + raw)
 
 
 def make(setup: Setup) -> Ministral:

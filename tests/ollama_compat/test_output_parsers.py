@@ -241,9 +241,114 @@ def test_without_tools_calls_are_content(tools: list[dict[str, Any]] | None) -> 
 
 def test_templates_without_a_known_dialect_give_content() -> None:
     check(lambda: output.native(PLAIN, tools=TOOLS), f" a {CALL}", [("content", f" a {CALL}")])
-    coder = (FOLDER / "Qwen3-Coder.jinja").read_text()
-    text = "<tool_call>\n<function=now>\n</function>\n</tool_call>"
-    check(lambda: output.native(coder, tools=TOOLS), text, [("content", text)])
+
+
+FAMILIES = [
+    (
+        (FOLDER / "Qwen3-Coder.jinja").read_text(),
+        "Look. <tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>",
+        [("content", "Look."), ("get_weather", PARIS)],
+    ),
+    (
+        (FOLDER / "GLM-4.6.jinja").read_text(),
+        "\n<think>Why?</think>\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>",
+        [("thinking", "Why?"), ("get_weather", PARIS)],
+    ),
+    (
+        (FOLDER / "openai-gpt-oss-120b.jinja").read_text(),
+        "<|channel|>analysis<|message|>Why?<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather "
+        '<|constrain|>json<|message|>{"city": "Paris"}',
+        [("thinking", "Why?"), ("get_weather", PARIS)],
+    ),
+    (
+        (FOLDER / "deepseek-ai-DeepSeek-V3.1.jinja").read_text(),
+        "Look."
+        '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}'
+        "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        [("content", "Look."), ("get_weather", PARIS)],
+    ),
+    (
+        "<｜tool▁calls▁begin｜> ```json </think>",
+        "<think>Why?</think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+        '{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+        [("thinking", "Why?"), ("get_weather", PARIS)],
+    ),
+    (
+        "<tool_call> <function= </think>",
+        "<think>Why?</think><tool_call><function=now></function></tool_call>",
+        [("thinking", "Why?"), ("now", {})],
+    ),
+    (
+        "<seed:tool_call> <function=",
+        "<seed:think>Why?</seed:think><seed:tool_call><function=now></function></seed:tool_call>",
+        [("thinking", "Why?"), ("now", {})],
+    ),
+    (
+        "[TOOL_CALLS] [CALL_ID] [ARGS]",
+        '[THINK]Why?[/THINK]Look.[TOOL_CALLS]get_weather[CALL_ID]abc[ARGS]{"city": "Paris"}[TOOL_CALLS]other[ARGS]{}',
+        [("thinking", "Why?"), ("content", "Look."), ("get_weather", PARIS), ("other", {})],
+    ),
+    (
+        "<|tool_call> <|channel>",
+        '<|channel>thought\nWhy?<channel|><|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>',
+        [("thinking", "Why?"), ("get_weather", PARIS)],
+    ),
+    ("List of tools: <|im_start|>", "<|tool_call_start|>[get_weather(city='Paris')]<|tool_call_end|>", [("get_weather", PARIS)]),
+    (
+        "<|START_ACTION|>",
+        '<|START_THINKING|>Why?<|END_THINKING|><|START_ACTION|>[{"tool_name": "now", "parameters": {}}]<|END_ACTION|>',
+        [("thinking", "Why?"), ("now", {})],
+    ),
+    ("<function_calls>", "<function_calls>get_weather(city='Paris')</function_calls>", [("get_weather", PARIS)]),
+    (
+        "<start_function_call>",
+        "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>",
+        [("get_weather", PARIS)],
+    ),
+    (
+        "<|tool_call|>",
+        '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "now"}]',
+        [("get_weather", PARIS), ("now", {})],
+    ),
+    ("<TOOLCALL>[", 'Look. <TOOLCALL>[{"name": "now", "arguments": {}}]</TOOLCALL>', [("content", "Look. "), ("now", {})]),
+    ("<tool_calls>[", '<tool_calls>[{"name": "now", "arguments": {}}]</tool_calls>\nx', [("now", {}), ("content", "x")]),
+]
+
+
+@pytest.mark.parametrize(("template", "text", "expected"), FAMILIES)
+def test_families_by_their_jinja_templates(template: str, text: str, expected: Split) -> None:
+    check(lambda: output.native(template, tools=TOOLS), text, expected)
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "expected"),
+    [
+        ("<tool_call> <function=", "<tool_call>none</tool_call>x", [("content", "<tool_call>none</tool_call>x")]),
+        ("<tool_call> <function=", "a <tool_call><function=f>", [("content", "a")]),
+        ("[TOOL_CALLS] [ARGS]", "[TOOL_CALLS]f[ARGS]{x}", [("content", "[TOOL_CALLS]f[ARGS]{x}")]),
+        ("[gMASK] <arg_key>", "<tool_call>f<arg_key>", []),
+        (
+            (FOLDER / "openai-gpt-oss-120b.jinja").read_text(),
+            "<|channel|>commentary to=functions.now<|message|>{x",
+            [("content", "{x")],
+        ),
+    ],
+)
+def test_what_is_no_call_of_a_family_is_no_error(template: str, text: str, expected: Split) -> None:
+    check(lambda: output.native(template, tools=TOOLS), text, expected)
+
+
+def test_calls_of_a_family_are_content_without_tools() -> None:
+    text = "<tool_call><function=now></function></tool_call>"
+    check(lambda: output.native("<tool_call> <function=", tools=None), text, [("content", text)])
+
+
+@pytest.mark.parametrize(("tail", "text"), [("<think>\n", "Why?</think>So."), ("", "<think>Why?</think>So.")])
+def test_reasoning_of_a_family_begun_by_the_prompt(tail: str, text: str) -> None:
+    def make() -> output.OutputParser:
+        return output.native("<tool_call> <function= </think>", tools=TOOLS, prompt_tail=f"assistant\n{tail}")
+
+    check(make, text, [("thinking", "Why?"), ("content", "So.")])
 
 
 def test_an_answer_that_continues_the_prompt_begins_with_that_text() -> None:
