@@ -12,6 +12,9 @@ import aiohttp
 from ollama_compat.registry.blobs import Fetcher
 from ollama_compat.registry.client import Access, Client, Patience
 from ollama_compat.registry.pull import pull
+from ollama_compat.registry.push import push
+from ollama_compat.registry.shared import Shared
+from ollama_compat.registry.upload import Upload
 from ollama_compat.store import Store
 from ollama_compat.store.names import ModelName
 
@@ -29,11 +32,16 @@ class Registry:
         self._patience = patience or Patience()
         self._threads = ThreadPoolExecutor(_THREADS, "transfer")
         self._fetcher = Fetcher(store, self._patience, self._threads)
+        self._uploads: Shared[Upload] = Shared()
         self._session: aiohttp.ClientSession | None = None
 
     def pull(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[dict[str, Any], None]:
         """Fetches a model; yields the progress. Raises ApiError."""
         return pull(self._store, self._fetcher, self._client(name, insecure))
+
+    def push(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """Publishes a model; yields the progress. Raises ApiError."""
+        return push(self._store, self._uploads, self._client(name, insecure))
 
     def _client(self, name: ModelName, insecure: bool) -> Client:
         if self._session is None:

@@ -42,6 +42,7 @@ class Patience:
     stall: float = 30.0  # a transfer that moves no byte for so long is begun again
     tries: int = 6
     first_wait: float = 1.0  # doubles with each try
+    commit: float = 900.0  # until a registry has checked what was sent
     busy_tries: int = 4
     busy_wait: float = 30.0  # the longest that a server's Retry-After is obeyed
 
@@ -72,7 +73,7 @@ class Client:
 
     def url(self, kind: str, reference: str = "") -> URL:
         """Of a part of the model's repository: `manifests/<tag>`, `blobs/<digest>`, `blobs/uploads/`."""
-        return _parsed(f"{self.base}/v2/{self.name.namespace}/{self.name.model}/{kind}/{reference}")
+        return parsed(f"{self.base}/v2/{self.name.namespace}/{self.name.model}/{kind}/{reference}")
 
     @property
     def repository(self) -> str:
@@ -98,7 +99,7 @@ class Client:
             response.close()
             raise NotFound
         if response.status >= 400:
-            raise Refused(response.status, await _error_text(response))
+            raise Refused(response.status, await error_text(response))
         return response
 
     def _busy_wait(self, response: aiohttp.ClientResponse, failures: int) -> float:
@@ -109,9 +110,10 @@ class Client:
     async def _authorized(
         self, method: str, url: URL, headers: Mapping[str, str], body: Body, *, stalls: bool
     ) -> aiohttp.ClientResponse:
+        """An answer that is no 401; Unauthorized."""
         for _ in range(2):
             token = self._token
-            response = await self.send(method, url, headers, body, stalls=stalls)
+            response = await self.send(method, url, headers, body, follow=body is None, stalls=stalls)
             if response.status != 401:
                 return response
             asked = response.headers.get("WWW-Authenticate", "")
@@ -121,11 +123,22 @@ class Client:
                     self._token = await self._new_token(Challenge.parse(asked), _authority(url))
         raise Unauthorized
 
+    async def transfer(
+        self, method: str, url: URL, headers: Mapping[str, str], body: Body, *, bare: bool = False
+    ) -> aiohttp.ClientResponse:
+        """Sends a large body, whose progress the caller watches; the answer, whatever its status, and no redirect followed.
+
+        `bare`: to an address that needs no token.
+        """
+        if bare:
+            return await self.send(method, url, headers, body, bare=True, follow=False, stalls=True)
+        return await self._authorized(method, url, headers, body, stalls=True)
+
     async def _new_token(self, challenge: Challenge, host: str) -> str:
         url, signature = await asyncio.to_thread(challenge.request, self.access.key, host)
-        response = await self.send("GET", _parsed(url), {"Authorization": signature}, bare=True)
+        response = await self.send("GET", parsed(url), {"Authorization": signature}, bare=True)
         if response.status >= 400:
-            text = await _error_text(response)
+            text = await error_text(response)
             raise RegistryError(f"{response.status}: {text}" if text else f"{response.status}")
         data = await read(response, MAX_ERROR)
         try:
@@ -192,7 +205,7 @@ async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(data)
 
 
-async def _error_text(response: aiohttp.ClientResponse) -> str:
+async def error_text(response: aiohttp.ClientResponse) -> str:
     """What an answer says about its error, cut off where it is too long."""
     try:
         return (await read(response, MAX_ERROR)).decode("utf-8", "replace")
@@ -200,7 +213,8 @@ async def _error_text(response: aiohttp.ClientResponse) -> str:
         return str(error)
 
 
-def _parsed(text: str) -> URL:
+def parsed(text: str) -> URL:
+    """The URL of a text that a server sent; RegistryError when it is none."""
     try:
         return URL(text, encoded=True)
     except ValueError as error:

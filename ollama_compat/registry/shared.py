@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -73,5 +72,6 @@ class Shared(Generic[_Transfer]):
     async def _end(self, key: Hashable, running: _Running[_Transfer]) -> None:
         self._forget(key, running)
         running.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # whoever listened has been told
-            await running.task
+        await asyncio.wait((running.task,))
+        if not running.task.cancelled():
+            running.task.exception()  # whoever listened has been told

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ollama_compat import duration, lookup, stream, wire
-from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidModelName, ModelNotFound
+from ollama_compat.errors import ApiError, BadRequest, InvalidModelName, ModelNotFound
 from ollama_compat.openai.common import envelope
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
 from ollama_compat.services import Services, services
@@ -21,7 +21,6 @@ from ollama_compat.store.names import ModelName
 from ollama_compat.store.show import show as show_model
 
 _CHUNK = 1 << 20  # bytes
-_NO_REGISTRY = "this version of the server cannot reach a registry yet"
 
 
 async def tags(request: web.Request) -> web.Response:
@@ -163,16 +162,19 @@ async def _pull(parts: Services, name: ModelName, insecure: bool) -> stream.Part
 
 
 async def push(request: web.Request) -> web.StreamResponse:
-    """Publishes a model, once there is a registry to publish to."""
+    """Publishes a model."""
     body = await wire.read(request, PushRequest)
-    lookup.parse(body.model or body.name)
-    return await _progress(request, _push(), body.stream)
+    name = lookup.parse(body.model or body.name).name
+    return await _progress(request, _push(services(request), name, body.insecure), body.stream)
 
 
-async def _push() -> stream.Parts:
+async def _push(parts: Services, name: ModelName, insecure: bool) -> stream.Parts:
     yield stream.READY
-    yield {"status": "retrieving manifest"}
-    raise InternalError(_NO_REGISTRY)
+    resolved = await asyncio.to_thread(lookup.resolve, parts.store, name)
+    name = resolved or name
+    async with contextlib.aclosing(parts.registry.push(name, insecure=insecure)) as steps:
+        async for step in steps:
+            yield step
 
 
 async def _progress(request: web.Request, parts: stream.Parts, streamed: bool) -> web.StreamResponse:

@@ -197,7 +197,11 @@ async def test_a_base_that_is_missing_is_pulled(live: Any) -> None:
 
 async def test_push_without_a_registry(live: Any) -> None:
     assert await live.post("/api/push", model="") == (400, {"error": "model is required"})
-    assert (await live.post("/api/push", model="a/b", stream=False))[0] == 500
+    path = live.services.store.manifests.folder / "registry.ollama.ai/a/b/latest"
+    error = {"error": f"open {path}: no such file or directory"}
+    lines = [{"status": "retrieving manifest"}, {"status": "couldn't retrieve manifest"}, error]
+    assert await live.post("/api/push", model="a/b") == (200, lines)
+    assert await live.post("/api/push", model="a/b", stream=False) == (500, error)
 
 
 async def test_embedding_an_unfit_model_is_a_typed_error(live: Any) -> None:
