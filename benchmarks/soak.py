@@ -32,7 +32,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from serving import Server  # noqa: E402
 
 MODEL = "demo-moe"
-TRIALS = ["killed_runner", "storm", "isolation", "overtake", "streams", "growth", "idle"]
 GREEDY = {"temperature": 0, "seed": 1}
 
 
@@ -129,41 +128,6 @@ class Trials:
         sizes[requests] = self.memory()
         told = ", ".join(f"{server:.0f} + {runner:.0f} MB after {number}" for number, (server, runner) in sorted(sizes.items()))
         return f"{requests} requests, {at_once} at a time: server + runner {told}"
-
-    async def overtake(self) -> str:
-        """A frontend asks for a title, unstreamed and with another context, and 86 ms later streams what the user waits for."""
-        await self.ask()
-        alone = [await self._first_token(n) for n in range(5)]
-        beside, tasks = [], []
-        for number in range(5, 10):
-            numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
-            request = body(f"{number}: numbers", 1500, stream=False, format=numbers)
-            request["options"] = {"num_predict": 1500, "num_ctx": 1600 + number, **GREEDY}
-            began = time.perf_counter()
-            task = asyncio.create_task(self._read(request))
-            await asyncio.sleep(0.086)
-            beside.append(await self._first_token(number))
-            assert not task.done(), "the task ended too soon to be in the way"
-            await task
-            tasks.append(time.perf_counter() - began)
-        return (
-            f"a chat that comes 86 ms after a task of {min(tasks):.1f} to {max(tasks):.1f} s: first token after "
-            f"{sorted(beside)[2] * 1000:.0f} ms in the median, alone {sorted(alone)[2] * 1000:.0f} ms"
-        )
-
-    async def _read(self, request: dict[str, object]) -> None:
-        async with self.session.post("/api/generate", json=request) as response:
-            assert response.status == 200, await response.text()
-            await response.read()
-
-    async def _first_token(self, number: int) -> float:
-        """Seconds to the first line of a chat."""
-        began = time.perf_counter()
-        async with self.session.post("/api/generate", json=body(f"Tell me about fox number {number}", 20)) as response:
-            await response.content.readline()
-            seconds = time.perf_counter() - began
-            await response.read()
-        return seconds
 
     async def streams(self, count: int = 500) -> str:
         """Many streams at once, each to its end."""
@@ -345,7 +309,7 @@ async def main(names: list[str], small_disk: Path | None) -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("trials", nargs="*", default=TRIALS)
+    arguments.add_argument("trials", nargs="*", default=["killed_runner", "storm", "isolation", "streams", "growth", "idle"])
     arguments.add_argument("--small-disk", type=Path)
     given = arguments.parse_args()
     asyncio.run(main(given.trials, given.small_disk))

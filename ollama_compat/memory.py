@@ -5,22 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def own_group(membership: Path = Path("/proc/self/cgroup")) -> Path:
-    """The folder of this process's control group (version 2); of the whole container, where it cannot see beyond."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return _CGROUPS
-    names = (line.partition("::")[2] for line in lines if line.startswith("0::"))
-    return _CGROUPS / next(names, "").lstrip("/")
-
-
-def available(meminfo: Path = Path("/proc/meminfo"), cgroup: Path | None = None) -> float:
+def available(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> float:
     """Bytes that can be had without swapping, within the limit of a container; infinity where the system does not say."""
-    return min(_of_system(meminfo), _of_group(cgroup or own_group()))
+    return min(_of_system(meminfo), _of_group(cgroup))
 
 
 def _of_system(meminfo: Path) -> float:

@@ -24,6 +24,7 @@ Job = Callable[[dict[str, Any], Progress], dict[str, Any]]
 JOBS: Mapping[str, str] = MappingProxyType(
     {
         "bench": "runtime.measure.bench:bench",
+        "convert": "runtime.convert.job:convert",
         "machine": "runtime.measure.machine:machine",
         "quantize": "runtime.quantize.job:quantize",
     }

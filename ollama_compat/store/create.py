@@ -9,9 +9,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from ollama_compat.errors import BadRequest, InternalError, InvalidModelName, ModelNotFound
+from ollama_compat.errors import ApiError, BadRequest, InternalError, InvalidModelName, ModelNotFound
 from ollama_compat.schema import CreateRequest
-from ollama_compat.store import Making, Store, default_model, manifests, sources, split
+from ollama_compat.store import Making, Store, convert, default_model, manifests, sources, split
 from ollama_compat.store.assembly import Assembly
 from ollama_compat.store.config import ModelConfig
 from ollama_compat.store.create_info import with_info
@@ -20,6 +20,8 @@ from ollama_compat.store.remote import CLOUD, remote_url
 from ollama_compat.store.sources import Part, Steps
 
 Pull = Callable[[ModelName], AsyncGenerator[dict[str, Any], None]]
+
+_NOT_CONVERTED = "adapters and drafts are taken as GGUF only; convert them first (llama.cpp's convert_lora_to_gguf.py)"
 
 
 async def create(store: Store, request: CreateRequest, pull: Pull | None = None) -> AsyncGenerator[dict[str, Any], None]:
@@ -101,7 +103,7 @@ def _base(store: Store, making: Making, request: CreateRequest, config: ModelCon
         return _from(store, making, request, config)
     if request.files is None:
         raise BadRequest("neither 'from' or 'files' was specified")
-    return config, (yield from _import(making, request.files))
+    return config, (yield from _import(making, request.files, level=request.quantize or request.quantization))
 
 
 def _missing(store: Store, request: CreateRequest) -> ModelName | None:
@@ -138,9 +140,14 @@ def _from(store: Store, making: Making, request: CreateRequest, config: ModelCon
     return config, sources.from_model(making, base.manifest)
 
 
-def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False) -> Steps:
-    parts = yield from sources.from_files(making, files, media_type, single=single)
-    parts = yield from split.join(making, parts)
+def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False, level: str = "") -> Steps:
+    if sources.kind(making, files) == "safetensors":
+        if media_type or single:
+            raise ApiError(501, _NOT_CONVERTED)
+        parts = [(yield from convert.converted(making, files, level))]
+    else:
+        parts = yield from sources.from_files(making, files, media_type, single=single)
+        parts = yield from split.join(making, parts)
     return parts if media_type == manifests.DRAFT else parts + sources.detected(making, parts)
 
 

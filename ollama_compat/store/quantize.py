@@ -47,7 +47,7 @@ def needed(part: Part, level: str) -> bool:
     """Whether the layer has to be made anew for that level; InternalError when it cannot be."""
     if not level or part.header is None:
         return False
-    mix, have = target(level), part.header.file_type
+    mix, have = target(level), part.header.named_file_type or part.header.file_type  # what Ollama shows hides F32
     if part.layer.media_type == manifests.DRAFT and have not in _UNQUANTIZED:
         raise InternalError(f"draft quantization requires an unquantized draft model, got {have}")
     if have not in _UNQUANTIZED:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ollama_compat.errors import ApiError, BadRequest, InternalError
+from ollama_compat.errors import BadRequest, InternalError
 from ollama_compat.store import Making, gotext, manifests
 from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.manifests import Layer, Manifest
@@ -18,7 +18,6 @@ Steps = Generator[dict[str, Any], None, Any]
 """Work that tells its progress; it ends in a value."""
 
 _MAGIC = b"GGUF"
-_SAFETENSORS = "importing safetensors is not available yet; convert the model to GGUF first (llama.cpp's convert_hf_to_gguf.py)"
 
 
 class NotGGUF(BadRequest):
@@ -90,14 +89,11 @@ def _header(path: Path) -> ModelHeader:
 
 
 def from_files(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False) -> Steps:
-    """Parts of uploaded files, given as names and digests. Without `media_type` each file's own kind decides.
+    """Parts of uploaded GGUF files, given as names and digests. Without `media_type` each file's own kind decides.
 
     BadRequest for what is no model file; other ApiErrors for one that is damaged.
     """
-    kind = _kind(making, files)
-    if kind == "safetensors":
-        raise ApiError(501, _SAFETENSORS)
-    if kind != "gguf":
+    if kind(making, files) != "gguf":
         raise BadRequest("unknown type")
     if single and len(files) > 1:
         raise BadRequest("only one adapter is currently supported")
@@ -108,8 +104,8 @@ def from_files(making: Making, files: Mapping[str, str], media_type: str = "", *
     return parts
 
 
-def _kind(making: Making, files: Mapping[str, str]) -> str:
-    """What the files are, by the first one that shows it."""
+def kind(making: Making, files: Mapping[str, str]) -> str:
+    """What the files are, "safetensors" or "gguf", by the first one that shows it; empty when none does."""
     for name, digest in files.items():
         if name.endswith(".safetensors"):
             return "safetensors"

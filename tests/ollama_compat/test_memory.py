@@ -29,12 +29,3 @@ def test_a_container_may_have_less_than_the_system(tmp_path: Path, meminfo: Path
 
 def test_unknown(tmp_path: Path) -> None:
     assert memory.available(tmp_path / "nothing", tmp_path) == math.inf
-
-
-def test_the_group_of_a_service(tmp_path: Path) -> None:
-    file = tmp_path / "cgroup"
-    file.write_text("12:cpu:/x\n0::/system.slice/moellama.service\n")
-    assert memory.own_group(file) == Path("/sys/fs/cgroup/system.slice/moellama.service")
-    file.write_text("0::/\n")
-    assert memory.own_group(file) == Path("/sys/fs/cgroup")
-    assert memory.own_group(tmp_path / "nothing") == Path("/sys/fs/cgroup")

@@ -312,7 +312,7 @@ async def test_a_split_model_has_to_be_whole(store: Store, tmp_path: Path) -> No
         ({"files": {"m.gguf": ""}}, 400, "invalid digest format"),
         ({"files": {"m.gguf": "sha256:zz"}}, 400, "invalid digest format"),
         ({"files": {"m.bin": "sha256:zz"}}, 400, "unknown type"),
-        ({"files": {"m.safetensors": MISSING}}, 501, None),
+        ({"files": {"m.safetensors": MISSING}}, 500, "open config.json: no such file or directory"),
         ({"from_": "a b"}, 400, "invalid model name"),
         ({"from_": "x:local:cloud"}, 400, "invalid model name"),
         ({"from_": "nope"}, 500, None),

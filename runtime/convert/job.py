@@ -1,0 +1,20 @@
+"""The job `convert`: what its arguments mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runtime.convert import file
+from runtime.weights import Progress
+
+
+def convert(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Write the checkpoint `files`, names in its folder and paths, to `target`, a file that is there, as GGUF.
+
+    `type`: of the matrices, "F32", "F16" or "BF16"; "" leaves them their own.
+    """
+    files = {name: Path(path) for name, path in arguments["files"].items()}
+    with open(arguments["target"], "r+b", buffering=1 << 20) as target:
+        file.convert(files, target, lambda done, total: progress("converting", done, total), arguments["type"])
+    return {}
