@@ -65,8 +65,16 @@ SERVE_VARIABLES = (
     "OLLAMA_ORIGINS",
     "OLLAMA_KV_CACHE_TYPE",
     "OLLAMA_LOAD_TIMEOUT",
+    "MOELLAMA_API_KEYS",
+    "MOELLAMA_API_KEY_FILE",
+    "MOELLAMA_LOG_FORMAT",
+    "MOELLAMA_ISA",
 )
 VARIABLES = {
+    "MOELLAMA_API_KEYS": "A comma separated list of keys, one of which every request has to show",
+    "MOELLAMA_API_KEY_FILE": "A file of such keys, one a line",
+    "MOELLAMA_ISA": "Instruction set of the CPU kernels: portable, avx2, avxvnni or avx512 (default: the best)",
+    "MOELLAMA_LOG_FORMAT": 'Form of the log: "text" or "json"',
     "OLLAMA_CONTEXT_LENGTH": "Context length to use unless otherwise specified (default: by memory)",
     "OLLAMA_DEBUG": "Show additional debug information (e.g. OLLAMA_DEBUG=1)",
     "OLLAMA_EDITOR": "Path to editor for interactive prompt editing (Ctrl+G)",
