@@ -37,6 +37,7 @@ BODIES: Mapping[tuple[str, str], type[Any]] = {
     ("post", "/v1/responses"): ResponsesRequest,
     ("post", "/v1/messages"): MessagesRequest,
     ("post", "/v1/messages/count_tokens"): MessagesRequest,
+    **{("post", path): schema.RerankRequest for path in ("/api/rerank", "/v1/rerank", "/v1/reranking", "/rerank", "/reranking")},
 }
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 

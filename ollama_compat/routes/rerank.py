@@ -48,6 +48,7 @@ async def _ranked(parts: Services, body: RerankRequest) -> tuple[list[dict[str, 
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
         found = await resident.runner.embed(documents, truncate=True, query=body.query)
+    parts.metrics.read(stored.name.short(), found.prompt_tokens)
     scores = [score for (score,) in found.embeddings]
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     top = order[: body.top_n] if body.top_n > 0 else order
