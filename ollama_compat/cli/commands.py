@@ -95,6 +95,9 @@ COMPLETION = "Print the completion script of a shell: bash, zsh, fish or powersh
 MODELS = ("OLLAMA_MODELS",)
 RUN_VARIABLES = ("OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY")
 
+FSCK = "Look through the store for damage"
+FSCK_FLAGS = (Flag("quick", "Do not hash what was hashed before and has not changed since", ours=True),)
+
 COMMANDS = (
     Command("serve", "", "Start Ollama", "serve:serve", (0, 0), (), ("start",), SERVE_VARIABLES, needs_server=False),
     Command("create", "MODEL", "Create a model", "create:create", (1, 1), CREATE_FLAGS),
@@ -135,6 +138,7 @@ COMMANDS = (
         needs_server=False,
         ours=True,
     ),
+    Command("fsck", "", FSCK, "fsck:fsck", (0, 0), FSCK_FLAGS, (), MODELS, needs_server=False, ours=True),
     Command("help", "", "Help about any command", "", needs_server=False),
     Command("completion", "SHELL", COMPLETION, "completion:script", (1, 1), variables=(), needs_server=False, ours=True),
 )
