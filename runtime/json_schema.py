@@ -1,8 +1,8 @@
 """JSON schemas as people write them for Ollama, made ready for a grammar library that takes the specification literally.
 
 Read as llama.cpp reads them: an object that lists its properties has no others unless it says so, a tuple has exactly its
-items, structure implies a type, and `oneOf` means `anyOf`. Keywords that only describe are dropped, and so are formats that
-nobody knows; keywords that would restrict the value but cannot be enforced are refused.
+items, structure implies a type, and `oneOf` means `anyOf` where its schemas exclude each other. Keywords that only describe are
+dropped, and so are formats that nobody knows; keywords that would restrict the value but cannot be enforced are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+
+from runtime.disjoint import disjoint
 
 Schema = dict[str, Any]
 
@@ -81,7 +83,7 @@ class _Reader:
             _fail(path, "schema must be an object")
         if len(path) > MAX_DEPTH:
             _fail(path[:4], "nested too deeply")
-        node = self._without_all_of(node, path)
+        node = self._without_all_of(self._with_tags(node), path)
         apart = "properties" in node and any(_shapes(branch) for branch in _branches(node))
         fields: Schema = {}
         for key, value in node.items():
@@ -102,6 +104,8 @@ class _Reader:
                 _fail(here, "must be an array of schemas")
             open_or_closed = closed if key in ("anyOf", "oneOf", "allOf") else True
             name = "prefixItems" if key == "items" else key
+            if key == "oneOf":
+                self._check_exclusive(value, path, open_or_closed)
             fields[name] = [self.schema(part, [*here, str(i)], open_or_closed) for i, part in enumerate(value)]
         elif key in _SINGLE:
             fields[key] = self.schema(value, here)
@@ -111,6 +115,27 @@ class _Reader:
             fields[key] = value
         elif key in _REFUSED and value != _REFUSED[key]:
             _fail(path, f"{key} is not supported")
+
+    def _check_exclusive(self, branches: list[Any], path: list[str], closed: bool) -> None:
+        """No two alternatives may have a value in common: a grammar cannot count how many match."""
+        for number, branch in enumerate(branches):
+            if any(not disjoint(branch, other, self._resolve, closed) for other in branches[:number]):
+                _fail(path, "oneOf is only supported where no value can match two of its schemas; anyOf has no such limit")
+
+    def _with_tags(self, node: Schema) -> Schema:
+        """The property that tells alternatives apart is always there: generators leave it open where it has a default."""
+        tag = node.get("discriminator")
+        name = tag.get("propertyName") if isinstance(tag, dict) else None
+        if not isinstance(name, str) or not isinstance(node.get("oneOf"), list):
+            return node
+        return node | {"oneOf": [self._tagged(branch, name) for branch in node["oneOf"]]}
+
+    def _tagged(self, branch: Any, name: str) -> Any:
+        target = self._resolve(branch["$ref"]) if isinstance(branch, dict) and isinstance(branch.get("$ref"), str) else branch
+        if not isinstance(target, dict) or name not in target.get("properties", {}):
+            return branch
+        required = target.get("required", [])
+        return target | {"required": list(dict.fromkeys([*required, name]))} if isinstance(required, list) else branch
 
     # ------------------------------------------------------------ allOf
 
@@ -181,6 +206,7 @@ def _finish(fields: Schema, path: list[str]) -> None:
     if "prefixItems" in fields and "items" not in fields:
         fields["items"] = False
         fields.setdefault("minItems", len(fields["prefixItems"]))
+    _finish_counts(fields, path)
     _finish_bounds(fields, integer="integer" in kinds and "number" not in kinds)
 
 
@@ -191,6 +217,18 @@ def _finish_format(fields: Schema, path: list[str]) -> None:
     known = "uuid" if known in ("uuid1", "uuid2", "uuid3", "uuid4", "uuid5") else known
     if known in _FORMATS:
         fields["format"] = known
+
+
+def _finish_counts(fields: Schema, path: list[str]) -> None:
+    """How many properties there are at least: a grammar would count one that is written twice as two."""
+    least = fields.get("minProperties", 0)
+    required = fields.get("required", ())
+    if not isinstance(least, int) or not isinstance(required, (list, tuple)):
+        return
+    if least <= len(set(map(str, required))):
+        fields.pop("minProperties", None)
+    elif least > 1:
+        _fail(path, "minProperties is not supported beyond 1 and what is required")
 
 
 def _finish_bounds(fields: Schema, integer: bool) -> None:

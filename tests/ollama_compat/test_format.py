@@ -10,7 +10,9 @@ import pytest
 from ollama_compat import output
 from ollama_compat.errors import BadRequest, InternalError
 from ollama_compat.prompt import _Prefilled
+from ollama_compat.schema import ChatRequest
 from ollama_compat.structured import Constraint, constraint
+from ollama_compat.tool_choice import Choice, Tool
 
 MODEL = "demo-moe"
 SCHEMA = {"type": "object", "properties": {"z": {"enum": ["1", 1.50]}, "a": {"type": "string"}}, "required": ["z", "a"]}
@@ -93,8 +95,8 @@ def parser(prompt: str, think: bool = True) -> output.OutputParser:
     ],
 )
 def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str, opening: str) -> None:
-    assert constraint("json", parser(prompt), think, native=True) == Constraint("json", start, opening)
-    assert constraint(None, parser(prompt), think, native=True) == Constraint()
+    assert constraint(ChatRequest(format="json"), parser(prompt), think, native=True) == Constraint("json", None, start, opening)
+    assert constraint(ChatRequest(format=None), parser(prompt), think, native=True) == Constraint()
 
 
 @pytest.mark.parametrize(
@@ -103,11 +105,11 @@ def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str
 )
 def test_a_text_put_into_the_mouth_counts(prefill: str, start: str, opening: str) -> None:
     prefilled = _Prefilled(parser("<|assistant|>"), prefill)
-    assert constraint("json", prefilled, True, native=True) == Constraint("json", start, opening)
+    assert constraint(ChatRequest(format="json"), prefilled, True, native=True) == Constraint("json", None, start, opening)
 
 
 def test_an_answer_without_a_parser_follows_at_once() -> None:
-    assert constraint("json", None, True, native=False) == Constraint("json")
+    assert constraint(ChatRequest(format="json"), None, True, native=False) == Constraint("json")
 
 
 def test_a_format_that_is_too_deep() -> None:
@@ -115,6 +117,19 @@ def test_a_format_that_is_too_deep() -> None:
     for _ in range(9000):
         value = {"items": value}
     with pytest.raises(BadRequest):
-        constraint(value, None, None, native=True)
+        constraint(ChatRequest(format=value), None, None, native=True)
     with pytest.raises(InternalError):
-        constraint(3, None, None, native=True)
+        constraint(ChatRequest(format=3), None, None, native=True)
+
+
+TOOL = Tool({"type": "function", "function": {"name": "f", "parameters": {}}}, {"type": "object", "properties": {}}, False)
+
+
+def test_forced_calls_come_before_a_format_and_a_format_before_a_grammar() -> None:
+    forced = ChatRequest(format="json", tools=[TOOL], tool_choice=Choice(forced=True))
+    found = constraint(forced, parser("<|assistant|>"), True, native=True, grammar="root ::= x")
+    assert found.calls is not None
+    assert (found.grammar, found.start, found.opening) == ("", "</think>", "<think>")
+    free = ChatRequest(format="json", tools=[TOOL])
+    assert constraint(free, None, None, native=True, grammar="root ::= x") == Constraint("json")
+    assert constraint(ChatRequest(), None, None, native=True, grammar="root ::= x") == Constraint("root ::= x")
