@@ -35,6 +35,7 @@ class Call:
     options: Options
     think: bool | str | None  # of a model that can reason, never None; of another, False or None
     started_ns: int
+    tells_tools: bool = False  # in the text of the messages: the model's template has no place for them
 
     @property
     def shift(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ollama_compat import output, rendered
+from ollama_compat import output, rendered, told_tools
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError
 from ollama_compat.failures import PromptTooLong, engine_error
@@ -29,6 +29,8 @@ _NO_VISION = "Multimodal data provided, but model does not support multimodal re
 
 async def for_chat(services: Services, call: Call, resident: Resident, messages: list[Message], tools: Tools) -> Prompt:
     """The prompt of a conversation."""
+    if call.tells_tools and tools:
+        messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
         _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
         return dataclasses.replace(await _native(services, call, resident, messages, tools), native=True)
@@ -58,7 +60,7 @@ def _refuse_images(stored: StoredModel, messages: Sequence[Message], error: ApiE
 async def _native(services: Services, call: Call, resident: Resident, messages: list[Message], tools: Tools) -> Prompt:
     source = call.stored.chat_template or CHATML
     loaded = resident.loaded
-    safe_tools = protect_value(tools, loaded.control_tokens)
+    safe_tools = protect_value([] if call.tells_tools else tools, loaded.control_tokens)
     effort = {"reasoning_effort": call.think} if isinstance(call.think, str) else {}
 
     async def render(part: Sequence[Message]) -> str:
@@ -75,7 +77,8 @@ async def _native(services: Services, call: Call, resident: Resident, messages: 
 
     text = await fit(call, resident, messages, render)
     prefill = messages[-1]["content"].replace(BREAK, "") if messages[-1]["role"] == "assistant" else ""
-    parser = output.native(source, tools=tools, think=bool(call.think), prompt_tail=text.removesuffix(prefill))
+    tail = text.removesuffix(prefill)
+    parser = output.native(source, tools=tools, think=bool(call.think), prompt_tail=tail, told=call.tells_tools)
     if prefill and text.endswith(prefill):
         parser = _Prefilled(parser, prefill)
     await _check_length(call, resident, text)

@@ -27,8 +27,8 @@ async def conversation(call: Call, resident: Resident, messages: list[Message], 
     """The prompt of a conversation. InternalError for what the renderer or the template refuses."""
     stored, control = call.stored, resident.loaded.control_tokens
     think, renderer = _think(call), _renderer(stored)
-    shown = output.shown_tools(_parser(stored), tools or [])
-    safe_tools = protect_value(shown if tools else tools, control)
+    shown = tools and output.shown_tools(_parser(stored), tools)
+    safe_tools = protect_value(None if call.tells_tools else shown, control)
 
     async def render(part: Sequence[Message]) -> str:
         safe = protect_messages(part, control)
@@ -42,7 +42,7 @@ async def conversation(call: Call, resident: Resident, messages: list[Message], 
         raise InternalError(error.message) from None
     bos = _bos(text, renderer, resident)
     setup = Setup(tools or (), think, messages[-1] if messages else None, None if renderer else text)
-    return Prompt(text.removeprefix(bos), _answer_parser(stored, setup), bos=bos)
+    return Prompt(text.removeprefix(bos), _answer_parser(stored, setup, told=call.tells_tools), bos=bos)
 
 
 async def by_own_template(call: Call, resident: Resident, source: str, suffix: str, messages: list[Message]) -> Prompt:
@@ -85,13 +85,12 @@ def _parser(stored: StoredModel) -> str:
     return stored.config.parser or ("harmony" if stored.prompt_source == "harmony" else "")
 
 
-def _answer_parser(stored: StoredModel, setup: Setup) -> OutputParser:
+def _answer_parser(stored: StoredModel, setup: Setup, *, told: bool = False) -> OutputParser:
     found = output.builtin(_parser(stored), setup)
     if found is not None:
         return found
-    return output.generic(
-        Template.parse(stored.go.source), tools=setup.tools, think=bool(setup.think), prompt_tail=setup.prompt or ""
-    )
+    template = Template.parse(stored.go.source)
+    return output.generic(template, tools=setup.tools, think=bool(setup.think), prompt_tail=setup.prompt or "", told=told)
 
 
 # ---------------------------------------------------------------- which renderer

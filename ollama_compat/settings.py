@@ -56,6 +56,7 @@ class Settings:
     kv_cache_type: str = "f16"
     origins: tuple[str, ...] = ()
     go_template: bool | None = None  # None: the better of a model's two templates
+    strict_tools: bool = False  # a model without a form for tools refuses them, as in Ollama
     no_prune: bool = False
     no_cloud_env: bool = False
     no_cloud_config: bool = False  # ~/.ollama/server.json says so
@@ -83,6 +84,7 @@ class Settings:
             kv_cache_type=read.text("OLLAMA_KV_CACHE_TYPE") or "f16",
             origins=origins(read.text("OLLAMA_ORIGINS")),
             go_template=read.flag("OLLAMA_GO_TEMPLATE") if read.text("OLLAMA_GO_TEMPLATE") else None,
+            strict_tools=read.flag("MOELLAMA_STRICT_TOOLS"),
             no_prune=read.flag("OLLAMA_NOPRUNE"),
             no_cloud_env=read.flag("OLLAMA_NO_CLOUD"),
             no_cloud_config=_cloud_off_in_config(home / ".ollama" / "server.json"),

@@ -43,35 +43,48 @@ _DIALECTS: tuple[tuple[Callable[[str], bool], _Dialect], ...] = (
 
 
 def native(
-    template_source: str, *, tools: Sequence[Mapping[str, Any]] | None, think: bool | None = None, prompt_tail: str = ""
+    template_source: str,
+    *,
+    tools: Sequence[Mapping[str, Any]] | None,
+    think: bool | None = None,
+    prompt_tail: str = "",
+    told: bool = False,
 ) -> OutputParser:
     """The parser for answers to a prompt made by the Jinja template, as llama-server parses them.
 
     `prompt_tail` is the prompt or its end, without a text that the answer continues; that text is to be fed first, for
     it is part of the answer. Without `tools`, tool calls are content. Reasoning is split off whatever was asked for
-    with `think`: a template that cannot switch it off has it in every answer.
+    with `think`: a template that cannot switch it off has it in every answer. `told`: the model knows of the tools by the text
+    of the messages only, and calls them in the form that it was told.
     """
-    make = family(template_source)
+    make = None if told else family(template_source)
     if make is not None:
         return make(Setup(tools or (), think=True, prompt=prompt_tail, lenient=True))
     tags = tags_of_jinja(template_source)
     splitter = None if tags is None else ThinkingSplitter(tags)
     if splitter is not None:
         splitter.start_after(prompt_tail)
-    calls = _calls(template_source, _names(tools), fresh=splitter is None) if tools else None
+    calls = _calls(template_source, _names(tools), splitter is None, told) if tools else None
     return Parser(splitter, calls, () if tags is None else (tags.start, tags.end))
 
 
-def generic(template: Template, *, tools: Sequence[Mapping[str, Any]] | None, think: bool, prompt_tail: str = "") -> OutputParser:
+def generic(
+    template: Template, *, tools: Sequence[Mapping[str, Any]] | None, think: bool, prompt_tail: str = "", told: bool = False
+) -> OutputParser:
     """The parser for answers to a prompt made by a Go template without a parser of its own, as Ollama parses them.
 
-    Reasoning is looked for when `think` is on and the template has tags for it; `prompt_tail` is the prompt or its end.
+    Reasoning is looked for when `think` is on and the template has tags for it; `prompt_tail` is the prompt or its end. `told`
+    as for `native`.
     """
     opening, closing = go_tags.thinking_tags(template.root)
     splitter = ThinkingSplitter(Tags(opening, closing)) if think and opening and closing else None
     if splitter is not None and prompt_tail.rstrip().endswith(opening):
         splitter.start_after(prompt_tail)
-    calls = GenericCalls(go_tags.call_tag(template.root), _names(tools)) if tools else None
+    calls: CallParser | None = None
+    if tools and told:
+        calls = hermes.make(_names(tools), splitter is None)
+    elif tools:
+        calls = GenericCalls(go_tags.call_tag(template.root), _names(tools))
     return Parser(splitter, calls, () if splitter is None else (opening, closing))
 
 
@@ -81,7 +94,9 @@ def builtin(name: str, setup: Setup) -> OutputParser | None:
     return None if make is None else make(setup)
 
 
-def _calls(source: str, names: Sequence[str], fresh: bool) -> CallParser | None:
+def _calls(source: str, names: Sequence[str], fresh: bool, told: bool) -> CallParser | None:
+    if told:
+        return hermes.make(names, fresh)
     return next((make(names, fresh) for matches, make in _DIALECTS if matches(source)), None)
 
 

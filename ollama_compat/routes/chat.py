@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ollama_compat import answer, call, prompt, replies, stream, wire
+from ollama_compat import answer, call, prompt, replies, stream, told_tools, wire
 from ollama_compat.answer import Finished, Piece, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.fitting import Prompt
@@ -41,13 +41,19 @@ async def begin(parts: Services, body: ChatRequest, told: Told | None = None) ->
     if not body.messages and body.keep_alive == 0:
         parts.residency.unload(str(stored.model_path))
         return _bare(body, "unload")
-    prepared = call.prepare(body, stored, "chat", ["tools"] if body.tools else [], started_ns)
+    prepared = _prepare(parts, body, stored, started_ns)
     if not body.messages:
         async with parts.residency.use(prepared.wanted(), body.keep_alive):
             return _bare(body, "load")
     if body.debug_render_only:
         return await _rendered(parts, prepared, body)
     return reply(parts, prepared, body, told)
+
+
+def _prepare(parts: Services, body: ChatRequest, stored: StoredModel, started_ns: int) -> Call:
+    told = bool(body.tools) and told_tools.apply(parts.settings, stored)
+    prepared = call.prepare(body, stored, "chat", ["tools"] if body.tools and not told else [], started_ns)
+    return dataclasses.replace(prepared, tells_tools=told)
 
 
 def _bare(body: ChatRequest, reason: str) -> dict[str, Any]:
@@ -67,7 +73,7 @@ async def count_tokens(parts: Services, body: ChatRequest) -> int:
     """Tokens of the prompt of the whole conversation, however long it is."""
     stored = await call.find(parts, body)
     body = dataclasses.replace(body, truncate=False, tools=body.tool_choice.offered(body.tools))
-    prepared = call.prepare(body, stored, "chat", ["tools"] if body.tools else [], time.perf_counter_ns())
+    prepared = _prepare(parts, body, stored, time.perf_counter_ns())
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await prompt.for_chat(parts, prepared, resident, conversation(stored, body.messages or []), body.tools)
         return len(await resident.runner.tokenize(text.text, add_special=True))
