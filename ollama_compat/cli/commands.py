@@ -50,6 +50,15 @@ BENCH_FLAGS = (
     Flag("repetitions", "Times that each test is repeated (default 5)", "string", "r"),
     JSON,
 )
+AB_FLAGS = (
+    Flag("against", "Address of a running Ollama", "string"),
+    Flag("against-openai", "Address of a running server with OpenAI's API", "string"),
+    Flag("full", "Measure everything, however long it takes"),
+    Flag("html", "Write the report to this file, a page that opens offline", "string"),
+    JSON,
+    Flag("ollama", "Path of the ollama program to start (default: from PATH)", "string"),
+    Flag("together", "Keep the model in the memory of both servers"),
+)
 DOCTOR_FLAGS = (Flag("all", "Tell of well-known models as well"), JSON)
 SERVE_VARIABLES = (
     "OLLAMA_DEBUG",
@@ -114,6 +123,7 @@ COMMANDS = (
     Command("ps", "", "List running models", "models:list_running", flags=(JSON,)),
     Command("cp", "SOURCE DESTINATION", "Copy a model", "models:copy", (2, 2)),
     Command("rm", "MODEL [MODEL...]", "Remove a model", "models:remove", (1, MANY)),
+    Command("ab", "MODEL", "Compare this server with Ollama on the same model", "ab:ab", (1, 1), AB_FLAGS, needs_server=False),
     Command(
         "bench",
         "MODEL",

@@ -30,16 +30,21 @@ def find(word: str, environ: Mapping[str, str] = os.environ) -> ModelFile:
     path = Path(word)
     if path.is_file():
         return ModelFile(path.name, path.resolve(), None)
-    store = Store(Settings.from_env(environ).models)
+    models = store(environ)
     with contextlib.suppress(OSError):  # where the store cannot be written, the model may still be there
-        ensure(store, _name(word))
+        ensure(models, _name(word))
     try:
-        stored = store.get(_name(word))
+        stored = models.get(_name(word))
     except ApiError as error:
         raise CommandError(str(error)) from error
     if stored.model_path is None:
         raise CommandError(f"{word} has no model file on this machine")
     return ModelFile(stored.name.short(), stored.model_path, stored.name)
+
+
+def store(environ: Mapping[str, str] = os.environ) -> Store:
+    """The models of this machine."""
+    return Store(Settings.from_env(environ).models)
 
 
 def largest(environ: Mapping[str, str] = os.environ) -> Path | None:

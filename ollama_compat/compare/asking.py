@@ -1,0 +1,162 @@
+"""One request to a server, timed on both clocks: the server's own counts, and when text arrived here."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ollama_compat.compare.sides import Side
+
+SECONDS = 600.0  # of silence, before a server counts as hung
+_EVENT = b"data:"
+
+
+class AskError(Exception):
+    """A server gave no answer, or an error."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """Seconds and tokens. A count or a time of the server is 0 where it tells none."""
+
+    text: str
+    first: float  # until the first text came
+    last: float  # until the last text came
+    whole: float  # until the end
+    chunks: int
+    load: float
+    prompt_tokens: int
+    prompt_seconds: float
+    tokens: int
+    seconds: float  # of the tokens after the first
+
+    @property
+    def decode(self) -> float:
+        """Tokens a second by the server's clock, else by ours; 0 when there were too few."""
+        return self.tokens / self.seconds if self.seconds > 0 else self.decode_here
+
+    @property
+    def decode_here(self) -> float:
+        """Tokens a second by our clock."""
+        tokens = self.tokens or self.chunks
+        return (tokens - 1) / (self.last - self.first) if tokens > 1 and self.last > self.first else 0.0
+
+    @property
+    def prefill(self) -> float:
+        """Tokens a second by the server's clock, else by ours; 0 when nobody counted."""
+        return self.prompt_tokens / (self.prompt_seconds or self.first)
+
+
+def generate(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
+    """A raw prompt, streamed. AskError."""
+    return _ollama(side, prompt, options) if side.dialect == "ollama" else _openai(side, prompt, options)
+
+
+def _ollama(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
+    body = {"model": side.model, "prompt": prompt, "raw": True, "options": {**options, **side.options}}
+    clock = _Clock()
+    last: dict[str, Any] = {}
+    for line in _lines(side, "/api/generate", body):
+        last = _object(line)
+        if "error" in last:
+            raise AskError(f"{side.name}: {last['error']}")
+        clock.text(str(last.get("response") or ""))
+    if not last.get("done"):
+        raise AskError(f"{side.name}: the answer ended early")
+    return clock.answer(
+        load=last.get("load_duration", 0) / 1e9,
+        prompt_tokens=last.get("prompt_eval_count", 0),
+        prompt_seconds=last.get("prompt_eval_duration", 0) / 1e9,
+        tokens=last.get("eval_count", 0),
+        seconds=last.get("eval_duration", 0) / 1e9,
+    )
+
+
+def _openai(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
+    body = {
+        "model": side.model,
+        "prompt": prompt,
+        "max_tokens": options.get("num_predict", 64),
+        "temperature": options.get("temperature", 0),
+        "seed": options.get("seed", 0),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    clock = _Clock()
+    usage: dict[str, Any] = {}
+    timings: dict[str, Any] = {}
+    for line in _lines(side, "/v1/completions", body):
+        if not line.startswith(_EVENT) or line[len(_EVENT) :].strip() == b"[DONE]":
+            continue
+        event = _object(line[len(_EVENT) :])
+        if "error" in event:
+            raise AskError(f"{side.name}: {event['error']}")
+        clock.text("".join(str(choice.get("text") or "") for choice in event.get("choices") or ()))
+        usage, timings = event.get("usage") or usage, event.get("timings") or timings
+    return clock.answer(
+        load=0.0,
+        prompt_tokens=timings.get("prompt_n") or usage.get("prompt_tokens", 0),
+        prompt_seconds=timings.get("prompt_ms", 0) / 1e3,
+        tokens=usage.get("completion_tokens", 0),
+        seconds=timings.get("predicted_ms", 0) / 1e3,
+    )
+
+
+class _Clock:
+    """When text came."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._first = self._last = 0.0
+        self._texts: list[str] = []
+
+    def text(self, text: str) -> None:
+        if text:
+            self._last = time.perf_counter() - self._begin
+            self._first = self._first or self._last
+            self._texts.append(text)
+
+    def answer(self, **counted: Any) -> Answer:
+        whole = time.perf_counter() - self._begin
+        return Answer("".join(self._texts), self._first or whole, self._last or whole, whole, len(self._texts), **counted)
+
+
+def call(side: Side, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One answer that is not streamed; GET without a body. AskError."""
+    data = b"".join(_lines(side, path, body))
+    answer = _object(data) if data.strip() else {}
+    if "error" in answer:
+        raise AskError(f"{side.name}: {answer['error']}")
+    return answer
+
+
+def _lines(side: Side, path: str, body: Mapping[str, Any] | None) -> Iterator[bytes]:
+    address = side.address
+    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+    connection = kind(address.host, address.port, timeout=SECONDS)
+    target = f"/{address.path}{path}" if address.path else path
+    try:
+        if body is None:
+            connection.request("GET", target)
+        else:
+            connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        yield from response
+        if response.status >= 400:
+            raise AskError(f"{side.name}: status {response.status} from {path}")
+    except (OSError, http.client.HTTPException) as error:
+        raise AskError(f"{side.name}: {str(error) or type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        raise AskError(f"no JSON: {data[:80]!r}") from None
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,62 @@
+"""The report as one HTML file that needs nothing else: styles and plots are in it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import math
+from typing import Any
+
+import jinja2
+
+from ollama_compat.compare.report import Comparison, Report, document
+
+TEMPLATE = "report.html"
+_WIDTH, _ROW, _LABEL, _NUMBER = 720, 30, 250, 130  # pixels of the plot
+
+
+def render(report: Report) -> str:
+    """The page."""
+    text = (importlib.resources.files("ollama_compat") / "data" / TEMPLATE).read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["figure"] = figure
+    plots = [plot(comparison) for comparison in report.comparisons]
+    return environment.from_string(text).render(report=document(report), plots=plots)
+
+
+def figure(value: float) -> str:
+    """A number with three digits or so."""
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{min(digits, 4)}f}"
+
+
+def plot(comparison: Comparison) -> dict[str, Any]:
+    """Where the bars and whiskers of the ratios lie, on a scale of logarithms with 1 in sight."""
+    lines = [line for line in comparison.lines if line.ratio is not None]
+    ends = [end for line in lines if line.ratio for end in (line.ratio.low, line.ratio.high)]
+    low, high = min([0.8, *ends]) * 0.95, max([1.25, *ends]) * 1.05
+    scale = (_WIDTH - _LABEL - _NUMBER) / math.log(high / low)
+
+    def x(value: float) -> float:
+        return round(_LABEL + scale * math.log(value / low), 1)
+
+    marks = [mark for mark in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= mark <= high]
+    rows = [
+        {
+            "y": _ROW * number + 34,
+            "label": f"{line.metric}{f', {line.cell}' if line.cell else ''}",
+            "x": x(line.ratio.value),
+            "low": x(line.ratio.low),
+            "high": x(line.ratio.high),
+            "text": f"{line.ratio.value:.2f}x",
+            "kind": line.verdict.split()[0] if line.verdict else "",
+        }
+        for number, line in enumerate(lines)
+        if line.ratio
+    ]
+    return {
+        "width": _WIDTH,
+        "height": _ROW * len(rows) + 44,
+        "one": x(1.0),
+        "marks": [{"x": x(mark), "text": f"{mark:g}x"} for mark in marks],
+        "rows": rows,
+    }

@@ -1,0 +1,145 @@
+"""Do two servers say the same? Prompts as rendered, greedy text, tool calls, and vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ollama_compat.compare import asking
+from ollama_compat.compare.figures import cosine
+from ollama_compat.compare.sides import Side
+
+NEAR = 0.25  # nats between the two best tokens: what rounding can turn round
+TOKENS = 64
+CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
+    [{"role": "user", "content": "Tell me a short story about a fox and a lantern."}],
+    [{"role": "system", "content": "You answer in one sentence."}, {"role": "user", "content": "What is the sea?"}],
+    [
+        {"role": "user", "content": "My name is Ada."},
+        {"role": "assistant", "content": "Hello, Ada."},
+        {"role": "user", "content": "What is my name?"},
+    ],
+)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Name of the city"}},
+            "required": ["city"],
+        },
+    },
+}
+TOOL_QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
+TEXTS = ("why is the sky blue?", "A fox carried a lantern through the winter forest.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+    """Two greedy answers. `gaps`: of each side, nats between the two tokens where they part; None where it told neither."""
+
+    tokens: int  # of the shorter one
+    same: int  # tokens before the first difference
+    mine: str
+    theirs: str
+    gaps: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def equal(self) -> bool:
+        """Whether there is no difference."""
+        return self.mine == self.theirs
+
+    @property
+    def near_tie(self) -> bool:
+        """Whether the first difference is one that rounding explains, by both sides' own log probabilities."""
+        told = [gap for gap in self.gaps if gap is not None]
+        return not self.equal and len(told) == 2 and all(gap <= NEAR for gap in told)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sameness:
+    """None, or empty: not compared, because the model or the server cannot."""
+
+    prompts: list[bool]  # rendered alike, one a conversation
+    texts: list[Text]
+    tool_calls: bool | None
+    cosines: list[float]
+    notes: list[str]
+
+
+def compare(mine: Side, theirs: Side, capabilities: Sequence[str], num_ctx: int) -> Sameness:
+    """All that both can do."""
+    asked = {"temperature": 0, "seed": 1, "num_predict": TOKENS, "num_ctx": num_ctx}
+    if "embedding" in capabilities:
+        return Sameness([], [], None, _vectors(mine, theirs), [])
+    if theirs.dialect != "ollama":
+        notes = ["prompts and tool calls are compared only between servers of Ollama's API"]
+        return Sameness([], [_raw(mine, theirs, asked)], None, [], notes)
+    prompts = [_rendered(mine, each) == _rendered(theirs, each) for each in CONVERSATIONS]
+    texts = [_chat(mine, theirs, each, asked) for each in CONVERSATIONS]
+    calls = _tool_calls(mine, asked) == _tool_calls(theirs, asked) if "tools" in capabilities else None
+    return Sameness(prompts, texts, calls, [], [])
+
+
+def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
+    body = {"model": side.model, "messages": messages, "stream": False, "_debug_render_only": True}
+    answer = asking.call(side, "/api/chat", body)
+    return str((answer.get("_debug_info") or {}).get("rendered_template"))
+
+
+def _chat(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Text:
+    """Greedy answers, with the log probabilities of both."""
+    found = []
+    for side in (mine, theirs):
+        body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 10}
+        answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
+        message = answer.get("message") or {}
+        found.append((str(message.get("thinking") or "") + str(message.get("content") or ""), answer.get("logprobs") or []))
+    return parted(*found[0], *found[1])
+
+
+def parted(mine: str, my_tokens: Sequence[Mapping[str, Any]], theirs: str, their_tokens: Sequence[Mapping[str, Any]]) -> Text:
+    """Where two answers part, by the tokens that both report. Ollama leaves out white space that it cut from a text's ends."""
+    my_tokens, their_tokens = (
+        [entry for entry in tokens if str(entry.get("token")).strip()] for tokens in (my_tokens, their_tokens)
+    )
+    pairs = list(zip(my_tokens, their_tokens, strict=False))
+    same = next((i for i, (a, b) in enumerate(pairs) if a.get("token") != b.get("token")), len(pairs))
+    gaps: tuple[float | None, float | None] = (None, None)
+    if same < len(pairs):
+        tokens = pairs[same][0].get("token"), pairs[same][1].get("token")
+        gaps = _gap(pairs[same][0], *tokens), _gap(pairs[same][1], *tokens)
+    return Text(min(len(my_tokens), len(their_tokens)), same, mine, theirs, gaps)
+
+
+def _gap(entry: Mapping[str, Any], first: object, second: object) -> float | None:
+    """Nats between two tokens in one side's list of the likeliest; None when it does not hold both."""
+    listed = {top.get("token"): top.get("logprob") for top in entry.get("top_logprobs") or ()}
+    one, other = listed.get(first), listed.get(second)
+    return abs(one - other) if isinstance(one, int | float) and isinstance(other, int | float) else None
+
+
+def _raw(mine: Side, theirs: Side, asked: Mapping[str, Any]) -> Text:
+    """Greedy continuations of a raw prompt, compared as text."""
+    prompt = "Once upon a time a fox found a lantern"
+    one, other = (asking.generate(side, prompt, asked) for side in (mine, theirs))
+    words, others = one.text.split(), other.text.split()
+    same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others)))
+    return Text(min(len(words), len(others)), same, one.text, other.text)
+
+
+def _tool_calls(side: Side, asked: Mapping[str, Any]) -> list[Any]:
+    body = {"model": side.model, "messages": TOOL_QUESTION, "tools": [TOOL], "stream": False}
+    answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
+    calls = (answer.get("message") or {}).get("tool_calls") or []
+    return [(entry["function"]["name"], entry["function"]["arguments"]) for entry in calls]
+
+
+def _vectors(mine: Side, theirs: Side) -> list[float]:
+    found = [
+        asking.call(side, "/api/embed", {"model": side.model, "input": list(TEXTS)})["embeddings"] for side in (mine, theirs)
+    ]
+    return [cosine(one, other) for one, other in zip(*found, strict=True)]

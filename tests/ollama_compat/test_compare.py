@@ -1,0 +1,408 @@
+"""ab: its statistics by known answers, its plan, where answers part, the report, and a whole run against a stand-in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_compat.cli import ab
+from ollama_compat.cli.root import main
+from ollama_compat.compare import asking, page, report, sameness, sides, turns, workload
+from ollama_compat.compare.figures import cosine, ratio, spread
+from ollama_compat.compare.processes import Peak, resident, tree
+from ollama_compat.compare.sides import Side
+from ollama_compat.compare.workload import ANSWER, SHORT, Cell, Pace
+from ollama_compat.settings import Address
+from ollama_compat.store import Store
+from ollama_compat.store.names import ModelName
+
+# ------------------------------------------------------------ statistics
+
+
+def test_the_spread_of_some_samples() -> None:
+    assert dataclasses.astuple(spread([3.0, 1.0, 2.0, 10.0])) == (2.5, 1.0, 10.0, 4)
+
+
+def test_the_ratio_of_constants_is_sure() -> None:
+    assert dataclasses.astuple(ratio([6.0] * 5, [3.0] * 5)) == (2.0, 2.0, 2.0)
+    assert ratio([6.0] * 5, [3.0] * 5).clear
+
+
+def test_where_less_is_better_the_ratio_turns_round() -> None:
+    assert ratio([3.0], [6.0], smaller_is_better=True).value == 2.0
+
+
+def test_the_interval_of_a_median_of_three() -> None:
+    """Of 27 equally likely draws of (1, 2, 3) the median is 1 in 7 and 3 in 7: more than 2.5 % on each side."""
+    found = ratio([1.0, 2.0, 3.0], [1.0])
+    assert dataclasses.astuple(found) == (2.0, 1.0, 3.0)
+    assert not ratio([1.0, 2.0, 3.0], [2.0]).clear
+
+
+def test_the_same_distribution_on_both_sides_has_1_in_its_interval_nearly_always() -> None:
+    draw = random.Random(1)
+    inside = 0
+    for seed in range(60):
+        one, other = ([draw.lognormvariate(0, 0.1) for _ in range(7)] for _ in range(2))
+        inside += not ratio(one, other, seed=seed).clear
+    assert inside >= 52
+
+
+def test_a_difference_of_half_is_seen() -> None:
+    draw = random.Random(2)
+    fast, slow = ([base * draw.lognormvariate(0, 0.05) for _ in range(7)] for base in (1.5, 1.0))
+    assert ratio(fast, slow).low > 1.2
+
+
+def test_cosine() -> None:
+    assert cosine([1.0, 0.0], [1.0, 1.0]) == pytest.approx(0.5**0.5)
+    assert cosine([2.0, 1.0], [4.0, 2.0]) == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------ the plan
+
+
+def test_a_short_context_leaves_long_prompts_out_and_says_so() -> None:
+    plan = workload.plan(2048, [Pace(1e5, 1e4, 0.1)] * 2, full=False)
+    assert plan.cells == (Cell(SHORT, 1), Cell(SHORT, 4), Cell(SHORT, 16))
+    assert [line.split(":")[0] for line in plan.left_out] == ["2048 prompt", "8192 prompt"]
+    assert plan.rounds == workload.ROUNDS
+
+
+def test_a_slow_machine_ends_within_its_time() -> None:
+    paces = [Pace(100.0, 10.0, 5.0)] * 2
+    plan = workload.plan(40960, paces, full=False)
+    seconds = plan.rounds * sum(pace.load + sum(pace.seconds(cell) for cell in plan.cells) for pace in paces)
+    assert seconds <= workload.BUDGET
+    assert any("8192" in line and "--full" in line for line in plan.left_out)
+    assert plan.rounds >= workload.FEWEST
+
+
+def test_full_leaves_nothing_out_that_the_context_holds() -> None:
+    plan = workload.plan(40960, [Pace(100.0, 10.0, 5.0)] * 2, full=True)
+    assert len(plan.cells) == len(workload.LENGTHS) + len(workload.USERS) - 1
+    assert not plan.left_out
+    assert plan.num_ctx >= 8192 + ANSWER
+
+
+def test_prompts_learn_a_tokenizer_and_share_no_beginning() -> None:
+    prompts = workload.Prompts()
+    prompts.learn(words=100, tokens=130)
+    assert len(prompts.text(2048).split()) == int(2048 / 1.3)
+    assert len({" ".join(prompts.text(64).split()[:4]) for _ in range(50)}) == 50
+
+
+# ------------------------------------------------------------ sameness
+
+
+def token(text: str, *top: tuple[str, float]) -> dict[str, Any]:
+    return {"token": text, "top_logprobs": [{"token": name, "logprob": value} for name, value in top]}
+
+
+def test_equal_answers_part_nowhere() -> None:
+    found = sameness.parted("ab", [token("a"), token("b")], "ab", [token("a"), token("b")])
+    assert found.equal
+    assert found.same == found.tokens == 2
+
+
+def test_a_near_tie_is_told_by_both_sides() -> None:
+    mine = [token("a"), token("b", ("b", -0.60), ("c", -0.80))]
+    theirs = [token("a"), token("c", ("c", -0.65), ("b", -0.70))]
+    found = sameness.parted("ab", mine, "ac", theirs)
+    assert (found.same, found.near_tie) == (1, True)
+    assert found.gaps == pytest.approx((0.2, 0.05))
+
+
+def test_a_clear_difference_is_no_near_tie() -> None:
+    mine = [token("b", ("b", 0), ("c", -3.0))]
+    theirs = [token("c", ("c", -0.1), ("b", -0.2))]
+    found = sameness.parted("b", mine, "c", theirs)
+    assert not found.near_tie
+    assert found.gaps == pytest.approx((3.0, 0.1))
+
+
+def test_white_space_that_one_side_does_not_report() -> None:
+    found = sameness.parted("ab", [token("a"), token("\n"), token("b")], "ab", [token("a"), token("b")])
+    assert found.same == 2
+
+
+# ------------------------------------------------------------ the report
+
+
+def record(name: str, speed: float, *, dialect: str = "ollama") -> turns.Record:
+    made = turns.Record(Side(name, dialect, Address(), "m"))
+    made.load = [1.0, 1.1, 0.9]
+    made.cells["short prompt"]["decode"] = [speed, speed * 1.01, speed * 0.99]
+    made.cells["short prompt"]["first"] = [1 / speed] * 3
+    made.ram = 100_000_000
+    return made
+
+
+SAME = sameness.Sameness([True, True], [], True, [], [])
+
+
+def make_report(*comparisons: report.Comparison) -> report.Report:
+    plan = workload.Plan((Cell(SHORT, 1),), 3, ("8192 prompt: no room",), 1024)
+    names = ["Moellama", *(each.name for each in comparisons)]
+    return report.Report("m", "a CPU", dict.fromkeys(names, "1"), dict.fromkeys(names, ""), plan, list(comparisons), ["a note"])
+
+
+def test_better_and_worse_are_said_as_plainly() -> None:
+    better = report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME)
+    verdicts = {(line.metric, line.verdict) for line in better.lines if line.cell}
+    assert verdicts == {("decode", "better"), ("time to first token", "better")}
+    assert report.losses(better) == []
+    worse = report.compare(record("Moellama", 10.0), record("Ollama", 20.0), SAME)
+    assert report.losses(worse) == [
+        "time to first token (short prompt): 0.50x of Ollama",
+        "decode (short prompt): 0.50x of Ollama",
+    ]
+
+
+def test_differences_are_losses_unless_rounding_explains_them() -> None:
+    tie = sameness.Text(5, 2, "a", "b", (0.1, 0.1))
+    clear = sameness.Text(5, 2, "a", "b", (0.1, 2.0))
+    for text, lost in ((tie, []), (clear, ["greedy texts part where rounding does not explain it"])):
+        found = report.compare(record("a", 1.0), record("b", 1.0), sameness.Sameness([True], [text], None, [], []))
+        assert report.losses(found) == lost
+    found = report.compare(record("a", 1.0), record("b", 1.0), sameness.Sameness([False], [], False, [0.5], []))
+    assert report.losses(found) == ["prompts are rendered differently", "tool calls differ", "embeddings differ"]
+
+
+def test_a_server_of_the_other_dialect_has_no_load() -> None:
+    found = report.compare(record("a", 1.0), record("b", 1.0, dialect="openai"), SAME)
+    assert "load" not in {line.metric for line in found.lines}
+
+
+def test_the_page_needs_nothing_else_and_escapes_names() -> None:
+    comparison = report.compare(record("Moellama", 20.0), record("<script>Ollama", 10.0), SAME)
+    text = page.render(make_report(comparison))
+    assert "<script" not in text
+    assert "&lt;script&gt;Ollama" in text
+    assert not [word for word in ("http://", "https://", "src=", "@import", "url(") if word in text]
+    assert "2.00x" in text
+    assert "8192 prompt: no room" in text
+
+
+def test_a_plot_places_its_points_in_order() -> None:
+    plot = page.plot(report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME))
+    for row in plot["rows"]:
+        assert row["low"] <= row["x"] <= row["high"] <= plot["width"]
+    faster = next(row for row in plot["rows"] if row["label"].startswith("decode"))
+    assert faster["x"] > plot["one"]
+
+
+def test_the_document_is_json() -> None:
+    comparison = report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME)
+    data = json.loads(json.dumps(report.document(make_report(comparison))))
+    assert data["comparisons"][0]["lines"][1]["verdict"] == "better"
+    assert data["plan"]["left_out"] == ["8192 prompt: no room"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.01234, "0.0123"), (1.5, "1.50"), (123.4, "123"), (98765.0, "98765"), (0.0, "0")])
+def test_figures(value: float, text: str) -> None:
+    assert page.figure(value) == text
+
+
+# ------------------------------------------------------------ servers
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", Address("http", "127.0.0.1", 8080)),
+        ("http://host/base/", Address("http", "host", 80, "base")),
+        ("https://host", Address("https", "host", 443)),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert sides.address(text) == address
+
+
+@pytest.mark.parametrize("text", ["ftp://host", "http://", "http://host:notaport"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(sides.SideError, match="is no address"):
+        sides.address(text)
+
+
+def test_a_server_that_ends_at_once_is_named_with_its_last_words(tmp_path: Path) -> None:
+    side = Side("Ollama", "ollama", Address(port=sides.free_port()), "m")
+    with (
+        pytest.raises(sides.SideError, match="Ollama ended with status 3: no luck"),
+        sides.started(["/bin/sh", "-c", "echo no luck >&2; exit 3"], side, tmp_path, {}),
+    ):
+        pass
+
+
+def test_stores_share_the_files(tmp_path: Path, demo_model: Path) -> None:
+    name = ModelName.parse("linked")
+    sides.link_file(demo_model, name, tmp_path / "one")
+    stored = Store(tmp_path / "one").get(name)
+    assert stored.model_path is not None
+    assert stored.model_path.samefile(demo_model) or stored.model_path.is_symlink()
+    assert stored.config.model_family == "qwen3moe"
+    sides.link_stored(Store(tmp_path / "one"), name, tmp_path / "two")
+    again = Store(tmp_path / "two").get(name)
+    assert again.digest == stored.digest
+    assert again.model_path is not None
+    assert again.model_path.samefile(stored.model_path)
+
+
+def test_memory_of_a_tree_of_processes() -> None:
+    assert os.getpid() in tree(os.getppid())
+    peak = Peak(os.getpid())
+    with peak.watching():
+        pass
+    assert peak.ram >= resident(os.getpid()) // 2 > 0
+    assert Peak(None).ram == 0
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """A server of Ollama's API that answers with given figures, and llama-server's completions."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            self._reply({"data": [{"id": "other"}]})
+        else:
+            self._reply({"version": "0.33.0", "models": []})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/show":
+            self._reply({"capabilities": ["completion", "tools"]})
+        elif self.path == "/v1/completions":
+            self._completion()
+        elif self.path == "/api/generate":
+            self._generate(body)
+        elif body.get("_debug_render_only"):
+            self._reply({"_debug_info": {"rendered_template": str(body["messages"])}})
+        else:
+            message = {"content": "ab", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] if "tools" in body else []}
+            self._reply({"message": message, "logprobs": [token("a"), token("b")], "done": True})
+
+    def _generate(self, body: dict[str, Any]) -> None:
+        if "prompt" not in body:  # loads, or unloads
+            self._reply({"done": True})
+            return
+        words = len(body["prompt"].split())
+        counts = {"prompt_eval_count": words, "prompt_eval_duration": words * 10**5, "eval_count": 8, "eval_duration": 8 * 10**6}
+        lines = [{"response": "a "}, {"response": "b"}, {"response": "", "done": True} | counts]
+        self._chunks([json.dumps(line).encode() + b"\n" for line in lines])
+
+    def _completion(self) -> None:
+        last = {
+            "choices": [],
+            "usage": {"prompt_tokens": 64, "completion_tokens": 8},
+            "timings": {"prompt_n": 64, "prompt_ms": 6.4},
+        }
+        events = [{"choices": [{"text": "a "}]}, {"choices": [{"text": "b"}]}, last]
+        self._chunks([*(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events), b"data: [DONE]\n\n"])
+
+    def _chunks(self, parts: list[bytes]) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            self.wfile.flush()
+            time.sleep(0.001)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _reply(self, value: Any) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Quietly."""
+
+
+@pytest.fixture
+def stand_in() -> Iterator[Address]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Address(port=server.server_port)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_answer_on_both_clocks(stand_in: Address) -> None:
+    answer = asking.generate(Side("s", "ollama", stand_in, "m"), "one two three four", {})
+    assert answer.text == "a b"
+    assert answer.prefill == pytest.approx(10_000)
+    assert answer.decode == pytest.approx(1000)
+    assert 0 < answer.first <= answer.last <= answer.whole
+    assert answer.decode_here == pytest.approx(7 / (answer.last - answer.first))
+
+
+def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
+    answer = asking.generate(Side("s", "openai", stand_in, "m"), "one two", {"num_predict": 8})
+    assert (answer.text, answer.tokens, answer.prompt_tokens) == ("a b", 8, 64)
+    assert answer.prefill == pytest.approx(10_000)
+    assert answer.decode == answer.decode_here  # it told no time
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(asking.AskError, match="refused"):
+        asking.generate(Side("s", "ollama", Address(port=sides.free_port()), "m"), "x", {})
+
+
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch, stand_in: Address, tmp_path: Path) -> Address:
+    """The stand-in takes the place of our server too, and measuring takes no time to speak of."""
+    import contextlib
+
+    side = Side(ab.OURS, "ollama", stand_in, "demo-moe")
+    monkeypatch.setattr(ab, "_ours", lambda file, folder: contextlib.nullcontext(side))
+    monkeypatch.setattr(workload, "ROUNDS", 3)
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    return stand_in
+
+
+def test_a_server_against_itself(ours: Address, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command as a whole; what the server counts is the same, so the ratio is 1 and its interval holds it."""
+    html = tmp_path / "r.html"
+    assert main(["ab", "demo-moe", "--against", ours.url, "--json", "--html", str(html)]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    lines = found["comparisons"][0]["lines"]
+    assert {line["metric"] for line in lines} >= {"load", "prefill", "decode", "time to first token", "all users together"}
+    for line in lines:
+        if line["metric"] in ("prefill", "decode"):
+            assert line["ratio"]["low"] <= 1 <= line["ratio"]["high"]
+            assert line["ratio"]["value"] == pytest.approx(1, rel=0.01)
+    assert found["comparisons"][0]["sentences"][:2] == ["prompts rendered alike: 3 of 3", "greedy texts alike: 3 of 3"]
+    assert "round 1 of 3: Moellama" in err
+    assert html.read_text().startswith("<!doctype html>")
+
+
+def test_against_a_server_of_openais_api(ours: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ab", "demo-moe", "--against-openai", f"{ours.url}/v1"]) == 0
+    out, _ = capsys.readouterr()
+    assert "Against the other server" in out
+    assert "compared only between servers of Ollama's API" in out
+    assert "2048 prompt: the model's context of 2048 tokens has no room for it" in out
+
+
+def test_without_another_side_the_way_out_is_named(
+    monkeypatch: pytest.MonkeyPatch, ours: Address, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["ab", "demo-moe"]) == 1
+    assert "there is no `ollama` on the PATH; name one with --ollama" in capsys.readouterr().err
