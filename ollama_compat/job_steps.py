@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,8 +25,8 @@ _ROOT = Path(runtime.__file__).resolve().parent.parent  # where `-m` finds our p
 _TELL_SECONDS = 0.25  # between two reports, so that a caller that is gone is noticed
 
 
-def steps(job: str, arguments: Mapping[str, Any]) -> Iterator[LoadProgress]:
-    """Has a job done, and reports several times a second. Closing the iterator kills the child.
+def steps(job: str, arguments: Mapping[str, Any]) -> Generator[LoadProgress, None, dict[str, Any]]:
+    """Has a job done, and reports several times a second; returns its result. Closing the iterator kills the child.
 
     Raises InternalError when the job fails or its process dies.
     """
@@ -43,7 +43,7 @@ def steps(job: str, arguments: Mapping[str, Any]) -> Iterator[LoadProgress]:
             with contextlib.suppress(queue.Empty):
                 reply = replies.get(timeout=_TELL_SECONDS)
                 if isinstance(reply, Finished):
-                    return
+                    return reply.result
                 if isinstance(reply, Failed):
                     raise InternalError(reply.message)
                 if reply is None:

@@ -27,7 +27,6 @@ from ollama_compat.compare.turns import Record
 from ollama_compat.doctor import shape, system
 from ollama_compat.settings import Address
 from ollama_compat.store.names import ModelName
-from runtime.frames import LoadProgress
 from runtime.gguf_file import GGUFError
 
 FILE_NAME = ModelName.parse("ab-model")  # what a GGUF file is called in the stores that are made for it
@@ -43,7 +42,7 @@ def ab(call: Call) -> None:
     with Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
         phases = Phases(progress)
         try:
-            found = _run(call, file, lambda phase: phases.show(LoadProgress(phase, 0, 0)))
+            found = _run(call, file, phases.enter)
         except (AskError, SideError, GGUFError, OSError) as error:
             raise CommandError(str(error)) from error
     if path := call.flags.text("html"):

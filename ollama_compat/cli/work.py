@@ -6,19 +6,27 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ollama_compat import jobs
+from ollama_compat import job_steps
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.progress import Progress, Spinner
-from runtime.frames import LoadProgress
+from ollama_compat.errors import InternalError
 
 
 def run(job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The job's result; CommandError when it fails."""
     with Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
+        phases = Phases(progress)
+        work = job_steps.steps(job, arguments)
         try:
-            return jobs.run(job, arguments, Phases(progress).show)
-        except jobs.JobFailed as error:
+            while True:
+                phases.enter(next(work).phase)
+        except StopIteration as done:
+            result: dict[str, Any] = done.value
+            return result
+        except InternalError as error:
             raise CommandError(str(error)) from error
+        finally:
+            work.close()
 
 
 class Phases:
@@ -28,10 +36,6 @@ class Phases:
         self._progress = progress
         self._spinner: Spinner | None = None
         self._phase = ""
-
-    def show(self, report: LoadProgress) -> None:
-        """A job's report."""
-        self.enter(report.phase)
 
     def enter(self, phase: str) -> None:
         """What goes on from now on."""

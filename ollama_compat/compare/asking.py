@@ -51,20 +51,21 @@ class Answer:
         return self.prompt_tokens / (self.prompt_seconds or self.first)
 
 
-def generate(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
-    """A raw prompt, streamed. AskError."""
-    return _ollama(side, prompt, options) if side.dialect == "ollama" else _openai(side, prompt, options)
+def chat(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
+    """The answer to one message, streamed. AskError."""
+    return _ollama(side, question, options) if side.dialect == "ollama" else _openai(side, question, options)
 
 
-def _ollama(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
-    body = {"model": side.model, "prompt": prompt, "raw": True, "options": {**options, **side.options}}
+def _ollama(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
+    body = {"model": side.model, "messages": _messages(question), "options": {**options, **side.options}}
     clock = _Clock()
     last: dict[str, Any] = {}
-    for line in _lines(side, "/api/generate", body):
+    for line in _lines(side, "/api/chat", body):
         last = _object(line)
         if "error" in last:
             raise AskError(f"{side.name}: {last['error']}")
-        clock.text(str(last.get("response") or ""))
+        message = last.get("message") or {}
+        clock.text(str(message.get("thinking") or "") + str(message.get("content") or ""))
     if not last.get("done"):
         raise AskError(f"{side.name}: the answer ended early")
     return clock.answer(
@@ -76,10 +77,14 @@ def _ollama(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
     )
 
 
-def _openai(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
+def _messages(question: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}]
+
+
+def _openai(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
     body = {
         "model": side.model,
-        "prompt": prompt,
+        "messages": _messages(question),
         "max_tokens": options.get("num_predict", 64),
         "temperature": options.get("temperature", 0),
         "seed": options.get("seed", 0),
@@ -89,13 +94,14 @@ def _openai(side: Side, prompt: str, options: Mapping[str, Any]) -> Answer:
     clock = _Clock()
     usage: dict[str, Any] = {}
     timings: dict[str, Any] = {}
-    for line in _lines(side, "/v1/completions", body):
+    for line in _lines(side, "/v1/chat/completions", body):
         if not line.startswith(_EVENT) or line[len(_EVENT) :].strip() == b"[DONE]":
             continue
         event = _object(line[len(_EVENT) :])
         if "error" in event:
             raise AskError(f"{side.name}: {event['error']}")
-        clock.text("".join(str(choice.get("text") or "") for choice in event.get("choices") or ()))
+        deltas = [choice.get("delta") or {} for choice in event.get("choices") or ()]
+        clock.text("".join(str(delta.get("reasoning_content") or "") + str(delta.get("content") or "") for delta in deltas))
         usage, timings = event.get("usage") or usage, event.get("timings") or timings
     return clock.answer(
         load=0.0,

@@ -76,8 +76,8 @@ def compare(mine: Side, theirs: Side, capabilities: Sequence[str], num_ctx: int)
     if "embedding" in capabilities:
         return Sameness([], [], None, _vectors(mine, theirs), [])
     if theirs.dialect != "ollama":
-        notes = ["prompts and tool calls are compared only between servers of Ollama's API"]
-        return Sameness([], [_raw(mine, theirs, asked)], None, [], notes)
+        notes = ["prompts and tool calls are compared only between servers of Ollama's API; texts word by word"]
+        return Sameness([], [_words(mine, theirs, asked)], None, [], notes)
     prompts = [_rendered(mine, each) == _rendered(theirs, each) for each in CONVERSATIONS]
     texts = [_chat(mine, theirs, each, asked) for each in CONVERSATIONS]
     calls = _tool_calls(mine, asked) == _tool_calls(theirs, asked) if "tools" in capabilities else None
@@ -102,10 +102,8 @@ def _chat(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked
 
 
 def parted(mine: str, my_tokens: Sequence[Mapping[str, Any]], theirs: str, their_tokens: Sequence[Mapping[str, Any]]) -> Text:
-    """Where two answers part, by the tokens that both report. Ollama leaves out white space that it cut from a text's ends."""
-    my_tokens, their_tokens = (
-        [entry for entry in tokens if str(entry.get("token")).strip()] for tokens in (my_tokens, their_tokens)
-    )
+    """Where two answers part, by the tokens that both report."""
+    my_tokens, their_tokens = _shown(mine, my_tokens), _shown(theirs, their_tokens)
     pairs = list(zip(my_tokens, their_tokens, strict=False))
     same = next((i for i, (a, b) in enumerate(pairs) if a.get("token") != b.get("token")), len(pairs))
     gaps: tuple[float | None, float | None] = (None, None)
@@ -115,6 +113,11 @@ def parted(mine: str, my_tokens: Sequence[Mapping[str, Any]], theirs: str, their
     return Text(min(len(my_tokens), len(their_tokens)), same, mine, theirs, gaps)
 
 
+def _shown(text: str, tokens: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Tokens that are part of a text: Ollama reports none of the tags, and of the white space, that it cut out."""
+    return [entry for entry in tokens if str(entry.get("token")).strip() and str(entry.get("token")) in text]
+
+
 def _gap(entry: Mapping[str, Any], first: object, second: object) -> float | None:
     """Nats between two tokens in one side's list of the likeliest; None when it does not hold both."""
     listed = {top.get("token"): top.get("logprob") for top in entry.get("top_logprobs") or ()}
@@ -122,10 +125,10 @@ def _gap(entry: Mapping[str, Any], first: object, second: object) -> float | Non
     return abs(one - other) if isinstance(one, int | float) and isinstance(other, int | float) else None
 
 
-def _raw(mine: Side, theirs: Side, asked: Mapping[str, Any]) -> Text:
-    """Greedy continuations of a raw prompt, compared as text."""
-    prompt = "Once upon a time a fox found a lantern"
-    one, other = (asking.generate(side, prompt, asked) for side in (mine, theirs))
+def _words(mine: Side, theirs: Side, asked: Mapping[str, Any]) -> Text:
+    """Greedy answers, compared as text."""
+    question = CONVERSATIONS[0][0]["content"]
+    one, other = (asking.chat(side, question, asked) for side in (mine, theirs))
     words, others = one.text.split(), other.text.split()
     same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others)))
     return Text(min(len(words), len(others)), same, one.text, other.text)

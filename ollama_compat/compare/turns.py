@@ -49,10 +49,10 @@ def pace(side: Side, prompts: Prompts, context: int) -> Pace:
     """A first short measurement, which also counts how many tokens a word has."""
     fitting = options(min(context, SHORT + ANSWER + 16 * MARGIN))
     load = _load(side, fitting)
-    words = prompts.words(SHORT)
-    answer = asking.generate(side, prompts.text(SHORT), fitting)
-    prompts.learn(words, answer.prompt_tokens)
-    answer = asking.generate(side, prompts.text(SHORT), fitting)  # the first one was the warm-up
+    text = prompts.text(SHORT)
+    answer = asking.chat(side, text, fitting)
+    prompts.learn(len(text.split()), answer.prompt_tokens)
+    answer = asking.chat(side, prompts.text(SHORT), fitting)  # the first one was the warm-up
     return Pace(answer.prefill or 1e3, answer.decode or 1e2, load)
 
 
@@ -73,7 +73,7 @@ def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
     peak = Peak(side.pid)
     with peak.watching():
         record.load.append(_load(side, asked))
-        asking.generate(side, prompts.text(SHORT), asked)  # the warm-up
+        asking.chat(side, prompts.text(SHORT), asked)  # the warm-up
         for cell in plan.cells:
             _cell(record, cell, prompts, asked)
     record.ram, record.vram = max(record.ram, peak.ram), max(record.vram, peak.vram)
@@ -83,7 +83,7 @@ def _cell(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -
     texts = [prompts.text(cell.prompt) for _ in range(cell.users)]
     begin = time.perf_counter()
     with ThreadPoolExecutor(cell.users) as users:
-        answers = list(users.map(lambda text: asking.generate(record.side, text, asked), texts))
+        answers = list(users.map(lambda text: asking.chat(record.side, text, asked), texts))
     seconds = time.perf_counter() - begin
     samples = record.cells[cell.name]
     if cell.users > 1:

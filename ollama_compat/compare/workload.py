@@ -10,6 +10,7 @@ SHORT, LENGTHS = 64, (64, 2048, 8192)  # tokens of a prompt
 USERS = (1, 4, 16)
 ANSWER = 64  # tokens
 MARGIN = 16  # tokens by which a prompt may turn out longer than planned
+TASK = ". Write a long story with these words."
 ROUNDS, FEWEST, FULL_ROUNDS = 7, 3, 9
 BUDGET = 540.0  # seconds that a run plans for, so that it ends within 10 minutes
 
@@ -58,12 +59,12 @@ class Prompts:
             self.tokens_a_word = tokens / words
 
     def words(self, tokens: int) -> int:
-        """Words of a text of about so many tokens."""
-        return max(4, int(tokens / self.tokens_a_word))
+        """Words of a text of about so many tokens, without those of the task."""
+        return max(4, int(tokens / self.tokens_a_word) - len(TASK.split()) + 1)  # the full stop is no word
 
     def text(self, tokens: int) -> str:
-        """A new one."""
-        return " ".join(self._draw.choices(self._words, k=self.words(tokens)))
+        """A new one: words, and what to do with them."""
+        return " ".join(self._draw.choices(self._words, k=self.words(tokens))) + TASK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

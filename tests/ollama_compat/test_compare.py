@@ -98,7 +98,7 @@ def test_full_leaves_nothing_out_that_the_context_holds() -> None:
 def test_prompts_learn_a_tokenizer_and_share_no_beginning() -> None:
     prompts = workload.Prompts()
     prompts.learn(words=100, tokens=130)
-    assert len(prompts.text(2048).split()) == int(2048 / 1.3)
+    assert len(prompts.text(2048).split()) == int(2048 / 1.3)  # with those of the task
     assert len({" ".join(prompts.text(64).split()[:4]) for _ in range(50)}) == 50
 
 
@@ -131,8 +131,9 @@ def test_a_clear_difference_is_no_near_tie() -> None:
     assert found.gaps == pytest.approx((3.0, 0.1))
 
 
-def test_white_space_that_one_side_does_not_report() -> None:
-    found = sameness.parted("ab", [token("a"), token("\n"), token("b")], "ab", [token("a"), token("b")])
+def test_white_space_and_tags_that_one_side_does_not_report() -> None:
+    mine = [token("<think>"), token("a"), token("\n"), token("</think>"), token("b")]
+    found = sameness.parted("a\nb", mine, "ab", [token("<think>"), token("a"), token("b")])
     assert found.same == 2
 
 
@@ -282,23 +283,22 @@ class StandIn(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/show":
             self._reply({"capabilities": ["completion", "tools"]})
-        elif self.path == "/v1/completions":
+        elif self.path == "/v1/chat/completions":
             self._completion()
-        elif self.path == "/api/generate":
-            self._generate(body)
+        elif self.path == "/api/generate":  # loads, or unloads
+            self._reply({"done": True})
+        elif body.get("stream", True):
+            self._chat(body)
         elif body.get("_debug_render_only"):
             self._reply({"_debug_info": {"rendered_template": str(body["messages"])}})
         else:
             message = {"content": "ab", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] if "tools" in body else []}
             self._reply({"message": message, "logprobs": [token("a"), token("b")], "done": True})
 
-    def _generate(self, body: dict[str, Any]) -> None:
-        if "prompt" not in body:  # loads, or unloads
-            self._reply({"done": True})
-            return
-        words = len(body["prompt"].split())
+    def _chat(self, body: dict[str, Any]) -> None:
+        words = len(body["messages"][0]["content"].split())
         counts = {"prompt_eval_count": words, "prompt_eval_duration": words * 10**5, "eval_count": 8, "eval_duration": 8 * 10**6}
-        lines = [{"response": "a "}, {"response": "b"}, {"response": "", "done": True} | counts]
+        lines = [{"message": {"thinking": "a "}}, {"message": {"content": "b"}}, {"message": {}, "done": True} | counts]
         self._chunks([json.dumps(line).encode() + b"\n" for line in lines])
 
     def _completion(self) -> None:
@@ -307,7 +307,7 @@ class StandIn(BaseHTTPRequestHandler):
             "usage": {"prompt_tokens": 64, "completion_tokens": 8},
             "timings": {"prompt_n": 64, "prompt_ms": 6.4},
         }
-        events = [{"choices": [{"text": "a "}]}, {"choices": [{"text": "b"}]}, last]
+        events = [{"choices": [{"delta": {"content": text}}]} for text in ("a ", "b")] + [last]
         self._chunks([*(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events), b"data: [DONE]\n\n"])
 
     def _chunks(self, parts: list[bytes]) -> None:
@@ -343,7 +343,7 @@ def stand_in() -> Iterator[Address]:
 
 
 def test_an_answer_on_both_clocks(stand_in: Address) -> None:
-    answer = asking.generate(Side("s", "ollama", stand_in, "m"), "one two three four", {})
+    answer = asking.chat(Side("s", "ollama", stand_in, "m"), "one two three four", {})
     assert answer.text == "a b"
     assert answer.prefill == pytest.approx(10_000)
     assert answer.decode == pytest.approx(1000)
@@ -352,7 +352,7 @@ def test_an_answer_on_both_clocks(stand_in: Address) -> None:
 
 
 def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
-    answer = asking.generate(Side("s", "openai", stand_in, "m"), "one two", {"num_predict": 8})
+    answer = asking.chat(Side("s", "openai", stand_in, "m"), "one two", {"num_predict": 8})
     assert (answer.text, answer.tokens, answer.prompt_tokens) == ("a b", 8, 64)
     assert answer.prefill == pytest.approx(10_000)
     assert answer.decode == answer.decode_here  # it told no time
@@ -360,7 +360,7 @@ def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(asking.AskError, match="refused"):
-        asking.generate(Side("s", "ollama", Address(port=sides.free_port()), "m"), "x", {})
+        asking.chat(Side("s", "ollama", Address(port=sides.free_port()), "m"), "x", {})
 
 
 @pytest.fixture
