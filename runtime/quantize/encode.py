@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from runtime.core import ModelError
-from runtime.quantize import blocks32, blocks256, ternary, uneven
+from runtime.quantize import blocks32, blocks256, codebooks, ternary, uneven
 from runtime.quants import BY_NAME
 from runtime.quants.base import Bytes, Floats
 
@@ -26,12 +26,15 @@ _KERNELS: Mapping[str, Callable[[Any, Any], None]] = {
     "IQ4_NL": uneven.iq4_nl,
     "IQ4_XS": uneven.iq4_xs,
     "MXFP4": uneven.mxfp4,
+    "IQ2_S": codebooks.iq2_s,
+    "IQ3_XXS": codebooks.iq3_xxs,
+    "IQ3_S": codebooks.iq3_s,
     "TQ1_0": ternary.tq1_0,
     "TQ2_0": ternary.tq2_0,
 }
 
 _HALVES = {
-    **dict.fromkeys(("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "IQ4_XS"), (0,)),
+    **dict.fromkeys(("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "IQ4_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), (0,)),
     **dict.fromkeys(("Q4_1", "Q5_1", "Q4_K", "Q5_K"), (0, 2)),
     **{"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,), "MXFP4": ()},
 }

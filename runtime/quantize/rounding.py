@@ -31,6 +31,11 @@ def inner(function: Any) -> Any:
     return njit(error_model="numpy")(function)
 
 
+def inlined(function: Any) -> Any:
+    """As `inner`, but numba puts it into its callers, so that constants among the arguments are constants."""
+    return njit(error_model="numpy", inline="always")(function)
+
+
 @inner
 def nearest(x: float) -> Any:
     """The nearest integer, ties to even; of |x| > 2^22 some other number, the same as llama.cpp's."""

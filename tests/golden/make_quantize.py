@@ -47,12 +47,14 @@ def samples() -> np.ndarray:
 
 def main() -> None:
     library = ctypes.CDLL(sys.argv[1])
+    library.ggml_quantize_init.restype = None
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
     values = samples()
     found = {}
     for name in sorted(ENCODED - {"F32"}):
         kind = BY_NAME[name]
         blocks = np.empty((values.size // kind.block_size, kind.block_bytes), np.uint8)
+        library.ggml_quantize_init(kind.type_id)
         where, sizes = [ctypes.c_void_p(array.ctypes.data) for array in (values, blocks)], [0, len(values), 256]
         library.ggml_quantize_chunk(kind.type_id, *where, *map(ctypes.c_int64, sizes), None)
         found[name] = blocks

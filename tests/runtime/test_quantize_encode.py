@@ -12,7 +12,7 @@ from runtime.quantize.encode import ENCODED, encode
 from runtime.quants import BY_NAME
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden/quantize/blocks.npz"))
-LIMITS = {"TQ1_0": 1.0, "TQ2_0": 1.0, "Q2_K": 0.35, "Q3_K": 0.2, "MXFP4": 0.2, "IQ3_S": 0.2}
+LIMITS = {"TQ1_0": 1.0, "TQ2_0": 1.0, "Q2_K": 0.35, "Q3_K": 0.2, "MXFP4": 0.2, "IQ3_S": 0.2, "IQ3_XXS": 0.3, "IQ2_S": 0.4}
 """Root mean square errors of normal values that a type may leave."""
 
 
@@ -20,7 +20,16 @@ LIMITS = {"TQ1_0": 1.0, "TQ2_0": 1.0, "Q2_K": 0.35, "Q3_K": 0.2, "MXFP4": 0.2, "
 def test_same_bytes(name: str) -> None:
     values = GOLDEN["values"].reshape(-1, BY_NAME[name].block_size)
     found = encode(name, values)
-    wrong = np.flatnonzero((found != GOLDEN[name].reshape(found.shape)).any(axis=1))
+    expected = GOLDEN[name].reshape(found.shape)
+    different = (found != expected).any(axis=1)
+    if name == "IQ3_S":
+        # llama.cpp does not step over a group of zeros, and writes the groups that follow into the wrong places
+        broken = (values.reshape(-1, 8, 32) == 0).all(axis=2).any(axis=1)
+        assert broken.any()
+        ours, theirs = (np.square(BY_NAME[name].dequantize(b[broken]) - values[broken]).sum() for b in (found, expected))
+        assert ours <= theirs
+        different &= ~broken
+    wrong = np.flatnonzero(different)
     assert not len(wrong), f"{len(wrong)} of {len(values)} blocks differ, the first is {wrong[0]}"
 
 
