@@ -48,10 +48,14 @@ class Source:
 
     def json_value(self, name: str) -> Any:
         """The JSON value in a file."""
+        text = self.text(name)
         try:
-            return json.loads(self.text(name), parse_constant=_NOT_FINITE.__getitem__)
-        except (ValueError, RecursionError) as error:
-            raise ConvertError(f"parse {name}: {error}") from None
+            return json.loads(text, parse_constant=_NOT_FINITE.__getitem__)
+        except json.JSONDecodeError as error:
+            at_end = error.pos >= len(text.rstrip())  # in Go's words, as Ollama has it
+            raise ConvertError(f"parse {name}: {'unexpected end of JSON input' if at_end else error}") from None
+        except RecursionError:
+            raise ConvertError(f"parse {name}: exceeded max depth") from None
 
     def json_or_empty(self, name: str) -> dict[str, Any]:
         """The same, and nothing where the file is missing."""

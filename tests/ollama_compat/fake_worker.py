@@ -4,8 +4,9 @@ What it says is found in the prompt: `say(TEXT)` is answered with TEXT, word by 
 `frame()` tells the grammar fields of its request as JSON; `refuse()` is answered Failed.
 `slow()` says one word every 10 ms until it is cancelled or has said 1000; `hang()` says nothing; `die()` ends the process;
 with `cached()` all but one token of the prompt came from the cache.
-Its arguments change the load: `--fail=KIND` answers Failed, `--die` exits, `--hang` never answers, `--train=N` is the training
-context. Tokens are words with the space before them. Like the real worker it ends when its input does.
+Requests for vectors are refused, unless an argument is `--embed`. Other arguments change the load: `--fail=KIND` answers Failed,
+`--die` exits, `--hang` never answers, `--train=N` is the training context. Tokens are words with the space before them. Like the
+real worker it ends when its input does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class FakeWorker:
         self._words: list[str] = []
         self._ids: dict[str, int] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._hanging: set[int] = set()  # requests for vectors that are never answered
         self._num_ctx = 0
         self._writer: Any = None
 
@@ -60,17 +62,18 @@ class FakeWorker:
         elif isinstance(frame, frames.Cancel):
             if frame.id in self._running:
                 self._running.pop(frame.id).cancel()
+            self._hanging.discard(frame.id)
         elif isinstance(frame, frames.Tokenize):
             self._send(frames.Tokens(frame.id, self._tokens(frame.text)))
         elif isinstance(frame, frames.Detokenize):
             self._send(frames.Text(frame.id, "".join(self._words[token] for token in frame.tokens)))
         elif isinstance(frame, frames.Embed):
-            self._send(frames.Failed(frame.id, "unsupported", "this model cannot embed"))
+            self._embed(frame)
         elif isinstance(frame, frames.Grow):
             self._num_ctx = max(self._num_ctx, min(frame.num_ctx, int(self._flags.get("train", "2048"))))
             self._send(frames.Grown(frame.id, self._num_ctx, 1000))
         elif isinstance(frame, frames.GetStats):
-            busy = len(self._running)
+            busy = len(self._running) + len(self._hanging)
             self._send(frames.Stats(frame.id, busy, 0, 8, 8 - busy, 0, 0, 1000, 0))
         return True
 
@@ -86,6 +89,25 @@ class FakeWorker:
             tokens = ["<|im_start|>", "<|im_end|>"]
             self._send(frames.Loaded("fake", self._num_ctx, train, 100, "<s>", "</s>", False, tokens, 1000, 0, "nowhere", 5))
         return True
+
+    def _embed(self, request: frames.Embed) -> None:
+        """With `--embed`, a vector tells an input's words and what the frame asked for. An input may name how it fails."""
+        refusals = {
+            "long()": ("context_length", "too long"),
+            "nan()": ("bad_request", "not a number"),
+            "oom()": ("out_of_memory", ""),
+        }
+        told = next((refusals[text] for text in request.inputs if text in refusals), None)
+        if "embed" not in self._flags:
+            told = ("unsupported", "this model cannot embed")
+        if told:
+            self._send(frames.Failed(request.id, *told))
+        elif "hang()" in request.inputs:
+            self._hanging.add(request.id)
+        else:
+            asked = [float(request.truncate), float(request.normalize), float(request.num_ctx), float(request.dimensions)]
+            words = [len(self._tokens(text)) for text in request.inputs]
+            self._send(frames.Embeddings(request.id, [[float(count), *asked] for count in words], sum(words)))
 
     async def _generate(self, request: frames.Generate) -> None:
         prompt = request.prompt.replace(frames.BREAK, "")

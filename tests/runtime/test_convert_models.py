@@ -286,7 +286,11 @@ def test_a_part_that_is_missing(tmp_path: Path) -> None:
 def test_json_that_is_broken(tmp_path: Path) -> None:
     files = tiny_hf.write(tmp_path, CHECKPOINTS["llama"])
     files["config.json"].write_text('{"architectures": ')
-    assert failure(files).startswith("parse config.json: ")
+    assert failure(files) == "parse config.json: unexpected end of JSON input"
+    files["config.json"].write_text('{"architectures": nothing}')
+    assert failure(files).startswith("parse config.json: Expecting value")
+    files["config.json"].write_text("[" * 100_000)
+    assert failure(files) == "parse config.json: exceeded max depth"
 
 
 def test_infinity_in_a_config_is_no_error(tmp_path: Path) -> None:
