@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ollama_compat import decoding, errors, gojson
+from ollama_compat.compression import inflate
 from ollama_compat.errors import ApiError, BadRequest, CloudDisabled, Refused
 
 _LOG = logging.getLogger(__name__)
@@ -49,17 +50,26 @@ async def read_body(request: web.Request, limit: int = MAX_JSON) -> bytes:
 
 async def read(request: web.Request, kind: type[_Request], package: str = "api") -> _Request:
     """The request that the body holds; its Content-Type does not matter. BadRequest with Ollama's words."""
-    body = await read_body(request)
+    return await _decoded(await read_body(request), kind, package)
+
+
+async def _decoded(body: bytes, kind: type[_Request], package: str) -> _Request:
     if len(body) > _BIG:
         return await asyncio.to_thread(decoding.decode, body, kind, package)
     return decoding.decode(body, kind, package)
 
 
 async def read_enveloped(request: web.Request, kind: type[_Request], package: str, envelope: Envelope) -> _Request:
-    """As `read`, for a dialect of the API that has its own form of errors: from here on they are written by `envelope`."""
+    """As `read`, for a dialect of the API that has its own form of errors: from here on they are written by `envelope`.
+
+    Bodies may be compressed with zstd.
+    """
     request[ENVELOPE] = envelope
+    body = await read_body(request)
     try:
-        return await read(request, kind, package)
+        if request.headers.get(hdrs.CONTENT_ENCODING) == "zstd":
+            body = await asyncio.to_thread(inflate, body)
+        return await _decoded(body, kind, package)
     except BadRequest as error:
         raise Refused(error.message) from None
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from ollama_compat import call, prompt, several, stream, wire
-from ollama_compat.errors import ApiError
 from ollama_compat.openai import beyond, chat, common, completions, embeddings, response_events, transcriptions
 from ollama_compat.openai.responses import ResponsesRequest, to_native
 from ollama_compat.routes import chat as native_chat
@@ -47,9 +46,6 @@ async def completion(request: web.Request) -> web.StreamResponse:
 
 async def responses(request: web.Request) -> web.StreamResponse:
     """Answers a conversation in the form of OpenAI's newer endpoint. Nothing is stored."""
-    if request.headers.get(hdrs.CONTENT_ENCODING) == "zstd":
-        request[wire.ENVELOPE] = common.envelope
-        raise ApiError(415, "this server does not read zstd-compressed bodies; send the request uncompressed")
     body = await wire.read_enveloped(request, ResponsesRequest, "openai", common.envelope)
     native, heard = to_native(body), Heard()
     found = await native_chat.begin(services(request), native, heard)

@@ -251,9 +251,3 @@ async def test_errors_have_openais_form(live: Any) -> None:
         got, answer = await live.ask("POST", "/v1/responses", data=body)
         assert (got, answer["error"]["message"]) == (status, message)
         assert list(answer["error"]) == ["message", "type", "param", "code"]
-
-
-async def test_a_compressed_body_is_refused_in_words(live: Any) -> None:
-    status, answer = await live.ask("POST", "/v1/responses", data=b"\x28\xb5\x2f\xfd", headers={"Content-Encoding": "zstd"})
-    assert (status, answer["error"]["type"]) == (415, "api_error")
-    assert "zstd" in answer["error"]["message"]
