@@ -35,7 +35,9 @@ def apply(settings: Settings, stored: StoredModel) -> bool:
         return False
     template = stored.shown_template.strip()
     capabilities = stored.capabilities()
-    return "completion" in capabilities and "tools" not in capabilities and template != DEFAULT_TEMPLATE
+    # some templates show calls and results, and so pass for able, but not the tools
+    shows_tools = "tools" in capabilities and (stored.prompt_source == "go" or "tools" in template)
+    return "completion" in capabilities and not shows_tools and template != DEFAULT_TEMPLATE
 
 
 def spoken(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:

@@ -23,7 +23,11 @@ class FunctionGemma(Blocks):
 
     def _read_call(self, raw: str) -> None:
         if (found := _CALL.search(raw)) is not None:
-            self._call(found[1], dict(_pairs(found[2])))
+            try:
+                arguments = dict(_pairs(found[2]))
+            except RecursionError:
+                return
+            self._call(found[1], arguments)
 
 
 def make(setup: Setup) -> FunctionGemma:

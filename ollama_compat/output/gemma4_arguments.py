@@ -14,6 +14,9 @@ QUOTE = '<|"|>'
 _QUOTED = re.compile(r'<\|"\|>(.*?)<\|"\|>', re.DOTALL)
 _BARE_KEY = re.compile(rf'"(?:[^"\\]|\\.)*"|([{{,])([{SPACE}]*)(\w+):', re.DOTALL)
 _OPAQUE = re.compile(rf'{re.escape(QUOTE)}.*?{re.escape(QUOTE)}|"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SINGLE_QUOTED = re.compile(
+    rf"{_OPAQUE.pattern}|{re.escape(QUOTE)}.*|:([{SPACE}]*)'((?:[^'\\]|\\.)*)'(?:{re.escape(QUOTE)})?", re.DOTALL
+)
 _LITERAL = frozenset("-0123456789tfn'\"{[")
 
 
@@ -64,17 +67,7 @@ def _candidates(text: str, properties: Mapping[str, Any]) -> Iterator[str]:
 
 def _requote(text: str) -> str:
     """Values in single quotes get Gemma's marks; a mark that follows such a value is dropped."""
-    value = re.compile(rf":([{SPACE}]*)'((?:[^'\\]|\\.)*)'(?:{re.escape(QUOTE)})?", re.DOTALL)
-    parts, at = [], 0
-    while (found := value.search(text, at)) is not None:
-        opaque = _OPAQUE.search(text, at)
-        if opaque is not None and opaque.start() < found.start():
-            parts.append(text[at : opaque.end()])
-            at = opaque.end()
-            continue
-        parts.append(f"{text[at : found.start()]}:{found[1]}{QUOTE}{found[2]}{QUOTE}")
-        at = found.end()
-    return "".join(parts) + text[at:]
+    return _SINGLE_QUOTED.sub(lambda match: match[0] if match[2] is None else f":{match[1]}{QUOTE}{match[2]}{QUOTE}", text)
 
 
 def _close_string(text: str) -> str:

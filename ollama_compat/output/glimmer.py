@@ -95,7 +95,8 @@ class Glimmer(Blocks):
         body = raw.strip()
         if not (body.startswith(_CALLS) and body.endswith(_CALLS_END)):
             return None
-        invoke = _INVOKE.fullmatch(body[len(_CALLS) : -len(_CALLS_END)])
+        inside = body[len(_CALLS) : -len(_CALLS_END)].strip()
+        invoke = _INVOKE.fullmatch(inside) if inside.endswith("</atem:invoke>") else None
         if invoke is None:
             return None
         name, rest = invoke[1].replace(_MESSAGE, ""), invoke[2].removeprefix("\n").removesuffix("\n")

@@ -14,7 +14,7 @@ from ollama_compat.output.tool_json import Scanner, call_members, read_object
 
 _KEYS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 _USER, _USER_END = "<user>", "</user>"
-_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_ARGUMENT = re.compile(r"<arg_key>((?:(?!</?arg_key>).)*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 _ALIASES = {"read_file": "read", "write_file": "write", "edit_file": "edit", "web_fetch": "webfetch"}
 _JSON_KEYS = ('"name"', '"arguments"')
 

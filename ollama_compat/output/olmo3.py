@@ -51,5 +51,8 @@ def _call(line: str) -> tuple[str, dict[str, Any]] | None:
     found = _CALL.fullmatch(line)
     if found is None:
         return None
-    arguments = python_calls.loose_arguments(found[2])
+    try:
+        arguments = python_calls.loose_arguments(found[2])
+    except RecursionError:
+        return None
     return None if arguments is None else (found[1], arguments)

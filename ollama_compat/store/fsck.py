@@ -163,9 +163,7 @@ class Check:
         if partial and DIGEST.fullmatch(blob):
             if _is_json(path):
                 return Finding(path.name, f"the record of an unfinished download{own}", is_damage=False)
-            return Finding(
-                path.name, "a damaged record of an unfinished download, over which Ollama stumbles"
-            )
+            return Finding(path.name, "a damaged record of an unfinished download, over which Ollama stumbles")
         what = f"an unfinished file{own}" if path.name.startswith("sha256-") else "does not belong here"
         return Finding(path.name, what, is_damage=False)
 

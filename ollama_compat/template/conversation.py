@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os.path
 import re
@@ -55,6 +56,8 @@ def adapt(source: str, capabilities: Capabilities, messages: Sequence[Message]) 
         adapted = [message | {"role": "system"} if message["role"] == "developer" else message for message in adapted]
     if not capabilities.system_role:
         adapted = _without_system(adapted)
+    if _SHORT_IDS in source:
+        _shorten_ids(adapted)
     for message in adapted:
         for call in message.get("tool_calls", ()):
             _set_arguments(call["function"], capabilities.object_arguments)
@@ -135,6 +138,26 @@ def _set_arguments(function: dict[str, Any], as_object: bool) -> None:
             raise ConversationError(f"Failed to parse tool call arguments as JSON: {error}") from error
     elif not as_object and not isinstance(arguments, str):
         function["arguments"] = _go_json(arguments)
+
+
+_SHORT_IDS = "length != 9"  # in templates of Mistral's, which refuse other ids
+
+
+def _shorten_ids(messages: Sequence[Message]) -> None:
+    """Gives calls ids of nine characters, and their results the same ones; results without an id follow the calls."""
+    waiting: list[str] = []
+    for number, message in enumerate(messages):
+        for place, call in enumerate(message.get("tool_calls", ())):
+            call["id"] = _short_id(call.get("id") or f"{number} {place}")
+            waiting.append(call["id"])
+        if message["role"] == "tool":
+            given = message.get("tool_call_id")
+            message["tool_call_id"] = _short_id(given) if given else next(iter(waiting), _short_id(""))
+            waiting = [id for id in waiting if id != message["tool_call_id"]]
+
+
+def _short_id(id: str) -> str:
+    return id if len(id) == 9 else hashlib.sha256(id.encode()).hexdigest()[:9]
 
 
 def _go_json(value: Any) -> str:

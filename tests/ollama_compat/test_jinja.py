@@ -39,6 +39,27 @@ def without_dates(prompt: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\d|\d{1,2} [A-Z][a-z]+ \d{4}", "DATE", prompt)
 
 
+@pytest.mark.parametrize(
+    ("call_id", "result_ids"),
+    [({"id": "call_12345"}, {"tool_call_id": "call_12345"}), ({}, {}), ({"id": "abcdefgh1"}, {"tool_call_id": "abcdefgh1"})],
+)
+async def test_ids_that_a_template_takes(renderer: JinjaRenderer, call_id: dict[str, str], result_ids: dict[str, str]) -> None:
+    """Mistral's templates want nine letters and digits; clients send what they were given, or nothing."""
+    call = {"function": {"name": "f", "arguments": {}}}
+    messages = [
+        *HI,
+        {"role": "assistant", "content": "", "tool_calls": [call | call_id, call]},
+        {"role": "tool", "content": "one"} | result_ids,
+        {"role": "tool", "content": "two"},
+    ]
+    source = (FOLDER / "mistralai-Mistral-Nemo-Instruct-2407.jinja").read_text()
+    prompt = await renderer.render(source, messages=messages, tools=[], bos_token="", eos_token="")
+    made = re.findall(r'"id": "([A-Za-z0-9]{9})"', prompt)
+    assert len(set(made)) == 2
+    assert re.findall(r'"call_id": "([A-Za-z0-9]{9})"', prompt) == made
+    assert call_id.get("id", "") in (prompt if "_" not in call_id.get("id", "") else call_id["id"])
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 async def test_prompts_are_those_of_llama_server(renderer: JinjaRenderer, name: str) -> None:
     source = (FOLDER / name).read_text()

@@ -129,6 +129,29 @@ def test_errors_are_ollamas(name: str, text: str, message: str) -> None:
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "unit", "after"),
+    [
+        ("olmo3", "<function_calls>now(a=", "[", ")</function_calls>"),
+        ("olmo3", "<function_calls>now(a=" + "[" * 2000, "]", ")</function_calls>"),
+        ("functiongemma", "<start_function_call>call:now{a:" + "[" * 2000, "]", "}<end_function_call>"),
+        ("lfm2", "<|tool_call_start|>now(a=" + "[" * 2000, "]", ")<|tool_call_end|>"),
+        ("gemma4", "<|tool_call>call:now{a:" + "[" * 2000, "]", "}<tool_call|>"),
+        ("gemma4", "<|tool_call>call:now{a:", "'x',b:", "<tool_call|>"),
+        ("ministral", "[TOOL_CALLS]now[ARGS]" + '{"a":' * 2000 + "1", "}", ""),
+        ("cohere", "<|END_THINKING|><|START_ACTION|>", "{[", "<|END_ACTION|>"),
+        ("qwen3-coder", "<tool_call><function=f>", "<parameter=a>", "</function></tool_call>"),
+        ("glm-4.7", "</think><tool_call>f", "<arg_key>", "</tool_call>"),
+        ("glimmer", " to=now<|message|><atem:function_calls>", '<atem:invoke name="">', "</atem:function_calls><|eot|>"),
+        ("laguna", "<tool_call>f", "<arg_key>a</arg_key>", "</tool_call>"),
+        ("deepseek3", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁calls▁end｜>"),
+    ],
+)
+def test_deep_and_long_calls_do_no_harm(name: str, before: str, unit: str, after: str) -> None:
+    text = before + unit * 2000 + after
+    read({"parser": name, "think": None}, [text])  # in the time of a test; what comes of it is the model's affair
+
+
 # ---------------------------------------------------------------- streaming
 
 
