@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -31,6 +32,8 @@ class FakeRegistry:
     redirect: str = ""  # the base address that blobs are really at
     part_redirect: str = ""  # the base address that parts of uploads are sent to
     ranges: bool = True
+    pace: float = 0.0  # bytes a second of one answer; 0: as fast as can be
+    sent: int = 0  # bytes of blobs
     files: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of a sharded repository
     base: str = ""
 
@@ -139,21 +142,38 @@ async def _get_blob(request: web.Request) -> web.StreamResponse:
         return web.Response(status=404)
     if registry.redirect:
         raise web.HTTPTemporaryRedirect(f"{registry.redirect}/storage/{digest}")
-    return _bytes(request, registry.blobs[digest])
+    return await _bytes(request, registry.blobs[digest])
 
 
 async def _storage(request: web.Request) -> web.StreamResponse:
     assert "Authorization" not in request.headers, "the token has leaked to another host"
-    return _bytes(request, _of(request).blobs[request.match_info["digest"]])
+    return await _bytes(request, _of(request).blobs[request.match_info["digest"]])
 
 
-def _bytes(request: web.Request, data: bytes) -> web.Response:
+async def _bytes(request: web.Request, data: bytes) -> web.StreamResponse:
     wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
     if not wanted or not _of(request).ranges:
-        return web.Response(body=data)
+        return await _paced(request, web.StreamResponse(), data)
     start, stop = int(wanted[1]), min(int(wanted[2]) + 1, len(data))
     headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
-    return web.Response(status=206, body=data[start:stop], headers=headers)
+    return await _paced(request, web.StreamResponse(status=206, headers=headers), data[start:stop])
+
+
+async def _paced(request: web.Request, response: web.StreamResponse, data: bytes) -> web.StreamResponse:
+    registry = _of(request)
+    response.content_length = len(data)
+    await response.prepare(request)
+    for at in range(0, len(data) if request.method == "GET" else 0, 1 << 16):
+        block = data[at : at + (1 << 16)]
+        try:
+            await response.write(block)
+        except ConnectionResetError:  # the client has gone
+            return response
+        registry.sent += len(block)
+        if registry.pace:
+            await asyncio.sleep(len(block) / registry.pace)
+    await response.write_eof()
+    return response
 
 
 async def _tree(request: web.Request) -> web.Response:
@@ -165,7 +185,7 @@ async def _tree(request: web.Request) -> web.Response:
 async def _resolve(request: web.Request) -> web.StreamResponse:
     registry = _of(request)
     entry = next(entry for entry in registry.files if entry["path"] == request.match_info["path"])
-    return _bytes(request, registry.blobs[f"sha256:{entry['lfs']['oid']}"])
+    return await _bytes(request, registry.blobs[f"sha256:{entry['lfs']['oid']}"])
 
 
 # ---------------------------------------------------------------- writing

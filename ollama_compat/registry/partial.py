@@ -16,7 +16,7 @@ from typing import Any
 from ollama_compat.store import folders
 
 MIN_PART, MAX_PART, PARTS = 16 << 20, 256 << 20, 64
-_SAVE_EVERY = 16 << 20  # bytes of a part between two writings of its record
+_SAVE_EVERY = 4 << 20  # bytes of a part between two writings of its record
 
 
 @dataclasses.dataclass(slots=True)
