@@ -31,7 +31,7 @@ def serving(folder: Path, program: str) -> Iterator[str]:
     config.write_text(CONFIG.format(folder=folder / "data", host=host))
     with (folder / "log").open("wb") as log, subprocess.Popen([program, "serve", config], stdout=log, stderr=log) as process:
         try:
-            _wait(host)
+            wait(host)
             yield host
         finally:
             process.kill()
@@ -43,7 +43,8 @@ def _free_port() -> int:
         return port
 
 
-def _wait(host: str) -> None:
+def wait(host: str) -> None:
+    """Until somebody listens at the address."""
     address, _, port = host.partition(":")
     for _ in range(400):
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection((address, int(port))):

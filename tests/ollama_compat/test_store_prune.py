@@ -134,3 +134,36 @@ def test_an_ollama_is_seen_by_its_process(tmp_path: Path, words: bytes, runs: bo
     (tmp_path / "17").mkdir()
     (tmp_path / "17" / "cmdline").write_bytes(words)
     assert ollama_runs(Address(), tmp_path) is runs
+
+
+HALF = {  # what Ollama 0.33 had left when it was killed in the middle of a pull; the file of the blob itself was sparse
+    "sha256-b507b9c2f6ca642bffcd06665ea7c91f235fd32daeefdf875a0f938db05fb315": "{{ .Prompt }}",
+    "sha256-e280085deba69a73e02e8e609d0681cf9c1e54c75499ef047210c09ffcc40005-partial": "",
+    "sha256-e280085deba69a73e02e8e609d0681cf9c1e54c75499ef047210c09ffcc40005-partial-0": (
+        '{"N":0,"Offset":0,"Size":100000000,"Completed":0}\n'
+    ),
+    "sha256-e280085deba69a73e02e8e609d0681cf9c1e54c75499ef047210c09ffcc40005-partial-1": (
+        '{"N":1,"Offset":100000000,"Size":100000000,"Completed":0}\n'
+    ),
+    "sha256-e280085deba69a73e02e8e609d0681cf9c1e54c75499ef047210c09ffcc40005-partial-2": (
+        '{"N":2,"Offset":200000000,"Size":50000000,"Completed":0}\n'
+    ),
+    "sha256-1869201043": "half of a layer of `ollama create`",
+}
+
+
+def test_a_store_that_an_ollama_filled_half(tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    store.blobs.folder.mkdir(parents=True)
+    for name, text in HALF.items():
+        path = store.blobs.folder / name
+        path.write_text(text)
+        if name.endswith("-partial"):
+            os.truncate(path, 250_000_000)
+    assert prune(store, alone) == 0  # the complete blob may wait for its manifest
+    for path in store.blobs.folder.iterdir():
+        os.utime(path, (0, 0))
+    assert prune(store, lambda: False) == 0
+    assert names(store) == HALF.keys()
+    assert prune(store, alone) == 1  # that blob, which nothing has needed for long
+    assert HALF.keys() - names(store) == {"sha256-b507b9c2f6ca642bffcd06665ea7c91f235fd32daeefdf875a0f938db05fb315"}
