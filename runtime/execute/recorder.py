@@ -331,7 +331,7 @@ class Recorder:
         if name not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
             leaf = self._leaves.strip if form == "strip" else self._leaves.dot
-            for columns in self._leaves.columns(quant):
+            for columns in self._leaves.columns(quant, form):
                 table[columns] = leaf(quant, columns)
             self._tables[name] = self._keep(table)
         return self._tables[name]

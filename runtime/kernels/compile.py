@@ -42,7 +42,7 @@ def ahead(
         return
     ready = folder / f"ready-{leaves.tier}"
     there = _read(ready)
-    missing = [name for name in _names(quants, strips, modules) if name not in there]
+    missing = [name for name in _names(quants, strips, modules, leaves.tier) if name not in there]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
         return
@@ -68,9 +68,9 @@ def drivers(names: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, 
     return {driver.name: driver for driver in found}
 
 
-def _names(quants: Iterable[str], strips: Iterable[str], modules: Iterable[str]) -> list[str]:
+def _names(quants: Iterable[str], strips: Iterable[str], modules: Iterable[str], tier: str) -> list[str]:
     """The slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants, strips))]
+    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants, strips, tier))]
 
 
 def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:

@@ -28,7 +28,7 @@ from numba.extending import intrinsic
 from runtime.kernels import jit, strip_leaves
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.emitter import Emitter, Value
-from runtime.kernels.tiers import emitter, strip_rows
+from runtime.kernels.tiers import emitter, few_registers, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import StripType
@@ -37,11 +37,18 @@ COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
 
 
-def needed(type_names: Iterable[str], strips: Iterable[str] = ()) -> list[str]:
+def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
+    """The column counts that leaves for strips of this type come for."""
+    kind = BY_NAME[quant]
+    assert isinstance(kind, StripType), quant
+    return tuple(count for count in COLUMNS if count <= kind.widest or not few_registers(tier))
+
+
+def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = jit.TIER.name) -> list[str]:
     """Names of all leaves for weights of these types, row after row and in strips; types without leaves add none."""
     plain, woven = ({name for name in names if isinstance(BY_NAME[name], LeafType)} for names in (type_names, strips))
     dots = [f"dot.{name}.{count}" for name in sorted(plain) for count in COLUMNS]
-    dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in COLUMNS]
+    dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in strip_columns(name, tier)]
     packs = [f"quantize.{name}" for name in sorted({BY_NAME[name].activation for name in plain | woven})]
     moves = [f"{move}.{name}" for name in sorted(woven) for move in ("interleave", "row")]
     return [*moves, *(f"dequantize_row.{name}" for name in sorted(plain | woven)), *packs, *dots]
@@ -65,9 +72,9 @@ class Leaves:
         self.tier = tier
         self._compiled: dict[str, Any] = {}
 
-    def columns(self, quant: str) -> tuple[int, ...]:
-        """The column counts that `dot` takes for this type."""
-        return COLUMNS
+    def columns(self, quant: str, form: str = "dot") -> tuple[int, ...]:
+        """The column counts that `dot` takes for this type, or `strip`."""
+        return strip_columns(quant, self.tier) if form == "strip" else COLUMNS
 
     def dot(self, quant: str, columns: int) -> int:
         """Address of the dot leaf of a type."""

@@ -123,7 +123,7 @@ def load_strict(context: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-def _call_intrinsic(n_args: int) -> Any:
+def call_intrinsic(n_args: int) -> Any:
     """An intrinsic that calls `void f(int64 * n_args)` at an address."""
 
     @intrinsic
@@ -141,9 +141,9 @@ def _call_intrinsic(n_args: int) -> Any:
     return call
 
 
-call3 = _call_intrinsic(3)
-call4 = _call_intrinsic(4)
-call6 = _call_intrinsic(6)
+call3 = call_intrinsic(3)
+call4 = call_intrinsic(4)
+call6 = call_intrinsic(6)
 
 
 @intrinsic

@@ -18,28 +18,25 @@ def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: V
                 n_blocks: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
     weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
-    group = min(columns, e.registers // 4)  # columns whose sums stay in registers
     packed = ACTIVATIONS[kind.activation]
     packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
     block_bytes = e.lanes * kind.block_bytes
 
     def strip(s: Value, _: list[Value]) -> list[Value]:
         start = e.at(weights, e.builder.mul(e.builder.mul(s, stride), e.index(e.lanes)))
-        for first in range(0, columns, group):
-            xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
+        xs = [e.load_pointer(inputs, column) for column in range(columns)]
 
-            def block(b: Value, sums: list[Value], first: int = first, xs: list[Value] = xs) -> list[Value]:
-                at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
-                here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
-                ahead = range(PREFETCH_AHEAD, PREFETCH_AHEAD + block_bytes, CACHE_LINE) if first == 0 else ()
-                strip = Strip(e, at, iter(ahead))
-                sums = kind.emit_strip(e, strip, here, sums)
-                strip.prefetch()
-                return sums
+        def block(b: Value, sums: list[Value]) -> list[Value]:
+            at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
+            here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
+            strip = Strip(e, at, iter(range(PREFETCH_AHEAD, PREFETCH_AHEAD + block_bytes, CACHE_LINE)))
+            sums = kind.emit_strip(e, strip, here, sums)
+            strip.prefetch()
+            return sums
 
-            totals = e.loop(n_blocks, [e.zero(e.floats(e.lanes))] * group, block)
-            for column, total in enumerate(totals, first):
-                e.store(total, e.load_pointer(outputs, column), e.builder.mul(s, e.index(4 * e.lanes)))
+        totals = e.loop(n_blocks, [e.zero(e.floats(e.lanes))] * columns, block)
+        for column, total in enumerate(totals):
+            e.store(total, e.load_pointer(outputs, column), e.builder.mul(s, e.index(4 * e.lanes)))
         return []
 
     e.loop(e.builder.udiv(rows, e.index(e.lanes)), [], strip)

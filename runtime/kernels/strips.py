@@ -6,13 +6,15 @@ A register of weights holds four consecutive values of each row, and meets the s
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 from llvmlite import ir
 
 from runtime.kernels.emitter import I8, I16, I32, Emitter, Value
 
 NONE = 0x80  # in the control of a byte shuffle: a zero
+Wait = Callable[[Value], None]
 
 
 class StripEmitter(Emitter):
@@ -48,33 +50,54 @@ class StripEmitter(Emitter):
         return self.add(total, self._madd16(pairs, self.cast(self._inputs(x, offset), pairs.type)))
 
     def strip_dot(
-        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value,
-        largest: int,
+        self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,
+        largest: int, wait: Wait,
     ) -> list[Value]:  # fmt: skip
         """For each column: total + scale * (u8 weights x the s8 inputs at `offsets`, four a register).
 
-        weights <= largest and |inputs| <= 127.
+        weights <= largest and |inputs| <= 127. `weights` may be a generator, which loads them when their turn comes, and
+        `wait` is told of a value that later loads have to wait for: more at a time than registers hold would only be spilled.
         """
         fit = max(1, 32767 // (2 * 127 * largest))  # sums of two products that fit i16 together
-        totals = list(totals)
-        for first in range(0, len(weights), fit):
-            sums: list[Value] = []
-            for u, offset in zip(weights[first : first + fit], offsets[first : first + fit], strict=True):
-                products = [self._maddubs(u, self._inputs(x, offset)) for x in xs]
-                sums = [self.add(*both) for both in zip(sums, products, strict=True)] if sums else products
-            totals = [self.add(total, self._madd16(pairs, scale)) for total, pairs in zip(totals, sums, strict=True)]
-        return totals
+        registers, results = self._unpacked(weights, len(xs), wait), []
+        for c, total in enumerate(totals):
+            for first in range(0, len(registers), fit):
+                part = zip(registers[first : first + fit], offsets[first : first + fit], strict=True)
+                products = [self._maddubs(u, self._inputs(xs[c], offset)) for u, offset in part]
+                total = self.add(total, self._madd16(functools.reduce(self.add, products), scale))
+            results.append(self._finished(xs, c, total))
+        wait(results[-1])
+        return results
 
     def strip_dot_signed(
-        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value
-    ) -> list[Value]:
+        self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,
+        wait: Wait,
+    ) -> list[Value]:  # fmt: skip
         """As `strip_dot`, with signed weights, to which `signed_offset` was added."""
-        totals = list(totals)
-        for w, offset in zip(weights, offsets, strict=True):
-            magnitude = self._magnitude(w)
-            products = [self._maddubs(magnitude, self._signed_by(self._inputs(x, offset), w)) for x in xs]
-            totals = [self.add(total, self._madd16(pairs, scale)) for total, pairs in zip(totals, products, strict=True)]
-        return totals
+        registers, results = list(weights), []
+        magnitudes = [self._magnitude(w) for w in registers]
+        for c, total in enumerate(totals):
+            for w, magnitude, offset in zip(registers, magnitudes, offsets, strict=True):
+                pairs = self._maddubs(magnitude, self._signed_by(self._inputs(xs[c], offset), w))
+                total = self.add(total, self._madd16(pairs, scale))
+            results.append(self._finished(xs, c, total))
+        wait(results[-1])
+        return results
+
+    def _unpacked(self, weights: Iterable[Value], columns: int, wait: Wait) -> list[Value]:
+        """All weights; for one column two at a time, for which there is nothing to wait."""
+        registers = []
+        for number, register in enumerate(weights, 1):
+            registers.append(register)
+            if columns == 1 and number % 2 == 0:
+                wait(register)
+        return registers
+
+    def _finished(self, xs: list[Value], column: int, total: Value) -> Value:
+        """The total, before the next column starts: where registers are few, only one column's sums lie beside the weights."""
+        if self.registers == 16 and column + 1 < len(xs):
+            xs[column + 1] = self.after(xs[column + 1], total)
+        return total
 
     def strip_bytes(self, value: Value, places: Sequence[int]) -> Value:
         """Each row's four bytes in another order."""
@@ -133,20 +156,24 @@ class VnniStripEmitter(StripEmitter):
         return self._dpwssd(total, pairs, self.splat_i32(x, offset))
 
     def strip_dot(
-        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value,
-        largest: int,
+        self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,
+        largest: int, wait: Wait,
     ) -> list[Value]:  # fmt: skip
-        sums = [self.zero(total.type) for total in totals] if scale is not None else list(totals)
-        for u, offset in zip(weights, offsets, strict=True):
-            sums = [self._dpbusd(total, u, self._inputs(x, offset)) for total, x in zip(sums, xs, strict=True)]
-        if scale is None:
-            return sums
-        return [self.add(total, self.mul(product, scale)) for total, product in zip(totals, sums, strict=True)]
+        registers, results = list(weights), []
+        for c, total in enumerate(totals):
+            products = total if scale is None else self.zero(total.type)
+            for u, offset in zip(registers, offsets, strict=True):
+                products = self._dpbusd(products, u, self._inputs(xs[c], offset))
+            total = products if scale is None else self.add(total, self.mul(products, scale))
+            results.append(self._finished(xs, c, total))
+        wait(results[-1])
+        return results
 
     def strip_dot_signed(
-        self, totals: Sequence[Value], weights: Sequence[Value], xs: Sequence[Value], offsets: Sequence[int], scale: Value
-    ) -> list[Value]:
-        return self.strip_dot(totals, weights, xs, offsets, scale, 255)
+        self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,
+        wait: Wait,
+    ) -> list[Value]:  # fmt: skip
+        return self.strip_dot(totals, weights, xs, offsets, scale, 255, wait)
 
     def strip_ones(self) -> Value:
         return None

@@ -9,6 +9,11 @@ from runtime.kernels.x86 import Avx2, Avx512, AvxVnni
 _EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512)}
 
 
+def few_registers(tier: str) -> bool:
+    """Whether the tier has only 16 vector registers."""
+    return _EMITTERS[tier].registers == 16
+
+
 def strip_rows(tier: str) -> int:
     """Rows of a strip; 0 where the tier has no use for strips."""
     kind = _EMITTERS[tier]

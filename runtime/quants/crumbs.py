@@ -5,6 +5,7 @@ Each 32 bytes hold 128 values: the lowest two bits of the bytes are values 0-31,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,7 @@ def emit_crumbs(e: Emitter, w: Value, offset: int, quarter: int) -> Value:
     return e.shift_bytes(packed, (-4 * part, -4 * part - 2), 3)
 
 
-def strip_crumbs(e: StripEmitter, w: Strip, offset: int, group: int) -> list[Value]:
+def strip_crumbs(e: StripEmitter, w: Strip, offset: int, group: int) -> Iterator[Value]:
     """The sixteen values of a group of every row, four <4 lanes x i8>."""
     half, part, first = group // 8, group % 8 // 2, 16 * (group % 2)
-    return [e.shift_bytes(w.bytes(offset + 32 * half + i), (-2 * part,), 3) for i in range(first, first + 16, 4)]
+    return (e.shift_bytes(w.bytes(offset + 32 * half + i), (-2 * part,), 3) for i in range(first, first + 16, 4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,5 +40,5 @@ class IQ4_NL(SmallBlockType):
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 2)), e.I32)
 
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
-        return [e.lookup([value + e.signed_offset for value in VALUES], four) for four in strip_nibbles(e, w, 2)]
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        return (e.lookup([value + e.signed_offset for value in VALUES], four) for four in strip_nibbles(e, w, 2))

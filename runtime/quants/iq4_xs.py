@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.iq4_nl import VALUES
-from runtime.quants.nibbles import nibbles
+from runtime.quants.nibbles import nibbles, strip_nibbles
 from runtime.quants.signed_block import Integers, SignedBlockType
 from runtime.quants.strips import Strip, StripType
 from runtime.quants.super_block import add_strip, strip_offsets
@@ -26,6 +26,7 @@ class IQ4_XS(SignedBlockType, StripType):
     type_id = 23
     block_bytes = 136
     elements = (2, 2) + (4,) * 33
+    widest = 4
     LARGEST = 127
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -51,7 +52,7 @@ class IQ4_XS(SignedBlockType, StripType):
         both = e.shuffle(packed, [*range(16)] * 2 + [*range(16, 32)] * 2)
         return e.lookup(VALUES, e.shift_bytes(both, (0, -4, 0, -4), 15))
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [self._strip_scales(e, w, half) for half in (0, 1)]
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         if e.signed_offset:
@@ -60,11 +61,9 @@ class IQ4_XS(SignedBlockType, StripType):
         table = [value + e.signed_offset for value in VALUES]
         for group in range(8):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
-            packed = [w.bytes(8 + 16 * group + 4 * i) for i in range(4)]
-            weights = [e.lookup(table, e.shift_bytes(four, (-shift,), 15)) for shift in (0, 4) for four in packed]
+            weights = (e.lookup(table, indices) for indices in strip_nibbles(e, w, 8 + 16 * group))
             inputs = range(32 * group, 32 * group + 32, 4)
-            totals = e.strip_dot_signed(totals, weights, xs, inputs, scale)
-            w = w.after(totals[-1])
+            totals = e.strip_dot_signed(totals, weights, xs, inputs, scale, w.wait)
         d = w.half(0)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 

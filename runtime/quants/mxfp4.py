@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +44,8 @@ class MXFP4(SmallBlockType):
         """2^(exponent - 128) of i32 exponents."""
         normal = e.shl(e.sub(exponent, e.constant(exponent.type, 1)), 23)
         subnormal = e.shl(e.add(exponent, e.constant(exponent.type, 1)), 21)  # 1, 2: the same as 1 << exponent
-        small = e.builder.icmp_signed("<", exponent, e.constant(exponent.type, 2))
-        return e.cast(e.builder.select(small, subnormal, normal), e.floats(exponent.type.count))
+        larger = e.builder.icmp_signed(">", subnormal, normal)  # of exponents below 2; the maximum is one instruction
+        return e.cast(e.builder.select(larger, subnormal, normal), e.floats(exponent.type.count))
 
     def emit_products(self, e: Emitter, w: Value, xs: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
         weights = e.lookup([value + UNSIGNED for value in VALUES], emit_nibbles(e, w, 1))
@@ -55,8 +55,8 @@ class MXFP4(SmallBlockType):
     def emit_integers(self, e: Emitter, w: Value) -> Value:
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 1)), e.I32)
 
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
-        return [e.lookup([value + self.OFFSET for value in VALUES], four) for four in strip_nibbles(e, w, 1)]
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        return (e.lookup([value + self.OFFSET for value in VALUES], four) for four in strip_nibbles(e, w, 1))
 
     def strip_scale(self, e: StripEmitter, w: Strip) -> Value:
         return self._power(e, e.zext(w.byte(0), e.I32))

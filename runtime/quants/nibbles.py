@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,18 +35,14 @@ def emit_fifth_bits(e: Emitter, w: Value, offset: int) -> Value:
     return e.band(e.mask(e.load(w, offset, e.I32)), 16)
 
 
-def strip_nibbles(e: StripEmitter, w: Strip, offset: int) -> list[Value]:
+def strip_nibbles(e: StripEmitter, w: Strip, offset: int) -> Iterator[Value]:
     """`nibbles` of the 16 bytes at `offset` of every row, eight <4 lanes x i8>."""
-    packed = [w.bytes(offset + 4 * i) for i in range(4)]
-    return [e.shift_bytes(four, (-shift,), 15) for shift in (0, 4) for four in packed]
+    return (e.shift_bytes(w.bytes(offset + 4 * i), (-shift,), 15) for shift in (0, 4) for i in range(4))
 
 
-def strip_fifth_bits(e: StripEmitter, w: Strip, offset: int) -> list[Value]:
+def strip_fifth_bits(e: StripEmitter, w: Strip, offset: int) -> Iterator[Value]:
     """`fifth_bits` of the four bytes at `offset` of every row, eight <4 lanes x i8>."""
-    packed = w.bytes(offset)
-    bits = e.constant(packed.type, (1, 2, 4, 8) * e.lanes)
-    fifth = []
     for i in range(8):
-        both = e.band(e.strip_bytes(packed, (i // 2,) * 4), e.shl(bits, 4 * (i % 2)))
-        fifth.append(e.band(e.mask_of(both), 16))
-    return fifth
+        spread = e.strip_bytes(w.bytes(offset), (i // 2,) * 4)
+        bit = [1 << 4 * (i % 2) + place for place in range(4)] * e.lanes
+        yield e.band(e.mask_of(e.band(spread, bit)), 16)

@@ -25,6 +25,7 @@ class Q2_K(SuperBlockType, StripType):
     type_id = 10
     block_bytes = 84
     elements = (4,) * 20 + (2, 2)
+    widest = 4
     QUANTS = 16
     D = 80
 
@@ -49,15 +50,14 @@ class Q2_K(SuperBlockType, StripType):
             results.append([e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])])
         return results
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         packed = [w.bytes(4 * k) for k in range(4)]
         offsets = strip_offsets(e, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for group in range(16):
             scale = e.strip_scale(e.band(packed[group // 4], 15), group % 4)
             quants = strip_crumbs(e, w, self.QUANTS, group)
-            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 3)
-            w = w.after(totals[-1])
+            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 3, w.wait)
         d, dmin = w.half(self.D), w.half(self.D + 2)
         values = [e.fma(e.float(o), dmin, e.mul(e.float(t), d)) for o, t in zip(offsets, totals, strict=True)]
         return add_strip(e, xs, values, sums)

@@ -27,6 +27,7 @@ class Q3_K(OffsetBlockType, StripType):
     type_id = 11
     block_bytes = 110
     elements = (4,) * 27 + (2,)
+    widest = 4
     OFFSET = 4
     QUANTS = 32
     SCALES = 96
@@ -55,18 +56,17 @@ class Q3_K(OffsetBlockType, StripType):
         third = e.shift_bytes(e.doubled(e.load(w, 0, e.bytes(32))), (2 - 2 * quarter, 1 - 2 * quarter), 4)
         return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [self._strip_scales(e, w, k) for k in range(4)]
         totals = [e.shl(offset, 2) for offset in strip_offsets(e, xs, scales, signed=True)]  # OFFSET is 4
         for group in range(16):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             third = 2 - group // 2  # where the bit of this group has to go
-            quants = [
+            quants = (
                 e.bor(low, e.shift_bytes(w.bytes(16 * (group % 2) + 4 * i), (third,), 4))
                 for i, low in enumerate(strip_crumbs(e, w, self.QUANTS, group))
-            ]
-            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 7)
-            w = w.after(totals[-1])
+            )
+            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 7, w.wait)
         d = w.half(self.D)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,5 +44,5 @@ class Q4_0(SmallBlockType):
         """The 32 nibbles in order."""
         return e.shift_bytes(e.doubled(e.load(w, 2, e.bytes(16))), (0, -4), 15)
 
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
         return strip_nibbles(e, w, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,5 +43,5 @@ class Q5_0(SmallBlockType):
     def _quants(e: Emitter, w: Value) -> Value:
         return e.bor(emit_nibbles(e, w, 6), emit_fifth_bits(e, w, 2))
 
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
-        return [e.bor(*parts) for parts in zip(strip_nibbles(e, w, 6), strip_fifth_bits(e, w, 2), strict=True)]
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        return (e.bor(*parts) for parts in zip(strip_nibbles(e, w, 6), strip_fifth_bits(e, w, 2), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runtime.quants.base import Bytes, Value
@@ -28,5 +29,5 @@ class Q5_1(SmallMinType):
     def emit_quants(self, e: Emitter, w: Value) -> Value:
         return e.bor(emit_nibbles(e, w, 8), emit_fifth_bits(e, w, 4))
 
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
-        return [e.bor(*parts) for parts in zip(strip_nibbles(e, w, 8), strip_fifth_bits(e, w, 4), strict=True)]
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        return (e.bor(*parts) for parts in zip(strip_nibbles(e, w, 8), strip_fifth_bits(e, w, 4), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +37,8 @@ class Q5_K(ScaleMinType):
         fifth = e.shift_bytes(e.doubled(e.load(w, 16, e.bytes(32))), (4 - 2 * pair, 3 - 2 * pair), 16)
         return e.bor(nibbles, fifth)
 
-    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> list[Value]:
+    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> Iterator[Value]:
         pair, half = divmod(group, 2)
-        quants = []
         for i in range(8):
             nibbles = e.shift_bytes(w.bytes(48 + 32 * pair + 4 * i), (-4 * half,), 15)
-            quants.append(e.bor(nibbles, e.shift_bytes(w.bytes(16 + 4 * i), (4 - group,), 16)))
-        return quants
+            yield e.bor(nibbles, e.shift_bytes(w.bytes(16 + 4 * i), (4 - group,), 16))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ class Q6_K(SuperBlockType, StripType):
     type_id = 14
     block_bytes = 210
     elements = (4,) * 52 + (2,)
+    widest = 4
     SCALES = 192
     D = 208
 
@@ -60,25 +61,23 @@ class Q6_K(SuperBlockType, StripType):
                 spread = e.shuffle(scales, [group] * 16 + [group + 1] * 16)
                 e.store(e.mul(e.float(centred), spread), out, 4 * (64 * quarter + 32 * half))
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [w.bytes(self.SCALES + 4 * k) for k in range(4)]
         totals = [e.shl(offset, 5) for offset in strip_offsets(e, xs, scales, signed=True)]
         for group in range(16):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
-            totals = e.strip_dot(totals, self._strip_quants(e, w, group), xs, range(16 * group, 16 * group + 16, 4), scale, 63)
-            w = w.after(totals[-1])
+            quants, inputs = self._strip_quants(e, w, group), range(16 * group, 16 * group + 16, 4)
+            totals = e.strip_dot(totals, quants, xs, inputs, scale, 63, w.wait)
         d = w.half(self.D)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 
     @staticmethod
-    def _strip_quants(e: StripEmitter, w: Strip, group: int) -> list[Value]:
+    def _strip_quants(e: StripEmitter, w: Strip, group: int) -> Iterator[Value]:
         """The unsigned quants of a group of every row."""
         half, part, first = group // 8, group % 8 // 2, 16 * (group % 2)
-        quants = []
         for i in range(first, first + 16, 4):
             low = e.shift_bytes(w.bytes(64 * half + 32 * (part % 2) + i), (-4 * (part // 2),), 15)
-            quants.append(e.bor(low, e.shift_bytes(w.bytes(128 + 32 * half + i), (4 - 2 * part,), 0x30)))
-        return quants
+            yield e.bor(low, e.shift_bytes(w.bytes(128 + 32 * half + i), (4 - 2 * part,), 0x30))
 
     @staticmethod
     def _quants(e: Emitter, w: Value, quarter: int) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,17 +61,16 @@ class ScaleMinType(SuperBlockType, StripType):
         return results
 
     @abc.abstractmethod
-    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> list[Value]:
+    def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> Iterator[Value]:
         """Quants of a group of every row, eight <4 lanes x i8>."""
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales, mins = strip_scales_and_mins(e, w)
         totals = offsets = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for group in range(8):
             scale = e.strip_scale(scales[group // 4], group % 4)
             inputs = range(32 * group, 32 * group + 32, 4)
-            totals = e.strip_dot(totals, self.strip_quants(e, w, group), xs, inputs, scale, self.LARGEST)
-            w = w.after(totals[-1])
+            totals = e.strip_dot(totals, self.strip_quants(e, w, group), xs, inputs, scale, self.LARGEST, w.wait)
             pairs = e.strip_pairs(mins[group // 4], group % 4, group % 4)
             offsets = [e.strip_madd(offset, pairs, x, Q8K.SUMS + 4 * group) for offset, x in zip(offsets, xs, strict=True)]
         d, dmin = w.half(0), w.half(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.quants.activations import Q80
@@ -38,7 +38,7 @@ class SmallBlockType(StripType):
         """The block's 32 integers, <32 x i32>."""
 
     @abc.abstractmethod
-    def strip_weights(self, e: StripEmitter, w: Strip) -> list[Value]:
+    def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
         """The block's integers of every row, eight <4 lanes x i8>; OFFSET added, or `e.signed_offset` where it is 0."""
 
     def strip_scale(self, e: StripEmitter, w: Strip) -> Value:
@@ -68,13 +68,16 @@ class SmallBlockType(StripType):
                 column[k] = e.fma(e.float(product), both, column[k])
         return totals
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         offset = self.OFFSET or e.signed_offset
         starts = [e.sar(e.splat_i32(x, Q80.BIAS), 8 - offset.bit_length()) for x in xs]  # -128 -> -offset times the sum
         if not offset:
             starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        operands = starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones()
-        totals = e.strip_dot(*operands, self.LARGEST) if self.OFFSET else e.strip_dot_signed(*operands)
+        weights, places, ones = self.strip_weights(e, w), range(0, 32, 4), e.strip_ones()
+        if self.OFFSET:
+            totals = e.strip_dot(starts, weights, xs, places, ones, self.LARGEST, w.wait)
+        else:
+            totals = e.strip_dot_signed(starts, weights, xs, places, ones, w.wait)
         scale = self.strip_scale(e, w)
         return [
             e.fma(e.float(total), e.mul(scale, e.load_splat(x, Q80.SCALE, e.F32, e.lanes)), column)

@@ -52,9 +52,9 @@ class SmallMinType(SmallBlockType):
                 column[k] = e.sub(column[k], e.mul(e.float(total), scaled))
         return totals
 
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        totals = e.strip_dot(starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones(), self.LARGEST)
+        totals = e.strip_dot(starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones(), self.LARGEST, w.wait)
         d, m = w.half(0), w.half(2)
         results = []
         for x, total, column in zip(xs, totals, sums, strict=True):

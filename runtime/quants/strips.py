@@ -29,11 +29,11 @@ class Strip:
     another, and memory gives most when they come in order.
     """
 
-    def __init__(self, e: StripEmitter, pointer: Value, lines: Iterator[int], seen: set[int] | None = None) -> None:
+    def __init__(self, e: StripEmitter, pointer: Value, lines: Iterator[int]) -> None:
         self.e = e
         self.pointer = pointer
         self._lines = lines
-        self._seen = set[int]() if seen is None else seen
+        self._seen = set[int]()
 
     def bytes(self, offset: int) -> Value:
         """Four bytes of each row, <4 lanes x i8>."""
@@ -55,9 +55,9 @@ class Strip:
         """An f16 of each row as f32."""
         return self.e.half(self.words(offset))
 
-    def after(self, value: Value) -> Strip:
-        """The same, for loads that are not to come before `value`."""
-        return Strip(self.e, self.e.after(self.pointer, value), self._lines, self._seen)
+    def wait(self, value: Value) -> None:
+        """Let no later load come before `value`."""
+        self.pointer = self.e.after(self.pointer, value)
 
     def prefetch(self, count: int | None = None) -> None:
         """Ask for the next `count` lines, or for all that are left."""
@@ -75,9 +75,12 @@ class StripType(LeafType):
     """A type that has leaves for strips too. A running sum is one vector, a lane for each row."""
 
     elements: tuple[int, ...]  # sizes of what a block consists of, in order
+    widest: int = 8
+    """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
+    fits the core's store of decoded instructions."""
 
     @abc.abstractmethod
-    def emit_strip(self, e: StripEmitter, w: Strip, xs: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         """`sums`, one for each column, with the products of a block of every row and the activations at each of `xs`."""
 
     def interleave(self, rows: Bytes, lanes: int) -> Bytes:
