@@ -25,6 +25,7 @@ JOBS: Mapping[str, str] = MappingProxyType(
     {
         "bench": "runtime.measure.bench:bench",
         "convert": "runtime.convert.job:convert",
+        "convert_adapter": "runtime.convert.job:convert_adapter",
         "machine": "runtime.measure.machine:machine",
         "quantize": "runtime.quantize.job:quantize",
     }

@@ -17,6 +17,7 @@ _BINARY = frozenset(range(0x20)) - {0x09, 0x0A, 0x0C, 0x0D, 0x1B}
 # pattern and content of the weights, the first that exist; weights may be pointers of Git LFS, whose content tells
 _WEIGHTS = (
     ("consolidated*.safetensors", ""),
+    ("adapter*.safetensors", ""),  # not looked for by Ollama, whose server takes them
     ("pytorch_model*.bin", "application/zip"),
     ("consolidated*.pth", "application/zip"),
     ("*.gguf", "application/octet-stream"),

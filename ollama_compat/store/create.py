@@ -21,7 +21,7 @@ from ollama_compat.store.sources import Part, Steps
 
 Pull = Callable[[ModelName], AsyncGenerator[dict[str, Any], None]]
 
-_NOT_CONVERTED = "adapters and drafts are taken as GGUF only; convert them first (llama.cpp's convert_lora_to_gguf.py)"
+_NOT_CONVERTED = "drafts are taken as GGUF only; convert them first (llama.cpp's convert_hf_to_gguf.py)"
 
 
 async def create(store: Store, request: CreateRequest, pull: Pull | None = None) -> AsyncGenerator[dict[str, Any], None]:
@@ -88,7 +88,7 @@ def _make(store: Store, request: CreateRequest, name: ModelName) -> Steps:
         if config.remote_host and request.draft_files:
             raise BadRequest("DRAFT cannot be used with remote models")
         if not config.remote_host:
-            parts += yield from _additions(making, request)
+            parts += yield from _additions(making, request, parts)
         config = with_info(config, request.info or {})
         assembly = Assembly(store, making, request, config)
         yield from assembly.run(parts)
@@ -140,18 +140,25 @@ def _from(store: Store, making: Making, request: CreateRequest, config: ModelCon
     return config, sources.from_model(making, base.manifest)
 
 
-def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, single: bool = False, level: str = "") -> Steps:
+def _import(making: Making, files: Mapping[str, str], media_type: str = "", *, level: str = "") -> Steps:
     if sources.kind(making, files) == "safetensors":
-        if media_type or single:
+        if media_type:
             raise ApiError(501, _NOT_CONVERTED)
         parts = [(yield from convert.converted(making, files, level))]
     else:
-        parts = yield from sources.from_files(making, files, media_type, single=single)
+        parts = yield from sources.from_files(making, files, media_type)
         parts = yield from split.join(making, parts)
     return parts if media_type == manifests.DRAFT else parts + sources.detected(making, parts)
 
 
-def _additions(making: Making, request: CreateRequest) -> Steps:
+def _adapters(making: Making, files: Mapping[str, str], base: list[Part]) -> Steps:
+    if sources.kind(making, files) == "safetensors":
+        return [(yield from convert.adapted(making, files, base))]
+    parts = yield from sources.from_files(making, files, single=True)
+    return (yield from split.join(making, parts))
+
+
+def _additions(making: Making, request: CreateRequest, base: list[Part]) -> Steps:
     """Adapters and drafts. Whatever is wrong with them is the client's fault."""
     parts: list[Part] = []
     try:
@@ -159,7 +166,7 @@ def _additions(making: Making, request: CreateRequest) -> Steps:
         if request.draft_files is not None:
             drafts = yield from _import(making, request.draft_files, manifests.DRAFT)
         if request.adapters is not None:
-            parts += yield from _import(making, request.adapters, single=True)
+            parts += yield from _adapters(making, request.adapters, base)
     except InternalError as error:
         raise BadRequest(error.message) from None
     return parts + drafts

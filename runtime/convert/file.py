@@ -56,10 +56,14 @@ def convert(files: Mapping[str, Path], target: BinaryIO, progress: Progress, wan
     _refuse_quantized(config, name)
     made = ARCHITECTURES[name](Model(name, source, config, Checkpoint(source), Types(wanted)))
     outputs = sorted(made.outputs, key=_order)
-    values = _metadata(made, outputs, source)
+    write(_metadata(made, outputs, source), outputs, target, progress)
+
+
+def write(values: metadata.Values, outputs: list[Output], target: BinaryIO, progress: Progress) -> None:
+    """The file: metadata, table, and the tensors' bytes."""
     tensors = [_info(output) for output in outputs]
     target.write(head({key: metadata.encode(value) for key, value in values.items()}, placed(tensors, _ALIGNMENT), _ALIGNMENT))
-    _write(outputs, target, progress)
+    _write_data(outputs, target, progress)
 
 
 def _refuse_quantized(config: Config, name: str) -> None:
@@ -104,7 +108,7 @@ def _info(output: Output) -> TensorInfo:
     return TensorInfo(output.name, output.shape[::-1], kind.id, kind.name, 0, output.nbytes)
 
 
-def _write(outputs: list[Output], target: BinaryIO, progress: Progress) -> None:
+def _write_data(outputs: list[Output], target: BinaryIO, progress: Progress) -> None:
     done, total = 0, sum(output.nbytes for output in outputs)
     for output in outputs:
         written = 0

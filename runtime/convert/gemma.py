@@ -11,7 +11,7 @@ from runtime.convert.model import DECODER, Model, Recipe, recipe
 from runtime.convert.outputs import to_f32
 from runtime.convert.safetensors import Array
 
-_NAMES = dataclasses.replace(
+NAMES = dataclasses.replace(
     DECODER,
     layers={
         **DECODER.layers,
@@ -36,7 +36,7 @@ _DEFAULTS = {
 def convert(model: Model) -> Recipe:
     """The recipe; ConvertError for a checkpoint that does not fit its config."""
     config = model.config.with_defaults(_DEFAULTS)
-    return recipe(dataclasses.replace(model, config=config), "gemma3", _NAMES, _shifted, **_more(config))
+    return recipe(dataclasses.replace(model, config=config), "gemma3", NAMES, _shifted, **_more(config))
 
 
 def _more(config: Config) -> Values:

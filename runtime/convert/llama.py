@@ -16,7 +16,7 @@ from runtime.convert.names import grouped
 from runtime.convert.outputs import Output, Piece
 from runtime.convert.safetensors import Array
 
-_NAMES = dataclasses.replace(
+NAMES = dataclasses.replace(
     DECODER,
     layers={
         **DECODER.layers,
@@ -48,7 +48,7 @@ def convert(model: Model) -> Recipe:
     """The recipe; ConvertError for a checkpoint that does not fit its config."""
     config = model.config.with_defaults(_DEFAULTS.get(model.name, {}))
     model = dataclasses.replace(model, config=config)
-    groups = grouped(_NAMES, model.tensors)
+    groups = grouped(NAMES, model.tensors)
     values = metadata.shared(config) | {"vocab_size": config.count("vocab_size"), "rope.dimension_count": config.head_dim}
     outputs = [*rope_factors(config), *split_fused_experts(model, groups, config.count("hidden_size"))]
     return Recipe("llama", values, [*outputs, *plain(model, groups, lambda name: permuted(config, name))])

@@ -9,7 +9,7 @@ from runtime.convert.model import DECODER, Model, Recipe, plain, split_fused_exp
 from runtime.convert.names import grouped
 from runtime.convert.pooling import pooling
 
-_NAMES = dataclasses.replace(
+NAMES = dataclasses.replace(
     DECODER,
     layers={
         **DECODER.layers,
@@ -32,7 +32,7 @@ def convert(model: Model) -> Recipe:
     """The recipe; ConvertError for a checkpoint that does not fit its config."""
     architecture = _ARCHITECTURES.get(model.name, "qwen3moe")
     config = model.config.with_defaults(_DEFAULTS if architecture == "qwen2" else {**_DEFAULTS, "head_dim": 128})
-    groups = grouped(_NAMES, model.tensors)
+    groups = grouped(NAMES, model.tensors)
     values = metadata.shared(config) | pooling(model.source)
     if architecture == "qwen3moe":
         values["expert_feed_forward_length"] = config.count("moe_intermediate_size")

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_hf
 from serving import Server
@@ -45,6 +46,25 @@ def test_text_model_from_a_folder(empty: Server, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
     assert moellama(empty, tmp_path, "run", "mine", "the sky").stdout == ran.stdout
+
+
+def test_adapter_from_a_folder(empty: Server, tmp_path: Path) -> None:
+    tiny_hf.write(tmp_path / "hf", tiny_hf.CHECKPOINTS["llama"])
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora/adapter_config.json").write_text('{"lora_alpha": 400, "r": 2}')
+    name = "base_model.model.model.layers.0.self_attn.v_proj.lora_{}.weight"
+    halves = {name.format("A"): np.ones((2, 128), np.float32), name.format("B"): np.eye(64, 2, dtype=np.float32)}
+    (tmp_path / "lora/adapter_model.safetensors").write_bytes(tiny_hf.safetensors(halves))
+    settings = "PARAMETER num_predict 8\nPARAMETER temperature 0\n"
+    (tmp_path / "Plain").write_text(f"FROM ./hf\n{settings}")
+    (tmp_path / "Adapted").write_text(f"FROM ./hf\nADAPTER ./lora\n{settings}")
+    for model in ("Plain", "Adapted"):
+        made = moellama(empty, tmp_path, "create", model.lower(), "-f", model)
+        assert made.returncode == 0, made.stderr
+    assert "converting adapter" in made.stderr
+    plain, adapted = (moellama(empty, tmp_path, "run", model, "the sky") for model in ("plain", "adapted"))
+    assert (plain.returncode, adapted.returncode) == (0, 0), adapted.stderr
+    assert plain.stdout != adapted.stdout
 
 
 def test_vectors_from_a_folder(empty: Server, tmp_path: Path) -> None:

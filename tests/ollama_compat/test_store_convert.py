@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_hf
 from store_files import assert_sound, describe, make, upload
 
-from ollama_compat.errors import ApiError, InternalError
+from ollama_compat.errors import ApiError, BadRequest, InternalError
 from ollama_compat.schema import CreateRequest
 from ollama_compat.store import Store, manifests
 from ollama_compat.store.create import create
@@ -120,12 +122,42 @@ async def test_a_blob_that_was_never_sent(store: Store, tmp_path: Path) -> None:
             await make(store, "new", files=files | {name: "sha256:" + "0" * 64})
 
 
-async def test_adapters_and_drafts_have_to_be_gguf(store: Store, tmp_path: Path) -> None:
+async def test_drafts_have_to_be_gguf(store: Store, tmp_path: Path) -> None:
     files = await uploaded(store, tmp_path / "hf")
-    for field in ("adapters", "draft_files"):
-        with pytest.raises(ApiError, match="adapters and drafts are taken as GGUF only") as caught:
-            await make(store, "new", files=files, **{field: files})
-        assert caught.value.status == 501
+    with pytest.raises(ApiError, match="drafts are taken as GGUF only") as caught:
+        await make(store, "new", files=files, draft_files=files)
+    assert caught.value.status == 501
+
+
+async def uploaded_adapter(store: Store, folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    """An adapter for the queries of the first layer of `qwen3`."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    halves = {name.format("A"): np.ones((2, 128), np.float32), name.format("B"): np.ones((128, 2), np.float32)}
+    (folder / "adapter_model.safetensors").write_bytes(tiny_hf.safetensors(halves))
+    return {path.name: await upload(store, path) for path in folder.iterdir()}
+
+
+async def test_an_adapter_is_converted_for_its_base(store: Store, tmp_path: Path) -> None:
+    await make(store, "base", files=await uploaded(store, tmp_path / "hf"))
+    files = await uploaded_adapter(store, tmp_path / "adapter", {"lora_alpha": 4})
+    statuses = list(dict.fromkeys(await make(store, "new", from_="base", adapters=files)))
+    assert statuses[0] == "converting adapter"
+    assert [status for status in statuses if status.startswith("creating new layer")]
+    assert statuses[-2:] == ["writing manifest", "success"]
+    (adapter,) = store.get(ModelName.parse("new")).adapter_paths
+    with open_gguf(adapter) as file:
+        assert set(file.tensors) == {"blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b"}
+    assert f"ADAPTER {adapter}" in describe(store, "new")["modelfile"]
+    assert_sound(store)
+
+
+async def test_what_is_wrong_with_an_adapter_is_the_clients_fault(store: Store, tmp_path: Path) -> None:
+    await make(store, "base", files=await uploaded(store, tmp_path / "hf"))
+    files = await uploaded_adapter(store, tmp_path / "adapter", {})
+    with pytest.raises(BadRequest, match="'lora_alpha' is missing"):
+        await make(store, "new", from_="base", adapters=files)
 
 
 async def test_a_caller_that_leaves_ends_the_conversion(store: Store, tmp_path: Path) -> None:
