@@ -131,12 +131,16 @@ async def test_drafts_have_to_be_gguf(store: Store, tmp_path: Path) -> None:
 
 async def uploaded_adapter(store: Store, folder: Path, config: dict[str, Any]) -> dict[str, str]:
     """An adapter for the queries of the first layer of `qwen3`."""
+    return {path.name: await upload(store, path) for path in _write_adapter(folder, config)}
+
+
+def _write_adapter(folder: Path, config: dict[str, Any]) -> list[Path]:
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps(config))
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
     halves = {name.format("A"): np.ones((2, 128), np.float32), name.format("B"): np.ones((128, 2), np.float32)}
     (folder / "adapter_model.safetensors").write_bytes(tiny_hf.safetensors(halves))
-    return {path.name: await upload(store, path) for path in folder.iterdir()}
+    return list(folder.iterdir())
 
 
 async def test_an_adapter_is_converted_for_its_base(store: Store, tmp_path: Path) -> None:

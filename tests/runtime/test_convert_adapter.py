@@ -188,7 +188,7 @@ def test_tensors_that_do_not_belong_there(tmp_path: Path) -> None:
 
 def test_some_experts_are_not_enough(tmp_path: Path) -> None:
     changes = pairs("qwen3moe", EXPERTS[:-2])
-    assert failure(tmp_path, peft(changes), name="qwen3moe") == "the adapter has only a part of 'blk.1.ffn_gate_exps.weight'"
+    assert failure(tmp_path, peft(changes), name="qwen3moe") == "the adapter has only a part of 'blk.1.ffn_down_exps.weight'"
 
 
 def test_a_base_that_nobody_adapts(tmp_path: Path) -> None:
