@@ -1,7 +1,7 @@
 """Which family's parser reads the answers to a Jinja template: told by the tags that the template writes.
 
 Ollama leaves these models to llama-server, which reads their calls with a parser made from the template. Here the parsers of
-Ollama's own families do it, and calls that they cannot read are content.
+families do it, most of them those that Ollama has built in, and calls that they cannot read are content.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from ollama_compat.output.functiongemma import FunctionGemma
 from ollama_compat.output.gemma4 import Gemma4
 from ollama_compat.output.glm import GLM
 from ollama_compat.output.harmony import Harmony
+from ollama_compat.output.kimi_k2 import KimiK2
 from ollama_compat.output.laguna import Laguna
 from ollama_compat.output.lfm2 import LFM2
+from ollama_compat.output.minimax_m2 import MiniMaxM2
 from ollama_compat.output.ministral import Ministral
 from ollama_compat.output.olmo3 import Olmo3
 from ollama_compat.output.qwen3_5 import Qwen3Point5
@@ -41,6 +43,8 @@ _FAMILIES: tuple[tuple[tuple[str, ...], _Make], ...] = (
     (("<|tool_call_start|>",), LFM2),
     (("List of tools: ", "<|im_start|>"), LFM2),
     (("<|START_ACTION|>",), lambda setup, _: Cohere(setup)),
+    (("<|tool_calls_section_begin|>",), KimiK2),
+    (("<minimax:tool_call>",), MiniMaxM2),
     (("<function_calls>",), lambda setup, _: Olmo3(setup, thinks=False)),
 )
 """What a template has to contain, and what makes the parser; the first match is taken."""

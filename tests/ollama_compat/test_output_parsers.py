@@ -299,6 +299,20 @@ FAMILIES = [
         '<|START_THINKING|>Why?<|END_THINKING|><|START_ACTION|>[{"tool_name": "now", "parameters": {}}]<|END_ACTION|>',
         [("thinking", "Why?"), ("now", {})],
     ),
+    (
+        "<|tool_calls_section_begin|>",
+        "Look.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"
+        '{"city": "Paris"}<|tool_call_end|><|tool_call_begin|>now<|tool_call_argument_begin|>{}<|tool_call_end|>'
+        "<|tool_calls_section_end|>",
+        [("content", "Look."), ("get_weather", PARIS), ("now", {})],
+    ),
+    (
+        "<minimax:tool_call> </think>",
+        '<think>Why?</think><minimax:tool_call>\n<invoke name="get_weather">\n'
+        '<parameter name="city">Paris</parameter>\n</invoke>\n'
+        '<invoke name="now">\n</invoke>\n</minimax:tool_call>',
+        [("thinking", "Why?"), ("get_weather", PARIS), ("now", {})],
+    ),
     ("<function_calls>", "<function_calls>get_weather(city='Paris')</function_calls>", [("get_weather", PARIS)]),
     (
         "<start_function_call>",
