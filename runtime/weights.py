@@ -120,6 +120,11 @@ class Weights:
         return memoryview(self._arena)[start + at : start + min(at + CHUNK, info.nbytes)]
 
     @property
+    def arena(self) -> tuple[int, int]:
+        """Address and bytes of the mapping that all tensors lie in."""
+        return self._bytes.ctypes.data, self.nbytes
+
+    @property
     def resident(self) -> int:
         """Bytes of memory that the tensors take now."""
         return self.nbytes - self._forgotten + sum(values.nbytes for values in self._unpacked)
@@ -206,10 +211,11 @@ class Weights:
             self._forgotten += end - first
 
     def close(self) -> None:
-        """Give the arena back; no kernel may run on it any more."""
-        self._tensors.clear()
-        del self._bytes
-        self._arena.close()
+        """Give the arena back; no kernel may run on it any more. Once more does nothing."""
+        if not self._arena.closed:
+            self._tensors.clear()
+            del self._bytes
+            self._arena.close()
 
 
 def _aligned(n: int) -> int:

@@ -181,6 +181,13 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     return out
 
 
+SCALES = {
+    **{Type.Q2_K: (80, 82), Type.Q3_K: (108,), Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)},
+    **{Type.IQ4_NL: (0,), Type.IQ4_XS: (0,)},
+}
+"""Where the f16 scales of a block lie; of two, the second is that of the mins."""
+
+
 def encode(values: np.ndarray, kind: Type, rng: np.random.Generator) -> np.ndarray:
     """`values` in a GGUF type; K types, which gguf cannot quantise, get random valid blocks of about the same spread."""
     if kind in (Type.F32, Type.F16):
@@ -195,7 +202,7 @@ def _random_blocks(values: np.ndarray, kind: Type, rng: np.random.Generator) -> 
     block, nbytes = gguf.GGML_QUANT_SIZES[kind]
     n = values.size // block
     raw = rng.integers(0, 256, (n, nbytes), dtype=np.uint8)
-    scales = {Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)}[kind]
+    scales = SCALES[kind]
     for i, offset in enumerate(scales):
         scale = np.full(n, 1e-3 * (7.5, 15.5)[kind == Type.Q5_K] if i else 1e-3, np.float16)
         raw[:, offset : offset + 2] = scale.view(np.uint8).reshape(-1, 2)

@@ -1,7 +1,8 @@
-"""Where a model can run on this machine."""
+"""Where a model can run on this machine, and what of it lies on the card: a pure plan, in bytes and in words."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import sys
@@ -27,3 +28,71 @@ def wants_gpu(num_gpu: int, embedding: bool, driver: tuple[Path, ...] = _DRIVER)
     log.warning("an NVIDIA GPU is here, but torch is not, so the model runs on the CPU; `%s` adds it (in a checkout: "
                 "`make install CUDA=1`)", remedy)  # fmt: skip
     return False
+
+
+SLACK = 384 << 20  # bytes of the card left to the allocator's gaps and to CUDA itself
+STAGES = 2  # layers of experts in staging buffers
+
+
+class NoRoom(Exception):
+    """Not even the smallest plan fits; the message says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Needs:
+    """What a model asks of a card, in bytes."""
+
+    layers: int
+    dense: int  # attention, norms, router, dense feed-forward, embedding and output
+    experts: tuple[tuple[int, int], ...]  # of each layer that has some: how many, bytes of one
+    block: int  # of one block of the cache on all layers
+    blocks: int  # of the cache
+    step: int  # activations of the largest step
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What goes where. `resident`: how many experts of each layer lie in VRAM."""
+
+    blocks: int
+    resident: tuple[int, ...]
+    vram: int
+    words: str
+
+
+def plan(needs: Needs, vram: int, gpu: int = 0, most: int | None = None) -> Plan:
+    """The best use of `vram` bytes on card `gpu`: the dense part and the cache first, then as many experts as fit.
+
+    `most`: experts of a layer that may lie there, None for all. Raises NoRoom where the dense part does not fit.
+    """
+    fixed = needs.dense + needs.block * needs.blocks + needs.step + SLACK
+    room = vram - fixed
+    if room < 0:
+        raise NoRoom(f"it has {_size(vram)} free, and {_size(-room)} more are needed for all but the experts")
+    total = sum(count * size for count, size in needs.experts)
+    if total <= room and most is None:
+        resident = tuple(count for count, _ in needs.experts)
+    else:
+        stage = STAGES * max((count * size for count, size in needs.experts), default=0)
+        if stage > room:
+            raise NoRoom(f"it has {_size(vram)} free, and {_size(stage - room)} more are needed to stream experts")
+        share = min(1.0, (room - stage) / max(total, 1))
+        resident = tuple(min(int(count * share), count if most is None else most) for count, _ in needs.experts)
+    held = sum(n * size for n, (_, size) in zip(resident, needs.experts, strict=True))
+    used = needs.dense + needs.block * needs.blocks + held
+    return Plan(needs.blocks, resident, used, _words(needs, resident, held, total, gpu))
+
+
+def _words(needs: Needs, resident: tuple[int, ...], held: int, total: int, gpu: int) -> str:
+    dense = f"{needs.layers} layers' attention on GPU {gpu} ({_size(needs.dense)})"
+    if not needs.experts:
+        return f"all {needs.layers} layers on GPU {gpu} ({_size(needs.dense)})"
+    if held == total:
+        return f"all {needs.layers} layers on GPU {gpu} ({_size(needs.dense + total)})"
+    count = sum(n for n, _ in needs.experts)
+    words = f"{dense}, {count} experts in RAM ({_size(total)})"
+    return f"{words}, {sum(resident)} of them also in VRAM ({_size(held)})" if held else words
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes / 2**20:.0f} MiB"

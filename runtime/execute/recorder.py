@@ -226,21 +226,25 @@ class Recorder:
 
     def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
         k, n_experts = routing.expert_used_count, gate.shape[2]
-        pairs = x.limit * k
-        ids, weights = self._buffers.take(4 * pairs), self._buffers.take(4 * pairs)
-        plan = self._buffers.take(4 * router.plan_size(n_experts, pairs))
+        ids, weights = self._buffers.take(4 * x.limit * k), self._buffers.take(4 * x.limit * k)
         self._row(
             router.choose,
             *(x.count, logits.address, ids.address, weights.address, n_experts, k, int(routing.normalize), routing.scale),
         )
+        out = self._like(x, down.rows)
+        self.routed(x, ids, weights, gate, up, down, k, out)
+        return out
+
+    def routed(self, x: Value, ids: Buffer, weights: Buffer, gate: Tensor, up: Tensor, down: Tensor, k: int, out: Value) -> None:
+        """The sum of chosen experts: `ids` (rows, k) i32, -1 for none, and `weights` (rows, k) f32."""
+        n_experts = gate.shape[2]
+        plan = self._buffers.take(4 * router.plan_size(n_experts, x.limit * k))
         self._row(router.plan, x.count, ids.address, plan.address, n_experts, k)
         hidden, other = self._pairs(x, k, gate.rows), self._pairs(x, k, up.rows)
         self._experts(plan, n_experts, k, k, [(gate, self._pack(x, gate), hidden), (up, self._pack(x, up), other)])
         y = self._pairs(x, k, down.rows)
         self._experts(plan, n_experts, k, 1, [(down, self._pack(hidden, down, k), y)])
-        out = self._like(x, down.rows)
-        self._row(router.combine, x.count, y.address, weights.address, out.address, out.width, k)
-        return out
+        self._row(router.combine, x.count, y.address, ids.address, weights.address, out.address, out.width, k)
 
     def add(self, x: Value, y: Value) -> Value:
         out = self._like(x, x.width)

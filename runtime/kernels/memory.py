@@ -104,6 +104,27 @@ def store_release(context: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def load_acquire32(context: Any, address: Any) -> Any:
+    """The int32 at `address`; later reads see what its writer had written before."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], _I32.as_pointer()), "acquire", 4)
+
+    return types.int32(types.int64), generate
+
+
+@intrinsic
+def store_release32(context: Any, address: Any, value: Any) -> Any:
+    """Store an int32; whoever acquires it sees everything written before."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], builder.inttoptr(args[0], _I32.as_pointer()), "release", 4)
+        return cx.get_dummy_value()
+
+    return types.void(types.int64, types.int32), generate
+
+
+@intrinsic
 def fetch_add(context: Any, address: Any, value: Any) -> Any:
     """Add to the int64 at `address`; returns what it was."""
 

@@ -7,6 +7,8 @@ import numpy as np
 from runtime.kernels.driver import claim, driver, exp
 from runtime.kernels.memory import f32, f64, i32, i64
 
+COMBINED = 512  # values of a row that a piece of `combine` makes
+
 
 def plan_size(n_experts: int, pairs: int) -> int:
     """int32 in a plan: active count, active experts, offsets (one more than experts), the pairs in order of their expert."""
@@ -53,7 +55,7 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
 
 @driver
 def plan(args: int, counter: int, thread: int, threads: int) -> None:
-    """Sort the (token, expert) pairs by expert, keeping their order. One thread does it.
+    """Sort the (token, expert) pairs by expert, keeping their order. One thread does it. A pair of id -1 is left out.
 
     Arguments: address of the row count, ids (rows, k) i32, plan, experts, k. Plan: see `plan_size`.
     """
@@ -69,7 +71,8 @@ def plan(args: int, counter: int, thread: int, threads: int) -> None:
     for e in range(n_experts + 1):
         offsets[e] = 0
     for p in range(pairs):
-        offsets[ids[p]] += 1
+        if ids[p] >= 0:
+            offsets[ids[p]] += 1
     active[0] = 0
     end = 0
     for e in range(n_experts):
@@ -81,28 +84,33 @@ def plan(args: int, counter: int, thread: int, threads: int) -> None:
     offsets[n_experts] = end
     for j in range(pairs):  # from the last pair down, each expert's part fills from its end
         p = pairs - 1 - j
-        offsets[ids[p]] -= 1
-        order[offsets[ids[p]]] = p
+        if ids[p] >= 0:
+            offsets[ids[p]] -= 1
+            order[offsets[ids[p]]] = p
 
 
 @driver
 def combine(args: int, counter: int, thread: int, threads: int) -> None:
-    """out[row] = sum over its k experts of weight * y[pair], in the order of choice.
+    """out[row] = sum over its k experts of weight * y[pair], in the order of choice; of those whose id is not -1.
 
-    Arguments: address of the row count, y (rows * k, width) f32, weights (rows, k) f32, out (rows, width) f32, width, k.
+    Arguments: address of the row count, y (rows * k, width) f32, ids (rows, k) i32, weights (rows, k) f32, out (rows, width)
+    f32, width, k. A piece is COMBINED values of a row, so that a single row keeps several threads busy.
     """
-    a = i64(args, 6)
-    count, width, k = i64(a[0], 1)[0], a[4], a[5]
+    a = i64(args, 7)
+    count, width, k = i64(a[0], 1)[0], a[5], a[6]
+    pieces = (width + COMBINED - 1) // COMBINED
     while True:
-        row = claim(counter, 1)
-        if row >= count:
+        piece = claim(counter, 1)
+        if piece >= count * pieces:
             return
-        out, weights = f32(a[3] + 4 * row * width, width), f32(a[2] + 4 * row * k, k)
+        row, first = piece // pieces, piece % pieces * COMBINED
+        size = min(COMBINED, width - first)
+        ids, weights = i32(a[2] + 4 * row * k, k), f32(a[3] + 4 * row * k, k)
+        out = f32(a[4] + 4 * (row * width + first), size)
+        for i in range(size):
+            out[i] = np.float32(0)
         for j in range(k):
-            y, weight = f32(a[1] + 4 * (row * k + j) * width, width), weights[j]
-            if j == 0:
-                for i in range(width):
-                    out[i] = weight * y[i]
-            else:
-                for i in range(width):
+            if ids[j] >= 0:
+                y, weight = f32(a[1] + 4 * ((row * k + j) * width + first), size), weights[j]
+                for i in range(size):
                     out[i] += weight * y[i]

@@ -17,6 +17,11 @@ class BF16(FloatType):
     name = "BF16"
     type_id = 30
     block_bytes = 2
+    cuda = """
+    unsigned q[4];
+    load8<8>(b, q), load8<8>(b + 8, q + 2);
+    for (int i = 0; i < 8; i++) w[i] = __uint_as_float(i & 1 ? q[i >> 1] & 0xffff0000u : q[i >> 1] << 16);
+    """
 
     def dequantize(self, blocks: Bytes) -> Floats:
         return (np.ascontiguousarray(blocks).view("<u2").astype(np.uint32) << 16).view(np.float32)

@@ -15,6 +15,11 @@ class F16(FloatType):
     name = "F16"
     type_id = 1
     block_bytes = 2
+    cuda = """
+    unsigned q[4];
+    load8<8>(b, q), load8<8>(b + 8, q + 2);
+    for (int i = 0; i < 8; i++) w[i] = half_bits(q[i >> 1] >> 16 * (i & 1));
+    """
 
     def dequantize(self, blocks: Bytes) -> Floats:
         return halves(blocks)

@@ -17,6 +17,9 @@ class F32(FloatType):
     name = "F32"
     type_id = 0
     block_bytes = 4
+    cuda = """
+    for (int i = 0; i < 8; i++) w[i] = reinterpret_cast<const float*>(b)[i];
+    """
 
     def dequantize(self, blocks: Bytes) -> Floats:
         return np.ascontiguousarray(blocks).view("<f4")

@@ -25,6 +25,13 @@ class IQ4_NL(SmallBlockType):
     name = "IQ4_NL"
     type_id = 20
     block_bytes = 18
+    cuda = """
+    float d = half_at(b);
+    unsigned q[2];
+    load8<2>(b + 2 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = lookup(IQ4_VALUES, q[i] >> 2 * (p & 2));
+    scaled(w, q, d, -128 * d);
+    """
     elements = (2,) + (4,) * 4
     OFFSET = 0
     LARGEST = 127

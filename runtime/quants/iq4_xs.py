@@ -28,6 +28,14 @@ class IQ4_XS(SignedBlockType, StripType):
     elements = (2, 2) + (4,) * 33
     widest = 4
     LARGEST = 127
+    cuda = """
+    int group = p >> 2, low = b[4 + (group >> 1)] >> 4 * (group & 1) & 15, upper = short_at(b + 2) >> 2 * group & 3;
+    float d = half_at(b) * ((low | upper << 4) - 32);
+    unsigned q[2];
+    load8<8>(b + 8 + 16 * group + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = lookup(IQ4_VALUES, q[i] >> 2 * (p & 2));
+    scaled(w, q, d, -128 * d);
+    """
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)

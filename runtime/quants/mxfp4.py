@@ -26,6 +26,13 @@ class MXFP4(SmallBlockType):
     name = "MXFP4"
     type_id = 39
     block_bytes = 17
+    cuda = """
+    unsigned e = b[0], q[2];
+    float d = __uint_as_float(e < 2 ? 0x200000u << e : e - 1 << 23);  // half of 2 ** (e - 127)
+    load8<1>(b + 1 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = lookup(MXFP4_VALUES, q[i] >> 2 * (p & 2));
+    scaled(w, q, d, -128 * d);
+    """
     elements = (1,) + (4,) * 4
     OFFSET = 16
     LARGEST = 28

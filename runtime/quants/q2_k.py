@@ -28,6 +28,13 @@ class Q2_K(SuperBlockType, StripType):
     widest = 4
     QUANTS = 16
     D = 80
+    cuda = """
+    int packed = b[p >> 1];
+    unsigned q[2];
+    load8<4>(b + 16 + 32 * (p >> 4) + 8 * (p & 3), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 6) & 0x03030303;
+    scaled(w, q, half_at(b + 80) * (packed & 15), -half_at(b + 82) * (packed >> 4));
+    """
 
     def dequantize(self, blocks: Bytes) -> Floats:
         d, dmin = halves(blocks[:, 80:82]), halves(blocks[:, 82:])

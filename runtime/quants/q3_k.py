@@ -32,6 +32,15 @@ class Q3_K(OffsetBlockType, StripType):
     QUANTS = 32
     SCALES = 96
     D = 108
+    cuda = """
+    int group = p >> 1, packed = group < 8 ? b[96 + group] & 15 : b[88 + group] >> 4;
+    float d = half_at(b + 108) * ((packed | (b[104 + (group & 3)] >> 2 * (group >> 2) & 3) << 4) - 32);
+    unsigned q[2], high[2];
+    load8<2>(b + 32 + 32 * (p >> 4) + 8 * (p & 3), q);
+    load8<2>(b + 8 * (p & 3), high);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 6) & 0x03030303 | (high[i] >> (p >> 2) & 0x01010101) << 2;
+    scaled(w, q, d, -4 * d);
+    """
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         packed = blocks[:, self.SCALES : self.D]

@@ -22,6 +22,13 @@ class Q4_0(SmallBlockType):
     name = "Q4_0"
     type_id = 2
     block_bytes = 18
+    cuda = """
+    float d = half_at(b);
+    unsigned q[2];
+    load8<2>(b + 2 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f;
+    scaled(w, q, d, -8 * d);
+    """
     elements = (2,) + (4,) * 4
     OFFSET = 8
     LARGEST = 15

@@ -20,6 +20,12 @@ class Q4_1(SmallMinType):
     name = "Q4_1"
     type_id = 3
     block_bytes = 20
+    cuda = """
+    unsigned q[2];
+    load8<4>(b + 4 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f;
+    scaled(w, q, half_at(b), half_at(b + 2));
+    """
     elements = (2, 2) + (4,) * 4
     LARGEST = 15
 

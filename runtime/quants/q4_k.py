@@ -22,6 +22,13 @@ class Q4_K(ScaleMinType):
     name = "Q4_K"
     type_id = 12
     block_bytes = 144
+    cuda = """
+    float2 s = scale_min(b, p >> 2);
+    unsigned q[2];
+    load8<8>(b + 16 + 32 * (p >> 3) + 8 * (p & 3), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> (p & 4) & 0x0f0f0f0f;
+    scaled(w, q, s.x, -s.y);
+    """
     elements = (2, 2) + (4,) * 35
     LARGEST = 15
 

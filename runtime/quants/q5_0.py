@@ -22,6 +22,13 @@ class Q5_0(SmallBlockType):
     name = "Q5_0"
     type_id = 6
     block_bytes = 22
+    cuda = """
+    float d = half_at(b);
+    unsigned q[2], high = b[2 + p];
+    load8<2>(b + 6 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f | spread_bits(high >> 4 * i) << 4;
+    scaled(w, q, d, -16 * d);
+    """
     elements = (2, 4) + (4,) * 4
     OFFSET = 16
     LARGEST = 31

@@ -20,6 +20,12 @@ class Q5_1(SmallMinType):
     name = "Q5_1"
     type_id = 7
     block_bytes = 24
+    cuda = """
+    unsigned q[2], high = b[4 + p];
+    load8<4>(b + 8 + 8 * (p & 1), q);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f | spread_bits(high >> 4 * i) << 4;
+    scaled(w, q, half_at(b), half_at(b + 2));
+    """
     elements = (2, 2, 4) + (4,) * 4
     LARGEST = 31
 

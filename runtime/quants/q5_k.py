@@ -22,6 +22,14 @@ class Q5_K(ScaleMinType):
     name = "Q5_K"
     type_id = 13
     block_bytes = 176
+    cuda = """
+    float2 s = scale_min(b, p >> 2);
+    unsigned q[2], high[2];
+    load8<8>(b + 48 + 32 * (p >> 3) + 8 * (p & 3), q);
+    load8<8>(b + 16 + 8 * (p & 3), high);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> (p & 4) & 0x0f0f0f0f | (high[i] >> (p >> 2) & 0x01010101) << 4;
+    scaled(w, q, s.x, -s.y);
+    """
     elements = (2, 2) + (4,) * 43
     LARGEST = 31
 

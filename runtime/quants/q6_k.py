@@ -28,6 +28,14 @@ class Q6_K(SuperBlockType, StripType):
     widest = 4
     SCALES = 192
     D = 208
+    cuda = """
+    float d = half_at(b + 208) * (signed char)b[192 + (p >> 1)];
+    unsigned q[2], high[2];
+    load8<2>(b + 64 * (p >> 4) + 8 * (p & 7), q);
+    load8<2>(b + 128 + 32 * (p >> 4) + 8 * (p & 3), high);
+    for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 4) & 0x0f0f0f0f | (high[i] >> (p >> 1 & 6) & 0x03030303) << 4;
+    scaled(w, q, d, -32 * d);
+    """
 
     def dequantize(self, blocks: Bytes) -> Floats:
         scales = halves(blocks[:, self.D :]) * blocks[:, self.SCALES : self.D].view(np.int8).astype(np.float32)

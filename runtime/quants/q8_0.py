@@ -21,6 +21,13 @@ class Q8_0(SmallBlockType):
     name = "Q8_0"
     type_id = 8
     block_bytes = 34
+    cuda = """
+    float d = half_at(b);
+    unsigned q[2];
+    load8<2>(b + 2 + 8 * p, q);
+    for (int i = 0; i < 2; i++) q[i] ^= 0x80808080;
+    scaled(w, q, d, -128 * d);
+    """
     elements = (2,) + (4,) * 8
     OFFSET = 0
     LARGEST = 128

@@ -1,0 +1,511 @@
+"""The forward pass on NVIDIA kernels: weights stay quantised, few rows run as captured graphs, many on tensor cores."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.cuda.module import U64, Module
+from runtime.execute.device_step import DeviceStep
+from runtime.execute.experts import KINDS, Layer, Residence, stack
+from runtime.execute.mailbox import Mailbox
+from runtime.kernels.leaves import Leaves
+from runtime.layers.ops import Heads, Of, Rotation, Routing
+from runtime.quants import BY_NAME
+from runtime.weights import Tensor
+
+FEW = 8  # rows that are multiplied one by one, from registers; more go through tensor cores
+FEW_PAIRS = 16  # rows whose experts are run pair by pair
+PCIE_ROWS = 2  # rows of a step that may read experts over PCIe: more would read the same one several times
+SHORT = 8  # rows of one text that attend as single rows; more attend together
+TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
+TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
+MOST_MATRICES = 4  # of one launch of matvec.cu
+HEAD_VALUES = (1, 2, 3, 4, 6, 8)  # values of a head that a lane of attention.cu holds
+WARPS_WANTED = 2048  # of a product: fewer leave an H100's memory waiting
+BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
+
+
+class Matrix(ctypes.Structure):
+    """`Matrix` of runtime/cuda/source/matvec.cu."""
+
+    _fields_ = (
+        ("w", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("row_bytes", ctypes.c_uint64),
+        ("rows", ctypes.c_int),
+        ("type", ctypes.c_int),
+    )
+
+
+class Groups(ctypes.Structure):
+    """`Groups` of runtime/cuda/source/matmul.cu."""
+
+    _fields_ = (
+        ("tiles", ctypes.c_void_p),
+        ("n_tiles", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
+        ("share", ctypes.c_int),
+    )
+
+
+class HeadShape(ctypes.Structure):
+    """`Heads` of runtime/cuda/source/attention.cu."""
+
+    _fields_ = (*((name, ctypes.c_int) for name in ("q", "kv", "key", "value")), ("scale", ctypes.c_float))
+
+
+class Pages(ctypes.Structure):
+    """`Pages` of runtime/cuda/source/attention.cu."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("positions", "sequences", "tables")),
+        ("width", ctypes.c_int),
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+    )
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Value:
+    """Rows of float32 on the device; `count`: how many of them count in this step, int32 on the device."""
+
+    data: torch.Tensor
+    count: torch.Tensor
+    packed: tuple[torch.Tensor, torch.Tensor] | None = None  # f16 and its scale by row
+
+    @property
+    def rows(self) -> int:
+        return len(self.data)
+
+    @property
+    def width(self) -> int:
+        return int(self.data.shape[1])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Weight:
+    """A matrix on the device."""
+
+    data: torch.Tensor
+    kind: str
+    row_bytes: int
+    rows: int
+
+    @property
+    def type_id(self) -> int:
+        return BY_NAME[self.kind].type_id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """What a router chose, (rows, k) each, and the addresses of a layer's experts, (3, experts)."""
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    where: torch.Tensor  # `Where` of runtime/cuda/source/experts.cu
+    k: int
+    table: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """Rows [first, last) of a step: one text's, which is `length` tokens long after them and has line `line` of the tables."""
+
+    first: int
+    last: int
+    length: int
+    line: int
+
+
+def spans(batch: Batch) -> list[Span]:
+    """The texts of a batch."""
+    edges = [0, *(np.flatnonzero(np.diff(batch.sequences)) + 1).tolist(), len(batch.tokens)]
+    return [
+        Span(first, last, int(batch.positions[last - 1]) + 1, int(batch.sequences[first]))
+        for first, last in itertools.pairwise(edges)
+    ]
+
+
+class CudaOps:
+    """Implements runtime.layers.ops.Ops. `begin` comes before each forward pass."""
+
+    def __init__(self, module: Module, step: DeviceStep, blocks: int, leaves: Leaves) -> None:
+        self.device = module.device
+        self.caches: list[tuple[torch.Tensor, torch.Tensor]] = []  # of a layer: (blocks, kv heads, 64, size) in f16
+        self.residences: dict[str, Residence] = {}  # by the gate's name
+        self.mailbox: Mailbox | None = None
+        self.over_pcie = 0.0  # of the experts that are not in VRAM, the part that the GPU reads from the host's memory
+        self.table_of: Callable[[Residence], torch.Tensor | None] = lambda residence: None  # of streamed experts
+        self.after: Callable[[Residence], None] = lambda residence: None
+        self._module = module
+        self._step = step
+        self._blocks = blocks
+        self._leaves = leaves
+        self._weights: dict[str, Weight] = {}
+        self._vectors: dict[int, tuple[Any, torch.Tensor]] = {}  # by id; the array is kept so that the id stays its own
+        self._turns: tuple[Rotation, torch.Tensor] | None = None
+        self._sent = torch.zeros(1, dtype=torch.int32, device=self.device)
+        self._rows = self._outputs = 1
+        self._pending: tuple[Value, Value, Value] | None = None  # x, y and their sum, which most often is normed at once
+        self._long: list[Span] = []
+        self._short: tuple[torch.Tensor, torch.Tensor, int] | None = None  # rows, how many, and that on the host
+        self._tables: npt.NDArray[np.int32] | None = None
+
+    def begin(self, rows: int, outputs: int, batch: Batch | None) -> None:
+        """A step with buffers for `rows` and `outputs`. With its batch, long runs of one text attend together; without (in a
+        graph), every row attends alone."""
+        self._rows, self._outputs, self._turns, self._pending = rows, outputs, None, None
+        self._long, self._short, self._tables = [], None, None
+        if batch is not None:
+            texts = spans(batch)
+            self._long = [span for span in texts if span.last - span.first > SHORT]
+            self._tables = batch.tables
+            rest = [row for span in texts if span.last - span.first <= SHORT for row in range(span.first, span.last)]
+            listed = torch.tensor([*rest, len(rest)], dtype=torch.int32).to(self.device)
+            self._short = listed[:-1], listed[-1:], len(rest)
+
+    # ------------------------------------------------------------ Ops
+
+    def embed(self, table: Tensor, of: Of = "tokens") -> Value:
+        weight, out = self.weight(table), self._new(table.shape[0])
+        index = getattr(self._step, of)
+        self._launch(
+            "embed", (out.rows,), 256, weight.data, U64(weight.row_bytes), weight.type_id, index, out.data, out.width, out.count
+        )
+        return out
+
+    def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
+        self._settle()
+        outs = [self._like(x, tensor.rows) for tensor, _ in weights]
+        matrices = [
+            self._matrix(self.weight(tensor), out, None if bias is None else self._vector(bias))
+            for (tensor, bias), out in zip(weights, outs, strict=True)
+        ]
+        if x.rows <= FEW:
+            for first in range(0, len(matrices), MOST_MATRICES):
+                self._matvec(x, matrices[first : first + MOST_MATRICES])
+            return outs
+        for matrix, out, (tensor, bias) in zip(matrices, outs, weights, strict=True):
+            weight = self.weight(tensor)
+            if weight.kind == "F32":  # a router, whose choice must not hang on f16
+                values = weight.data.view(torch.float32).view(weight.rows, -1)
+                torch.mm(x.data, values.T, out=out.data)
+                if bias is not None:
+                    out.data += self._vector(bias)
+            else:
+                grid = math.ceil(weight.rows / TILE_ROWS), math.ceil(x.rows / TILE_COLUMNS)
+                self._launch("matmul", grid, 256, matrix, None, Groups(share=1), *self._pack(x), x.width, x.count)
+        return outs
+
+    def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
+        if x.width % 4:
+            raise ModelError(f"rows of {x.width} values cannot be normed on the GPU")
+        out, (pending, self._pending) = self._like(x, x.width), (self._pending, None)
+        if pending and pending[2] is x:  # the sum is made on the way
+            source, other = pending[0].data, pending[1].data
+        else:
+            self._pending, source, other = pending, x.data, None
+        threads = min(1024, -(-x.width // 128) * 32)
+        self._launch("rms_norm", (x.rows,), threads, source, other, x.data, self._vector(weight), out.data, x.width, eps, x.count)
+        return out
+
+    def layer_norm(self, x: Value, weight: FloatArray, bias: FloatArray, eps: float) -> Value:
+        self._settle()
+        out = functional.layer_norm(x.data, x.data.shape[-1:], self._vector(weight), self._vector(bias), eps)
+        return Value(out, x.count)
+
+    def attention(
+        self,
+        layer: int,
+        q: Value,
+        k: Value,
+        v: Value,
+        heads: Heads,
+        rotation: Rotation | None,
+        norms: tuple[FloatArray, FloatArray, float] | None,
+    ) -> Value:
+        if rotation is None or not heads.causal:
+            raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
+        shape = HeadShape(heads.head_count, heads.head_count_kv, heads.key_length, heads.value_length, heads.scale)
+        keys, values = self._cache(layer, heads)
+        step = self._step
+        pages = Pages(*(part.data_ptr() for part in (step.positions, step.sequences, step.tables)), step.table,
+                      keys.data_ptr(), values.data_ptr())  # fmt: skip
+        weights = (self._vector(norms[0]), self._vector(norms[1]), norms[2]) if norms else (None, None, 0.0)
+        tasks = q.rows * (heads.head_count + 2 * heads.head_count_kv)
+        half = len(rotation.frequencies)
+        self._launch(
+            "rotate_store", (math.ceil(tasks / 8),), 256,
+            *(q.data, k.data, v.data, *weights, self._turn_table(rotation), half, int(heads.rope_interleaved)),
+            *(shape, pages, q.count),
+        )  # fmt: skip
+        out = self._like(q, heads.head_count * heads.value_length)
+        for span in self._long:
+            out.data[span.first : span.last] = self._attend_long(q.data[span.first : span.last], keys, values, span, heads)
+        if self._short is None:
+            self._attend_rows(q, out, heads, shape, pages, None, q.count, q.rows)
+        elif self._short[2]:
+            self._attend_rows(q, out, heads, shape, pages, *self._short)
+        return out
+
+    def silu_mul(self, gate: Value, up: Value) -> Value:
+        self._elementwise("silu_mul", gate, up, gate, gate.width)
+        return gate
+
+    def gelu(self, x: Value) -> Value:
+        self._settle()
+        return Value(functional.gelu(x.data, approximate="tanh"), x.count)
+
+    def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
+        residence = self.residences[gate.name]
+        streamed = self.table_of(residence)
+        complete = residence.complete or streamed is not None
+        over_pcie = 0.0 if complete or x.rows > PCIE_ROWS else self.over_pcie
+        table = residence.addresses if streamed is None else streamed
+        choice = self._choose(x, logits, table, routing, over_pcie)
+        if not complete:
+            self._send(x, choice)
+        run = self._few_experts if x.rows <= FEW_PAIRS else self._many_experts
+        own = run(x, residence.layer, choice) if complete or residence.present or over_pcie else None
+        self.after(residence)
+        return own if own is not None and complete else self._receive(x, own)
+
+    def add(self, x: Value, y: Value) -> Value:
+        self._settle()
+        out = self._like(x, x.width)
+        self._pending = x, y, out
+        return out
+
+    def outputs(self, x: Value) -> Value:
+        out = Value(torch.empty((self._outputs, x.width), device=self.device), self._step.outputs_count)
+        self._launch("gather", (out.rows,), 256, x.data, self._step.outputs, out.data, x.width, out.count)
+        return out
+
+    # ------------------------------------------------------------ parts
+
+    def weight(self, tensor: Tensor) -> Weight:
+        """The tensor on the device; uploaded at its first use. A type without CUDA code goes there as F16."""
+        if tensor.name not in self._weights:
+            self._weights[tensor.name] = self._upload(tensor)
+        return self._weights[tensor.name]
+
+    def _upload(self, tensor: Tensor) -> Weight:
+        if tensor.shape[0] % 8:
+            raise ModelError(f"tensor {tensor.name!r} has rows of {tensor.shape[0]} values, which the GPU cannot divide by 8")
+        if tensor.quant.cuda:
+            data = memory(tensor.address, tensor.nbytes).to(self.device)
+            return Weight(data, tensor.quant.name, tensor.row_bytes, tensor.rows)
+        from runtime.execute.torch_ops import dequantize
+
+        values = torch.from_numpy(dequantize(tensor, self._leaves)).to(torch.float16)
+        return Weight(values.view(torch.uint8).to(self.device), "F16", 2 * tensor.shape[0], tensor.rows)
+
+    def _matrix(self, weight: Weight, out: Value, bias: torch.Tensor | None) -> Matrix:
+        return Matrix(
+            *(weight.data.data_ptr(), bias.data_ptr() if bias is not None else None, out.data.data_ptr()),
+            *(weight.row_bytes, weight.rows, weight.type_id),
+        )
+
+    def _matvec(self, x: Value, matrices: list[Matrix]) -> None:
+        tasks = sum(math.ceil(matrix.rows / TOGETHER) for matrix in matrices)
+        parts = next((n for n in (1, 2, 4) if n * tasks >= WARPS_WANTED), 8)
+        every = (Matrix * MOST_MATRICES)(*matrices)
+        grid = (math.ceil(tasks * parts / 8),)
+        self._launch(f"matvec_{x.rows}", grid, 256, every, len(matrices), x.data, x.width, parts, x.count)
+
+    def _pack(self, x: Value, share: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """x in f16 and its scales; made once. `share`: rows of x for each one that is counted."""
+        if x.packed is None:
+            halves = torch.empty((x.rows, x.width), dtype=torch.float16, device=self.device)
+            scales = torch.empty(x.rows, device=self.device)
+            self._launch("pack", (x.rows,), 256, x.data, halves, scales, x.width, x.count, share)
+            x.packed = halves, scales
+        return x.packed
+
+    def _choose(self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float) -> Choice:
+        k, n_experts = routing.expert_used_count, table.shape[1]
+        choice = Choice(self._ints(x.rows, k), self._floats(x.rows, k), self._ints(x.rows, k), k, table)
+        self._launch(
+            "choose", (math.ceil(x.rows / 4),), 128, logits.data, table[0], over_pcie, choice.ids, choice.weights, choice.where,
+            *(n_experts, k, int(routing.normalize), routing.scale, x.count),
+        )  # fmt: skip
+        return choice
+
+    def _send(self, x: Value, choice: Choice) -> None:
+        assert self.mailbox is not None
+        assert x.rows <= self.mailbox.rows
+        chosen = choice.ids, choice.weights, choice.where, choice.k
+        self._launch("send", (1,), 1024, self.mailbox.box, x.data, *chosen, x.width, self._sent, x.count)
+
+    def _receive(self, x: Value, own: Value | None) -> Value:
+        """The CPU's sum, and the GPU's own where it has one."""
+        assert self.mailbox is not None
+        out = self._like(x, x.width)
+        own_data = None if own is None else own.data
+        self._launch("receive", (1,), 1024, self.mailbox.box, own_data, out.data, out.width, self._sent, x.count)
+        return out
+
+    def _few_experts(self, x: Value, layer: Layer, choice: Choice) -> Value:
+        """Pair by pair; those over PCIe too."""
+        gate, up, down = (stack(layer, kind, choice.table) for kind in range(KINDS))
+        hidden = self._floats(x.rows * choice.k, gate.rows)
+        grid = math.ceil(gate.rows / 16), x.rows * choice.k
+        self._launch("expert_hidden", grid, 256, gate, up, x.data, x.width, choice.ids, choice.where, choice.k, hidden, x.count)
+        out = self._like(x, down.rows)
+        chosen = choice.ids, choice.where, choice.weights, choice.k
+        grid = math.ceil(down.rows / DOWN_ROWS), x.rows
+        self._launch("expert_down", grid, 256, down, hidden, gate.rows, *chosen, out.data, x.count)
+        return out
+
+    def _many_experts(self, x: Value, layer: Layer, choice: Choice) -> Value:
+        """Sorted by expert, each expert's rows on the tensor cores."""
+        k, pairs = choice.k, x.rows * choice.k
+        most_tiles = min(pairs, pairs // TILE_COLUMNS + layer.experts)
+        order, tiles, n_tiles = self._ints(pairs), self._ints(most_tiles, 4), self._ints(1)
+        plan = order, tiles, n_tiles
+        self._launch("plan", (1,), 1024, choice.ids, choice.where, layer.experts, k, *plan, x.count)
+
+        def product(kind: int, of: Value, share: int) -> Value:
+            tensor = layer.tensors[kind]
+            out = Value(self._floats(pairs, tensor.rows), x.count)
+            matrix = Matrix(None, None, out.data.data_ptr(), tensor.row_bytes, tensor.rows, tensor.quant.type_id)
+            groups = Groups(tiles.data_ptr(), n_tiles.data_ptr(), order.data_ptr(), share)
+            grid = math.ceil(tensor.rows / TILE_ROWS), most_tiles
+            packed = self._pack(of, 1 if share == k else k)
+            self._launch("matmul", grid, 256, matrix, choice.table[kind], groups, *packed, of.width, x.count)
+            return out
+
+        hidden, up = product(0, x, k), product(1, x, k)
+        self._elementwise("silu_mul", hidden, up, hidden, k * hidden.width)
+        y = product(2, hidden, 1)
+        out = self._like(x, y.width)
+        self._launch("combine", (x.rows,), 256, y.data, choice.where, choice.weights, k, out.data, out.width, x.count)
+        return out
+
+    def _attend_rows(
+        self,
+        q: Value,
+        out: Value,
+        heads: Heads,
+        shape: HeadShape,
+        pages: Pages,
+        listed: torch.Tensor | None,
+        count: torch.Tensor,
+        n: int,
+    ) -> None:
+        """Single rows, each against its whole text, which is split among several blocks of threads."""
+        group = heads.head_count // heads.head_count_kv
+        together = next(size for size in (4, 2, 1) if group % size == 0)
+        need = math.ceil(max(heads.key_length, heads.value_length) / 32)
+        per = next((size for size in HEAD_VALUES if size >= need), 0)
+        if not per:
+            raise ModelError(f"heads of {heads.key_length} values are too large for the GPU")
+        blocks = n * heads.head_count // together
+        splits = max(1, min(32, BLOCKS_WANTED // blocks))
+        part = torch.empty((n, heads.head_count, splits, 2 + heads.value_length), device=self.device)
+        grid = splits, heads.head_count // together, n
+        self._launch(f"attend_{together}_{per}", grid, 128, q.data, part, shape, pages, listed, count)
+        self._launch("attend_join", (heads.head_count, n), 128, part, out.data, shape, pages, splits, listed, count)
+
+    def _attend_long(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span, heads: Heads) -> torch.Tensor:
+        """Many rows of one text, (rows, heads * size): torch's fused attention over the text's gathered blocks."""
+        assert self._tables is not None
+        n_blocks = -(-span.length // BLOCK_TOKENS)
+        table = torch.from_numpy(self._tables[span.line, :n_blocks].astype(np.int64)).to(self.device)
+        group = heads.head_count // heads.head_count_kv
+
+        def text(cache: torch.Tensor) -> torch.Tensor:  # -> (heads, tokens, size)
+            return cache[table].transpose(0, 1).flatten(1, 2)[:, : span.length].repeat_interleave(group, 0)
+
+        rows = span.last - span.first
+        query = q.view(rows, heads.head_count, heads.key_length).transpose(0, 1).half()
+        attend: Any = functional.scaled_dot_product_attention
+        arguments = query[None], text(keys)[None], text(values)[None]
+        if rows == span.length:
+            out = attend(*arguments, is_causal=True, scale=heads.scale)
+        else:
+            from torch.nn.attention.bias import causal_lower_right
+
+            out = attend(*arguments, attn_mask=causal_lower_right(rows, span.length), scale=heads.scale)
+        result: torch.Tensor = out[0].transpose(0, 1).flatten(1).float()
+        return result
+
+    def _turn_table(self, rotation: Rotation) -> torch.Tensor:
+        """cos and sin of the step's positions, (rows, half, 2); made once a step."""
+        if self._turns is None or self._turns[0] is not rotation:
+            half = len(rotation.frequencies)
+            table = torch.empty((self._rows, half, 2), device=self.device)
+            frequencies, step = self._vector(rotation.frequencies), self._step
+            magnitude = float(rotation.magnitude)
+            self._launch(
+                "rotary_table", (self._rows,), 64, step.positions, frequencies, table, half, magnitude, step.rows_count
+            )
+            self._turns = rotation, table
+        return self._turns[1]
+
+    def _cache(self, layer: int, heads: Heads) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer == len(self.caches):
+            shape = self._blocks, heads.head_count_kv, BLOCK_TOKENS
+            self.caches.append(
+                (
+                    torch.zeros((*shape, heads.key_length), dtype=torch.float16, device=self.device),
+                    torch.zeros((*shape, heads.value_length), dtype=torch.float16, device=self.device),
+                )
+            )
+        return self.caches[layer]
+
+    def _vector(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        if id(array) not in self._vectors:
+            self._vectors[id(array)] = array, torch.from_numpy(array).to(self.device)
+        return self._vectors[id(array)][1]
+
+    def _elementwise(self, kernel: str, x: Value, y: Value, out: Value, width: int) -> None:
+        """On `width` values of each row that is counted."""
+        blocks = max(1, min(2048, math.ceil(x.rows * x.width / 1024)))
+        self._launch(kernel, (blocks,), 256, x.data, y.data, out.data, width, x.count)
+
+    def _new(self, width: int) -> Value:
+        return Value(torch.empty((self._rows, width), device=self.device), self._step.rows_count)
+
+    def _like(self, x: Value, width: int) -> Value:
+        return Value(torch.empty((x.rows, width), device=self.device), x.count)
+
+    def _floats(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, device=self.device)
+
+    def _ints(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.int32, device=self.device)
+
+    def _settle(self) -> None:
+        """Make the sum that `add` has promised."""
+        if self._pending:
+            (x, y, out), self._pending = self._pending, None
+            self._elementwise("add", x, y, out, x.width)
+
+    def _launch(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
+        self._settle()
+        self._module.launch(name, grid, threads, *arguments)
+
+
+def memory(address: int, nbytes: int) -> torch.Tensor:
+    """Host memory as a tensor of bytes, without a copy."""
+    return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address)))
+
+
+def layer_of(gate: Tensor, up: Tensor, down: Tensor) -> Layer:
+    """The three stacks of a Mixture of Experts; ModelError where the GPU's kernels cannot read them."""
+    for tensor in (gate, up, down):
+        if not tensor.quant.cuda or tensor.shape[0] % 8:
+            raise ModelError(f"tensor {tensor.name!r} of type {tensor.quant.name} cannot run on the GPU")
+    return Layer(gate, up, down)

@@ -1,0 +1,286 @@
+"""The hybrid executor: attention, router, dense layers and the hottest experts on the GPU, the other experts on the CPU.
+
+A step of few rows is one captured graph; the CPU answers the graph's tickets meanwhile. A step of many rows streams the
+experts that are not in VRAM through staging buffers on the card.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+
+from runtime import models
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.cuda.module import Module
+from runtime.cuda.nvrtc import CudaError
+from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
+from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
+from runtime.execute.experts import Residence
+from runtime.execute.mailbox import ExpertProgram, Mailbox
+from runtime.execute.placement import Needs, NoRoom, Plan, plan
+from runtime.execute.streaming import Streamer
+from runtime.kernels import compile as kernel_compile
+from runtime.kernels import cores
+from runtime.kernels.leaves import Leaves
+from runtime.layers.feed_forward import MoE
+from runtime.models.transformer import Transformer
+from runtime.weights import Progress, Weights, open_weights
+
+log = logging.getLogger(__name__)
+
+MAX_OUTPUTS = 128  # logits rows of one step
+HANDED_ROWS = 256  # at the most, of a step whose experts the CPU computes; more are streamed
+PROBED_ROWS = 32  # of the step that tells how fast the CPU is
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How to load. `threads`: 0 leaves them to us; `over_pcie`: see CudaOps."""
+
+    num_ctx: int
+    rows: int
+    threads: int
+    over_pcie: float
+    progress: Progress
+
+
+class HybridExecutor:
+    """Implements runtime.core.Executor."""
+
+    def __init__(self, weights: Weights, model: Transformer, chosen: Plan, module: Module, options: Options) -> None:
+        config, device = model.config, module.device
+        self._weights, self._model, self._module = weights, model, module
+        self._stream = torch.cuda.Stream(device)
+        self.n_vocab = config.n_vocab
+        self.n_ctx_train = config.context_length
+        self.num_ctx = options.num_ctx
+        self.n_blocks = chosen.blocks
+        self.max_rows = options.rows
+        self.max_outputs = min(options.rows, MAX_OUTPUTS)
+        self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._program: ExpertProgram | None = None
+        self._streamer: Streamer | None = None
+        self._helper = concurrent.futures.ThreadPoolExecutor(1)
+        self._pinned = False
+        self._handed_rows = 0
+        leaves = Leaves()
+        table = -(-min(options.num_ctx, config.context_length) // BLOCK_TOKENS) + 1
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
+            self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
+            self._place(chosen, leaves, options)
+            self._warm()
+        self.size = weights.nbytes
+        self.size_vram = chosen.vram
+        self.placement = chosen.words
+        if not self._program:
+            weights.close()
+
+    def forward(self, batch: Batch) -> FloatArray:
+        """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
+        rows, outputs = len(batch.tokens), len(batch.outputs)
+        self._step.fill(batch)
+        single = len(batch.tables) == rows == outputs <= BUCKETS[-1]
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            if single:
+                self._replay(rows)
+            else:
+                self._eager(batch, rows, outputs)
+        logits: FloatArray = self._logits[:outputs].numpy()
+        return logits
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy whole blocks of the cache, (from, to), on every layer."""
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            for source, target in pairs:
+                for keys, values in self._ops.caches:
+                    keys[target].copy_(keys[source])
+                    values[target].copy_(values[source])
+
+    def close(self) -> None:
+        """Stop the threads and give the memory of both sides back."""
+        if self._program:
+            self._program.close()
+        self._helper.shutdown()
+        self._graphs.clear()
+        torch.cuda.synchronize(self._ops.device)
+        if self._pinned:
+            self._module.unpin(self._weights.arena[0])
+        del self._ops, self._model, self._streamer, self._step, self._logits
+        self._weights.close()
+        torch.cuda.empty_cache()
+
+    # ------------------------------------------------------------ a step
+
+    def _replay(self, rows: int) -> None:
+        size = bucket(rows)
+        if size not in self._graphs:
+            self._graphs[size] = self._capture(size)
+        self._graphs[size].replay()
+        if self._program:
+            self._program.run(rows)
+        self._finish()
+
+    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+        self._ops.begin(size, size, None)
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            self._compute(size, size)
+        return graph
+
+    def _eager(self, batch: Batch, rows: int, outputs: int) -> None:
+        streamed = self._streamer is not None and rows > self._handed_rows
+        self._ops.begin(bucket(rows), bucket(outputs), batch)
+        handed = self._program if not streamed else None
+        job = self._helper.submit(handed.run, rows) if handed else None
+        if streamed and self._streamer:
+            self._streamer.start(self._stream)
+        try:
+            self._compute(len(batch.tables), outputs)
+        except BaseException:
+            if self._ops.mailbox:
+                self._ops.mailbox.abort()
+            raise
+        finally:
+            if job:
+                job.result()
+            if self._streamer:
+                self._streamer.stop()
+        self._finish()
+
+    def _compute(self, sequences: int, outputs: int) -> None:
+        self._step.upload(sequences)
+        logits: Value = self._model(self._ops)
+        self._logits[:outputs].copy_(logits.data[:outputs], non_blocking=True)
+
+    def _finish(self) -> None:
+        self._stream.synchronize()
+        if self._ops.mailbox:
+            self._ops.mailbox.check()
+
+    # ------------------------------------------------------------ loading
+
+    def _place(self, chosen: Plan, leaves: Leaves, options: Options) -> None:
+        layers = [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in _mixtures(self._model)]
+        stacked = {tensor.name for layer in layers for tensor in layer.tensors}
+        if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
+            self._pin()
+        dense = [tensor for tensor in self._weights if len(tensor.shape) > 1 and tensor.name not in stacked]
+        done, total = 0, chosen.vram
+        for tensor in dense:
+            self._ops.weight(tensor)
+            done += tensor.nbytes
+            options.progress("uploading weights", done, total)
+        for layer, count in zip(layers, chosen.resident, strict=True):
+            self._ops.residences[layer.gate.name] = residence = Residence(layer, self._ops.device)
+            if count:
+                parts = [memory(t.address, t.nbytes // layer.experts * count).to(self._ops.device) for t in layer.tensors]
+                residence.keep(0, parts, count)
+                done += sum(part.nbytes for part in parts)
+                options.progress("uploading weights", done, total)
+        absent = [self._ops.residences[layer.gate.name] for layer in layers]
+        absent = [residence for residence in absent if not residence.complete]
+        if absent:
+            self._share(absent, leaves, options)
+
+    def _share(self, absent: list[Residence], leaves: Leaves, options: Options) -> None:
+        """Let the CPU compute what the card has no room for."""
+        config = self._model.config
+        rows = min(HANDED_ROWS, self.max_rows)
+        mailbox = Mailbox(rows, config.embedding_length, config.expert_used_count, pinned=True)
+        layers = [residence.layer for residence in absent]
+        kernel_compile.ahead(leaves, {t.quant.name for layer in layers for t in layer.tensors}, options.progress)
+        threads = options.threads or cores.physical()
+        self._program = ExpertProgram(leaves, threads, mailbox, layers)
+        self._ops.mailbox = mailbox
+        self._ops.over_pcie = options.over_pcie if self._pinned else 0.0
+        self._streamer = Streamer(absent, self._ops.device)
+        self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
+        probed = min(rows, PROBED_ROWS)
+        self._handed_rows = min(rows, self._crossover(probed, mailbox.seconds(leaves, threads, layers[0], probed)))
+
+    def _crossover(self, rows: int, seconds: float) -> int:
+        """Rows of a step up to which the CPU, which took `seconds` for `rows` of a layer, is faster than streaming the layer."""
+        assert self._streamer is not None
+        streamed = self._streamer.seconds()
+        most = max(1, int(rows * streamed / seconds))
+        message = "a layer's experts: %.2f ms for %d rows on the CPU, %.2f ms over the bus; more than %d rows are streamed"
+        log.info(message, 1e3 * seconds, rows, 1e3 * streamed, most)
+        return most
+
+    def _pin(self) -> None:
+        address, nbytes = self._weights.arena
+        self._pinned = self._module.pin(address, nbytes)
+        if not self._pinned:
+            log.warning("%.1f GiB of weights cannot be pinned: experts go to the GPU more slowly", nbytes / 2**30)
+
+    def _warm(self) -> None:
+        """A step without rows, so that nothing is loaded for the first time while a graph is captured."""
+        self._ops.begin(1, 1, None)
+        job = self._helper.submit(self._program.run, 0) if self._program else None
+        self._compute(1, 1)
+        if job:
+            job.result()
+        self._finish()
+
+
+def load(
+    path: str | Path,
+    *,
+    num_ctx: int,
+    num_parallel: int,
+    num_batch: int,
+    num_thread: int = 0,
+    main_gpu: int = 0,
+    vram: int = 0,
+    over_pcie: float = 0.0,
+    resident: int | None = None,
+    progress: Progress,
+) -> HybridExecutor | None:
+    """The model with its attention on the card `main_gpu`; None, with the reason in the log, where that cannot be.
+
+    `vram`: bytes of the card that may be used, 0 for what is free; `resident`: experts of a layer that may lie there. Raises
+    GGUFError and ModelError for a file that is no model.
+    """
+    weights = open_weights(path, progress)
+    try:
+        model = models.build(weights)
+        device = torch.device("cuda", main_gpu)
+        free, _ = torch.cuda.mem_get_info(device)
+        config = model.config
+        num_ctx, rows = num_ctx or 4096, min(num_batch or 2048, 4096)
+        blocks = max(1, num_parallel) * -(-min(num_ctx, config.context_length) // BLOCK_TOKENS) + 1
+        needs = needs_of(weights, model, blocks, rows)
+        chosen = plan(needs, min(free, vram) if vram else free, main_gpu, resident)
+        kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
+        module = Module(kinds, device, Leaves().cache.folder)
+        options = Options(num_ctx, rows, num_thread, over_pcie, progress)
+        return HybridExecutor(weights, model, chosen, module, options)
+    except (CudaError, NoRoom, ModelError, RuntimeError, AssertionError) as error:  # the last two are torch's
+        log.warning("GPU %d cannot be used: %s; the model runs on the CPU", main_gpu, error)
+        weights.close()
+        return None
+
+
+def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Needs:
+    """What the model asks of a card with so many blocks of cache, in steps of so many rows."""
+    config = model.config
+    experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in _mixtures(model)]
+    stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
+    dense = sum(tensor.nbytes for tensor in weights if tensor.name not in stacked)
+    block = 2 * config.block_count * BLOCK_TOKENS * config.head_count_kv * (config.key_length + config.value_length)
+    width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
+    values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
+    step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab)
+    sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
+    return Needs(config.block_count, dense, sizes, block, blocks, step)
+
+
+def _mixtures(model: Transformer) -> list[MoE]:
+    return [block.feed_forward for block in model.blk if isinstance(block.feed_forward, MoE)]

@@ -1,0 +1,100 @@
+"""The CPU's side of the hand-off: pinned memory that both sides read, and the Program that answers the GPU's tickets."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtime.execute.buffers import Buffer
+from runtime.execute.experts import Layer
+from runtime.execute.recorder import Limits, Recorder, Value
+from runtime.kernels import handoff
+from runtime.kernels.leaves import Leaves
+from runtime.kernels.pool import Pool
+from runtime.weights import aligned_array
+
+WORD = 32  # int32 between words that different sides write, a cache line and its neighbour
+
+
+class HandoffError(Exception):
+    """The GPU and the CPU waited for one another in vain; the state of the model is unknown."""
+
+
+class Box(ctypes.Structure):
+    """`Mailbox` of runtime/cuda/source/mailbox.cu."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("ticket", "reply", "abort", "x", "y", "weights", "ids"))
+
+
+class Mailbox:
+    """Rows of x out, rows of y back; `rows` of `width` values at the most, `used` experts a row."""
+
+    def __init__(self, rows: int, width: int, used: int, *, pinned: bool) -> None:
+        self.rows, self.width, self.used = rows, width, used
+        self._words = torch.zeros(3 * WORD, dtype=torch.int32, pin_memory=pinned)
+        self._x = torch.zeros((rows, width), pin_memory=pinned)
+        self._y = torch.zeros((rows, width), pin_memory=pinned)
+        self._weights = torch.zeros((rows, used), pin_memory=pinned)
+        self._ids = torch.zeros((rows, used), dtype=torch.int32, pin_memory=pinned)
+        words = (self._words[WORD * i :].data_ptr() for i in range(3))
+        self.box = Box(*words, *(part.data_ptr() for part in (self._x, self._y, self._weights, self._ids)))
+
+    def seconds(self, leaves: Leaves, threads: int, layer: Layer, rows: int) -> float:
+        """How long the CPU takes over a layer's experts for so many rows with random choices: the better of two tries."""
+        rng = np.random.default_rng(0)
+        self._ids.numpy()[:rows] = np.argsort(rng.random((rows, layer.experts)), axis=1)[:, : self.used]
+        program, best = ExpertProgram(leaves, threads, self, [layer]), math.inf
+        for ticket in range(1, 4):  # the first try only touches the memory
+            self._words[0] = ticket
+            start = time.perf_counter()
+            program.run(rows)
+            best = min(best, time.perf_counter() - start) if ticket > 1 else best
+        program.close()
+        self._words[:] = 0
+        return best
+
+    def check(self) -> None:
+        """HandoffError when one side gave up."""
+        if self._words[2 * WORD]:
+            raise HandoffError("the GPU and the CPU lost each other in the middle of a step")
+
+    def abort(self) -> None:
+        """Let both sides give up."""
+        self._words[2 * WORD] = 1
+
+
+class ExpertProgram(Recorder):
+    """For each layer: wait for a ticket, compute the experts asked for, answer. One `run` serves one step."""
+
+    def __init__(self, leaves: Leaves, threads: int, mailbox: Mailbox, layers: list[Layer]) -> None:
+        super().__init__(leaves, threads, Limits(mailbox.rows, 1, 1, 1, 1))
+        self._answered: npt.NDArray[np.int32] = aligned_array((16,), np.int32)
+        for layer in layers:
+            self._layer(mailbox, layer)
+        self._pool = Pool(threads)
+        self._table = self.table()
+        self._counters: npt.NDArray[np.int64] = aligned_array((len(self._table), 8), np.int64)
+
+    def _layer(self, mailbox: Mailbox, layer: Layer) -> None:
+        box, count, last = mailbox.box, self.step.counts.ctypes.data, self._answered.ctypes.data
+        nbytes = 4 * mailbox.rows * mailbox.width
+        x = Value(Buffer(box.x, nbytes), mailbox.width, count, mailbox.rows)
+        y = Value(Buffer(box.y, nbytes), mailbox.width, count, mailbox.rows)
+        pairs = 4 * mailbox.rows * mailbox.used
+        self._row(handoff.wait, box.ticket, box.abort, last)
+        self.routed(x, Buffer(box.ids, pairs), Buffer(box.weights, pairs), *layer.tensors, mailbox.used, y)
+        self._row(handoff.reply, box.reply, last)
+
+    def run(self, rows: int) -> None:
+        """Answer all tickets of a step of `rows` rows; returns when the last is answered or one side gave up."""
+        self.step.counts[0] = rows
+        self._pool.run(self._table, self._counters)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.close()

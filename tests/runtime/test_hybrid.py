@@ -1,0 +1,146 @@
+"""The GPU's kernels and the hybrid executor against plain NumPy; needs an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+import tiny_gguf
+from stepping import Text, blocks_for
+from tiny_gguf import Type
+
+from runtime.core import Batch
+from runtime.quants import BY_NAME
+
+torch = pytest.importorskip("torch", reason="needs the extra cuda")
+if not torch.cuda.is_available():
+    pytest.skip("needs an NVIDIA GPU", allow_module_level=True)
+
+from runtime.cuda.module import U64, Module  # noqa: E402
+from runtime.execute import hybrid  # noqa: E402
+from runtime.execute.cuda_ops import Groups, Matrix  # noqa: E402
+
+KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
+Open = Callable[..., "hybrid.HybridExecutor"]
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Module:
+    return Module(KINDS, torch.device("cuda", 0), tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens models on the card; all are closed when the test ends. `resident`: experts of a layer in VRAM, None for all."""
+    executors = []
+
+    def open_one(path: Path, *, resident: int | None = None, over_pcie: float = 0.0, rows: int = 256) -> hybrid.HybridExecutor:
+        sizes = {"num_ctx": 1024, "num_parallel": 4, "num_batch": rows, "num_thread": 2}
+        executor = hybrid.load(path, **sizes, over_pcie=over_pcie, resident=resident, progress=silent)
+        assert executor is not None
+        executors.append(executor)
+        return executor
+
+    yield open_one
+    for executor in executors:
+        executor.close()
+
+
+def blocks(kind: str, rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix of random blocks: its bytes (rows, bytes), its values (rows, width)."""
+    quant, rng = BY_NAME[kind], np.random.default_rng(1)
+    values = rng.standard_normal((rows, width)).astype(np.float32)
+    raw = tiny_gguf.encode(values, Type[kind], rng).view(np.uint8).reshape(rows, -1)
+    return raw, quant.dequantize(raw.reshape(-1, quant.block_bytes)).reshape(rows, width).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dequantised_values(kind: str, module: Module) -> None:
+    raw, values = blocks(kind, 5, 512)
+    out = torch.zeros(values.size, dtype=torch.float16, device="cuda")
+    w = torch.from_numpy(raw.copy()).cuda()
+    module.launch("dequantize", (-(-values.size // 2048),), 256, w, BY_NAME[kind].type_id, out, U64(values.size))
+    np.testing.assert_allclose(out.cpu().numpy().astype(np.float32), values.ravel(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_rows(kind: str, n: int, module: Module) -> None:
+    raw, values = blocks(kind, 37, 768)
+    x = np.random.default_rng(3).standard_normal((n, 768)).astype(np.float32)
+    w, dx = torch.from_numpy(raw.copy()).cuda(), torch.from_numpy(x).cuda()
+    out, count = torch.zeros((n, 37), device="cuda"), torch.tensor([n], dtype=torch.int32, device="cuda")
+    matrix = Matrix(w.data_ptr(), None, out.data_ptr(), raw.shape[1], 37, BY_NAME[kind].type_id)
+    for parts in (1, 2, 8):
+        out.zero_()
+        module.launch(f"matvec_{n}", (10 * parts // 8 + 1,), 256, (Matrix * 4)(matrix), 1, dx, 768, parts, count)
+        assert naive.nmse(out.cpu().numpy(), x @ values.T) <= 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_rows(kind: str, module: Module) -> None:
+    raw, values = blocks(kind, 150, 768)
+    x = np.random.default_rng(3).standard_normal((100, 768)).astype(np.float32) * 1e4
+    w, dx = torch.from_numpy(raw.copy()).cuda(), torch.from_numpy(x).cuda()
+    out, count = torch.zeros((100, 150), device="cuda"), torch.tensor([100], dtype=torch.int32, device="cuda")
+    halves, scales = torch.empty((100, 768), dtype=torch.float16, device="cuda"), torch.empty(100, device="cuda")
+    module.launch("pack", (100,), 256, dx, halves, scales, 768, count, 1)
+    matrix = Matrix(w.data_ptr(), None, out.data_ptr(), raw.shape[1], 150, BY_NAME[kind].type_id)
+    module.launch("matmul", (2, 2), 256, matrix, None, Groups(share=1), halves, scales, 768, count)
+    assert naive.nmse(out.cpu().numpy(), x @ values.T) <= 1e-6
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral", "qwen2", "qwen3", "qwen3moe"])
+def test_logits_match_twin(architecture: str, tmp_path: Path, opened: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
+    tokens = np.random.default_rng(2).integers(0, 300, 70).tolist()
+    text = Text(opened(path), blocks_for(128)[::-1])
+    logits = np.concatenate([text.feed(tokens[:40]), *(text.feed([token]) for token in tokens[40:])])
+    assert naive.nmse(logits, naive.Model(path).logits(tokens)) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_experts_in_ram_and_in_vram(kind: str, tmp_path: Path, opened: Open) -> None:
+    shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3moe"], type=Type[kind])
+    path = tiny_gguf.write(tmp_path / "m.gguf", shape)
+    tokens = np.random.default_rng(5).integers(0, 300, 50).tolist()
+    expected = naive.Model(path).logits(tokens)
+    for resident, over_pcie in ((None, 0.0), (0, 0.0), (2, 0.0), (0, 0.5)):
+        text = Text(opened(path, resident=resident, over_pcie=over_pcie), blocks_for(64))
+        logits = np.concatenate([text.feed(tokens[:20]), *(text.feed([token]) for token in tokens[20:])])
+        # the CPU's experts multiply activations in int8, the GPU's in float
+        assert naive.nmse(logits, expected) <= (1e-5 if resident is None else 1e-2), (resident, over_pcie)
+
+
+@pytest.mark.parametrize("resident", [None, 0, 3])
+def test_streamed_prompt(resident: int | None, demo_model: Path, opened: Open) -> None:
+    tokens = np.random.default_rng(2).integers(0, 4000, 200).tolist()
+    executor = opened(demo_model, resident=resident)
+    text, again = Text(executor, blocks_for(256)), Text(executor, blocks_for(256, 5))
+    streamed = np.concatenate([text.feed(tokens[:120]), text.feed(tokens[120:])])
+    handed = np.concatenate([again.feed(tokens[i : i + 25]) for i in range(0, 200, 25)])
+    assert naive.nmse(streamed, handed) <= 1e-2
+    assert naive.nmse(streamed, naive.Model(demo_model).logits(tokens)) <= 1e-3
+
+
+@pytest.mark.parametrize("resident", [None, 0])
+def test_rows_of_several_texts(resident: int | None, demo_model: Path, opened: Open) -> None:
+    executor = opened(demo_model, resident=resident)
+    rng = np.random.default_rng(3)
+    texts = [Text(executor, blocks_for(64, 1 + i)) for i in range(5)]
+    for i, text in enumerate(texts):
+        text.feed(rng.integers(0, 4000, 3 + 7 * i).tolist())
+    alone = [text.feed([7])[0] for text in texts]
+    positions = np.array([text.length - 1 for text in texts], np.int32)
+    rows = np.arange(5, dtype=np.int32)
+    tables = np.concatenate([text.table for text in texts])
+    together = executor.forward(Batch(np.full(5, 7, np.int32), positions, rows, tables, rows))
+    assert naive.nmse(together, np.array(alone)) <= 1e-5
