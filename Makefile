@@ -6,7 +6,7 @@ EXTRAS := $(if $(filter 1,$(CUDA)),[cuda],)
 BIN := .venv/bin
 STAMP := .venv/.installed$(if $(filter 1,$(CUDA)),-cuda,)
 
-.PHONY: install demo test test-clients lint clean
+.PHONY: install demo test test-clients lint clean test-cuda
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ test-clients: .venv/.tested .venv-clients/.installed
 	cp tests/clients/package.json .venv-clients/
 	npm install --silent --no-fund --no-audit --prefix .venv-clients
 	@touch $@
+
+# On a machine with an NVIDIA GPU: its kernels and the hybrid executor.
+test-cuda: .venv/.tested
+	$(BIN)/python -m pytest tests/runtime/test_hybrid.py tests/runtime/test_cuda_source.py tests/runtime/test_mailbox.py
 
 lint: .venv/.tested
 	$(BIN)/ruff check .

@@ -49,6 +49,7 @@ class Options:
     main_gpu: int | None = None
     use_mmap: bool | None = None
     num_thread: int = 0
+    num_cpu_moe: int = 0  # 0: nobody said
     draft_num_predict: int = 0
     logit_bias: Biases = ()
     dry_multiplier: float = 0.0
@@ -99,7 +100,7 @@ _BEYOND = (
 )
 _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n"), _INT),
-    **dict.fromkeys(("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"), _INT),
+    **dict.fromkeys(("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_cpu_moe", "draft_num_predict"), _INT),
     **dict.fromkeys(("top_p", "min_p", "typical_p", "temperature"), _FLOAT),
     **dict.fromkeys(("repeat_penalty", "presence_penalty", "frequency_penalty"), _FLOAT),
     "use_mmap": _BOOL,

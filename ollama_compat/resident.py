@@ -9,7 +9,7 @@ from typing import Any
 
 from ollama_compat.options import Options
 from ollama_compat.runner import Runner
-from ollama_compat.settings import Settings
+from ollama_compat.settings import EVERY_LAYER, Settings
 from runtime.frames import Load, Loaded
 
 _EMBEDDING_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
@@ -36,7 +36,7 @@ class Wanted:
     def load_key(self) -> LoadKey:
         """What loads are told apart by: all that a runner is started with but the context, which grows."""
         asked = self.options
-        options = asked.num_gpu, asked.main_gpu, asked.use_mmap, asked.num_thread, asked.num_batch
+        options = asked.num_gpu, asked.main_gpu, asked.use_mmap, asked.num_thread, asked.num_batch, asked.num_cpu_moe
         return self.path, self.adapters, self.embedding, options
 
 
@@ -67,6 +67,7 @@ class Resident:
             (theirs.use_mmap, mine.use_mmap, None),
             (theirs.num_thread, mine.num_thread, 0),
             (theirs.num_batch, mine.num_batch, 0),
+            (theirs.num_cpu_moe, mine.num_cpu_moe, 0),
         )
         return all(asked in (unset, have) for asked, have, unset in explicit)
 
@@ -91,6 +92,9 @@ def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
         num_thread=min(max(options.num_thread, 0), 1024),
         num_gpu=min(max(options.num_gpu, -1), 1 << 16),
         main_gpu=options.main_gpu,
+        num_cpu_moe=min(max(options.num_cpu_moe or settings.num_cpu_moe, 0), EVERY_LAYER),
+        gpu_overhead=settings.gpu_overhead,
+        vram=settings.vram,
         use_mmap=options.use_mmap,
         memory=free,
         kv_cache_type=settings.kv_cache_type,

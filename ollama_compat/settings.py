@@ -39,6 +39,9 @@ class Address:
         return f"{self.scheme}://{host}:{self.port}" + (f"/{self.path}" if self.path else "")
 
 
+EVERY_LAYER = 1 << 16
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """The server's configuration. Durations are seconds; `math.inf` is for ever."""
@@ -54,6 +57,9 @@ class Settings:
     max_queue: int = 512
     context_length: int = 0  # num_ctx of whoever names none; 0: by memory
     kv_cache_type: str = "f16"
+    gpu_overhead: int = 0  # bytes of a card that are left alone
+    vram: int = 0  # bytes of a card that a model may take; 0: what is free
+    num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     origins: tuple[str, ...] = ()
     go_template: bool | None = None  # None: the better of a model's two templates
     strict_tools: bool = False  # a model without a form for tools refuses them, as in Ollama
@@ -82,6 +88,9 @@ class Settings:
             max_queue=read.count("OLLAMA_MAX_QUEUE", 512),
             context_length=read.count("OLLAMA_CONTEXT_LENGTH", 0),
             kv_cache_type=read.text("OLLAMA_KV_CACHE_TYPE") or "f16",
+            gpu_overhead=read.count("OLLAMA_GPU_OVERHEAD", 0),
+            vram=read.count("MOELLAMA_VRAM", 0),
+            num_cpu_moe=EVERY_LAYER if read.flag("LLAMA_ARG_CPU_MOE") else read.count("LLAMA_ARG_N_CPU_MOE", 0),
             origins=origins(read.text("OLLAMA_ORIGINS")),
             go_template=read.flag("OLLAMA_GO_TEMPLATE") if read.text("OLLAMA_GO_TEMPLATE") else None,
             strict_tools=read.flag("MOELLAMA_STRICT_TOOLS"),
@@ -120,7 +129,7 @@ class _Reader:
         text = self.text(key)
         if not text:
             return default
-        if text.isascii() and text.isdigit() and len(text) <= 10:
+        if text.isascii() and text.isdigit() and len(text) <= 15:
             return int(text)
         _LOG.warning("invalid environment variable, using default: %s=%s, default %d", key, text, default)
         return default

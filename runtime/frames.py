@@ -78,6 +78,9 @@ class Load:
     num_thread: int = 0  # 0: physical cores of the affinity mask
     num_gpu: int = -1
     main_gpu: int | None = None
+    num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
+    gpu_overhead: int = 0  # bytes of a card that are left alone
+    vram: int = 0  # bytes of a card that may be taken; 0: what is free
     use_mmap: bool | None = None
     kv_cache_type: str = "f16"
     embedding: bool = False

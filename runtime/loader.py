@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from runtime.core import Encoder, Executor, ModelError
 from runtime.embedder import Embedder
 from runtime.engine import Engine
-from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL, batch
+from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
 from runtime.kernels.isa import IsaError
@@ -86,20 +87,12 @@ def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
     there is no card."""
     from runtime.execute import cpu, placement
 
-    if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding):
-        from runtime.execute import cuda
+    if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding, Path(request.path).stat().st_size):
+        from runtime.execute import hybrid
 
-        num_ctx = request.num_ctx or DEFAULT_CONTEXT
-        executor = cuda.load(
-            request.path,
-            num_ctx=num_ctx,
-            num_parallel=request.num_parallel or PARALLEL,
-            num_batch=request.num_batch or batch(num_ctx),
-            main_gpu=request.main_gpu or 0,
-            progress=progress,
-        )
+        executor = hybrid.load(request, progress)
         if executor is not None:
-            return executor, num_ctx
+            return executor, executor.num_ctx
     on_cpu = cpu.load(
         request.path,
         num_ctx=request.num_ctx,

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from runtime.cuda.module import U64, Module
 from runtime.execute.device_step import DeviceStep
 from runtime.execute.experts import KINDS, Layer, Residence, stack
 from runtime.execute.mailbox import Mailbox
+from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Heads, Of, Rotation, Routing
 from runtime.quants import BY_NAME
@@ -32,6 +34,7 @@ TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
 TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
 MOST_MATRICES = 4  # of one launch of matvec.cu
 HEAD_VALUES = (1, 2, 3, 4, 6, 8)  # values of a head that a lane of attention.cu holds
+CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
 WARPS_WANTED = 2048  # of a product: fewer leave an H100's memory waiting
 BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
 
@@ -306,8 +309,6 @@ class CudaOps:
         if tensor.quant.cuda:
             data = memory(tensor.address, tensor.nbytes).to(self.device)
             return Weight(data, tensor.quant.name, tensor.row_bytes, tensor.rows)
-        from runtime.execute.torch_ops import dequantize
-
         values = torch.from_numpy(dequantize(tensor, self._leaves)).to(torch.float16)
         return Weight(values.view(torch.uint8).to(self.device), "F16", 2 * tensor.shape[0], tensor.rows)
 
@@ -496,6 +497,22 @@ class CudaOps:
     def _launch(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
         self._settle()
         self._module.launch(name, grid, threads, *arguments)
+
+
+def dequantize(tensor: Tensor, leaves: Leaves) -> FloatArray:
+    """All values of a tensor in float32, flat, by the CPU's leaves on all cores."""
+    kind = tensor.quant
+    leaf = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(leaves.dequantize_row(kind.name))
+    blocks = tensor.nbytes // kind.block_bytes
+    out = np.empty(blocks * kind.block_size, np.float32)
+
+    def part(first: int) -> None:
+        count = min(CHUNK_BLOCKS, blocks - first)
+        leaf(tensor.address + first * kind.block_bytes, out.ctypes.data + 4 * first * kind.block_size, count)
+
+    with ThreadPoolExecutor(cores.physical()) as pool:
+        list(pool.map(part, range(0, blocks, CHUNK_BLOCKS)))
+    return out
 
 
 def memory(address: int, nbytes: int) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import logging
-from pathlib import Path
 
 import torch
 
@@ -17,12 +16,14 @@ from runtime import models
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
+from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL
 from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.experts import Residence
 from runtime.execute.mailbox import ExpertProgram, Mailbox
 from runtime.execute.placement import Needs, NoRoom, Plan, plan
 from runtime.execute.streaming import Streamer
+from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
@@ -33,6 +34,7 @@ from runtime.weights import Progress, Weights, open_weights
 log = logging.getLogger(__name__)
 
 MAX_OUTPUTS = 128  # logits rows of one step
+ROWS, MAX_ROWS = 2048, 4096  # of a step, where nobody says, and at the most: streamed experts want many
 HANDED_ROWS = 256  # at the most, of a step whose experts the CPU computes; more are streamed
 PROBED_ROWS = 32  # of the step that tells how fast the CPU is
 
@@ -75,7 +77,7 @@ class HybridExecutor:
             self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
             self._place(chosen, leaves, options)
             self._warm()
-        self.size = weights.nbytes
+        self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.placement = chosen.words
         if not self._program:
@@ -167,7 +169,7 @@ class HybridExecutor:
     # ------------------------------------------------------------ loading
 
     def _place(self, chosen: Plan, leaves: Leaves, options: Options) -> None:
-        layers = [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in _mixtures(self._model)]
+        layers = [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(self._model)]
         stacked = {tensor.name for layer in layers for tensor in layer.tensors}
         if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
             self._pin()
@@ -230,48 +232,49 @@ class HybridExecutor:
         self._finish()
 
 
-def load(
-    path: str | Path,
-    *,
-    num_ctx: int,
-    num_parallel: int,
-    num_batch: int,
-    num_thread: int = 0,
-    main_gpu: int = 0,
-    vram: int = 0,
-    over_pcie: float = 0.0,
-    resident: int | None = None,
-    progress: Progress,
-) -> HybridExecutor | None:
-    """The model with its attention on the card `main_gpu`; None, with the reason in the log, where that cannot be.
+def load(request: Load, progress: Progress, *, resident: int | None = None, over_pcie: float = 0.0) -> HybridExecutor | None:
+    """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
-    `vram`: bytes of the card that may be used, 0 for what is free; `resident`: experts of a layer that may lie there. Raises
-    GGUFError and ModelError for a file that is no model.
+    `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps. Raises GGUFError for a file that is none.
     """
-    weights = open_weights(path, progress)
+    gpu = request.main_gpu or 0
+    weights = open_weights(request.path, progress)
     try:
         model = models.build(weights)
-        device = torch.device("cuda", main_gpu)
-        free, _ = torch.cuda.mem_get_info(device)
-        config = model.config
-        num_ctx, rows = num_ctx or 4096, min(num_batch or 2048, 4096)
-        blocks = max(1, num_parallel) * -(-min(num_ctx, config.context_length) // BLOCK_TOKENS) + 1
-        needs = needs_of(weights, model, blocks, rows)
-        chosen = plan(needs, min(free, vram) if vram else free, main_gpu, resident)
+        free, _ = torch.cuda.mem_get_info(gpu)
+        vram = min(max(0, free - request.gpu_overhead), request.vram or free)
+        num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
+        rows = min(request.num_batch or ROWS, MAX_ROWS)
+        chosen = _plan(weights, model, request, num_ctx, rows, vram, resident)
+        log.info("%s", chosen.words)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
-        module = Module(kinds, device, Leaves().cache.folder)
-        options = Options(num_ctx, rows, num_thread, over_pcie, progress)
-        return HybridExecutor(weights, model, chosen, module, options)
+        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder)
+        return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
     except (CudaError, NoRoom, ModelError, RuntimeError, AssertionError) as error:  # the last two are torch's
-        log.warning("GPU %d cannot be used: %s; the model runs on the CPU", main_gpu, error)
+        log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
         weights.close()
         return None
+
+
+def _plan(
+    weights: Weights, model: Transformer, request: Load, num_ctx: int, rows: int, vram: int, resident: int | None
+) -> Plan:
+    """The best plan for as many sequences as asked for, or as there is room for where nobody asks."""
+    each = -(-num_ctx // BLOCK_TOKENS)
+    for parallel in range(request.num_parallel or PARALLEL, 0, -1):
+        try:
+            needs = needs_of(weights, model, parallel * each + 1, rows)
+            return plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=request.num_cpu_moe)
+        except NoRoom:
+            if parallel == 1 or request.num_parallel:
+                raise
+    raise AssertionError("the last plan is made or refused")
 
 
 def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Needs:
     """What the model asks of a card with so many blocks of cache, in steps of so many rows."""
     config = model.config
-    experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in _mixtures(model)]
+    experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(model)]
     stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
     dense = sum(tensor.nbytes for tensor in weights if tensor.name not in stacked)
     block = 2 * config.block_count * BLOCK_TOKENS * config.head_count_kv * (config.key_length + config.value_length)
@@ -282,5 +285,6 @@ def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Ne
     return Needs(config.block_count, dense, sizes, block, blocks, step)
 
 
-def _mixtures(model: Transformer) -> list[MoE]:
+def mixtures(model: Transformer) -> list[MoE]:
+    """The layers with experts, in order."""
     return [block.feed_forward for block in model.blk if isinstance(block.feed_forward, MoE)]

@@ -10,28 +10,27 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+WORTH_WHILE = 128 << 20  # bytes of a file that are worth the seconds until a card is ready
+SLACK = 384 << 20  # bytes of the card left to the allocator's gaps and to CUDA itself
+MANY = 1 << 30
+STAGES = 2  # layers of experts in staging buffers
 _DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 
 
-def wants_gpu(num_gpu: int, embedding: bool, driver: tuple[Path, ...] = _DRIVER) -> bool:
-    """Whether to run on a card: the user asks for it (`num_gpu` > 0), an NVIDIA driver is here and torch is installed.
-
-    Not by itself yet (`num_gpu` -1): a small model decodes faster on the CPU kernels than by single launches on a card
-    (docs/log.md). A machine with a driver and no torch gets a line in the log that names the remedy. Models that make
-    vectors run on the CPU.
+def wants_gpu(num_gpu: int, embedding: bool, nbytes: int, driver: tuple[Path, ...] = _DRIVER) -> bool:
+    """Whether to run on a card: an NVIDIA driver is here, torch is installed, and neither the user (`num_gpu` 0) nor the model
+    says otherwise: those that make vectors run on the CPU, and so do files of few bytes, which answer before torch is imported,
+    unless `num_gpu` asks for the card. A machine with a driver and no torch gets a line in the log that names the remedy.
     """
-    if num_gpu == 0 or embedding or not any(path.exists() for path in driver):
+    small = nbytes < WORTH_WHILE and num_gpu < 0
+    if num_gpu == 0 or embedding or small or not any(path.exists() for path in driver):
         return False
     if importlib.util.find_spec("torch") is not None:
-        return num_gpu > 0
+        return True
     remedy = f"{sys.executable} -m pip install 'moellama[cuda]'"
     log.warning("an NVIDIA GPU is here, but torch is not, so the model runs on the CPU; `%s` adds it (in a checkout: "
                 "`make install CUDA=1`)", remedy)  # fmt: skip
     return False
-
-
-SLACK = 384 << 20  # bytes of the card left to the allocator's gaps and to CUDA itself
-STAGES = 2  # layers of experts in staging buffers
 
 
 class NoRoom(Exception):
@@ -60,24 +59,27 @@ class Plan:
     words: str
 
 
-def plan(needs: Needs, vram: int, gpu: int = 0, most: int | None = None) -> Plan:
+def plan(needs: Needs, vram: int, gpu: int = 0, *, most: int | None = None, num_cpu_moe: int = 0) -> Plan:
     """The best use of `vram` bytes on card `gpu`: the dense part and the cache first, then as many experts as fit.
 
-    `most`: experts of a layer that may lie there, None for all. Raises NoRoom where the dense part does not fit.
+    `most`: experts of a layer that may lie there, None for all; `num_cpu_moe`: layers, from the first, whose experts stay in
+    RAM. Raises NoRoom where the dense part does not fit.
     """
     fixed = needs.dense + needs.block * needs.blocks + needs.step + SLACK
     room = vram - fixed
     if room < 0:
         raise NoRoom(f"it has {_size(vram)} free, and {_size(-room)} more are needed for all but the experts")
+    most = MANY if most is None else most
+    allowed = [0 if i < num_cpu_moe else min(most, count) for i, (count, _) in enumerate(needs.experts)]
     total = sum(count * size for count, size in needs.experts)
-    if total <= room and most is None:
-        resident = tuple(count for count, _ in needs.experts)
-    else:
-        stage = STAGES * max((count * size for count, size in needs.experts), default=0)
+    wanted = sum(count * size for count, (_, size) in zip(allowed, needs.experts, strict=True))
+    if wanted < total or total > room:
+        stage = STAGES * max(count * size for count, size in needs.experts)
         if stage > room:
             raise NoRoom(f"it has {_size(vram)} free, and {_size(stage - room)} more are needed to stream experts")
-        share = min(1.0, (room - stage) / max(total, 1))
-        resident = tuple(min(int(count * share), count if most is None else most) for count, _ in needs.experts)
+        room -= stage
+    share = min(1.0, room / max(wanted, 1))
+    resident = tuple(int(count * share) for count in allowed)
     held = sum(n * size for n, (_, size) in zip(resident, needs.experts, strict=True))
     used = needs.dense + needs.block * needs.blocks + held
     return Plan(needs.blocks, resident, used, _words(needs, resident, held, total, gpu))

@@ -50,7 +50,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         found["rates"] = dataclasses.asdict(rates(all_, buffer, types, SECONDS))
         progress("reading the disk", 4, STEPS)
         found["disk"] = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
-        found["gpu"] = _gpu(all_, buffer) if arguments["gpu"] and wants_gpu(1, False) else None
+        found["gpu"] = _gpu(all_, buffer) if arguments["gpu"] and wants_gpu(1, False, 0) else None
         return found
     finally:
         one.close()

@@ -14,6 +14,7 @@ from stepping import Text, blocks_for
 from tiny_gguf import Type
 
 from runtime.core import Batch
+from runtime.frames import Load
 from runtime.quants import BY_NAME
 
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
@@ -43,8 +44,8 @@ def opened() -> Iterator[Open]:
     executors = []
 
     def open_one(path: Path, *, resident: int | None = None, over_pcie: float = 0.0, rows: int = 256) -> hybrid.HybridExecutor:
-        sizes = {"num_ctx": 1024, "num_parallel": 4, "num_batch": rows, "num_thread": 2}
-        executor = hybrid.load(path, **sizes, over_pcie=over_pcie, resident=resident, progress=silent)
+        request = Load(str(path), num_ctx=1024, num_parallel=4, num_batch=rows, num_thread=2)
+        executor = hybrid.load(request, silent, over_pcie=over_pcie, resident=resident)
         assert executor is not None
         executors.append(executor)
         return executor

@@ -1,0 +1,53 @@
+"""The CUDA sources compile for every generation of cards; the compiler needs no card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra cuda")
+
+from runtime.cuda import nvrtc
+from runtime.cuda.module import source
+from runtime.quants import BY_NAME
+
+PROBE = """
+extern "C" __global__ void probe(int type, const u8* b, float* w) { with_type(type, [&](auto q) { q.unpack8(b, 0, w); }); }
+"""
+
+
+@pytest.fixture(scope="module")
+def compiler() -> nvrtc.Nvrtc:
+    try:
+        return nvrtc.Nvrtc()
+    except nvrtc.CudaError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (9, 0)])
+def test_compiles_for_old_and_new_cards(capability: tuple[int, int], compiler: nvrtc.Nvrtc) -> None:
+    assert compiler.compile(source(["F32", "Q4_K", "Q6_K"]), capability)[:4] == b"\x7fELF"
+
+
+def test_every_type_with_cuda_code_compiles(compiler: nvrtc.Nvrtc) -> None:
+    text = source([name for name, kind in BY_NAME.items() if kind.cuda])
+    head = text[: text.index("// Products with quantised matrices, for one")]  # the types; the rest is slow to compile
+    assert compiler.compile(head + PROBE, (8, 6))
+
+
+def test_errors_carry_the_log(compiler: nvrtc.Nvrtc) -> None:
+    with pytest.raises(nvrtc.CudaError, match="nonsense"):
+        compiler.compile("nonsense", (8, 6))
+
+
+def test_compiled_once(tmp_path: Path, compiler: nvrtc.Nvrtc, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = nvrtc.machine_code('extern "C" __global__ void f() {}', (8, 6), tmp_path)
+    monkeypatch.setattr(nvrtc.Nvrtc, "compile", lambda *_: pytest.fail("compiled again"))
+    assert nvrtc.machine_code('extern "C" __global__ void f() {}', (8, 6), tmp_path) == first
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, compiler: nvrtc.Nvrtc, caplog: pytest.LogCaptureFixture) -> None:
+    assert nvrtc.machine_code('extern "C" __global__ void f() {}', (8, 6), tmp_path / "missing")
+    assert "not kept" in caplog.text
