@@ -437,8 +437,8 @@ def safetensors(values: Tensors, dtype: str = "F32", metadata: Json | None = Non
     header: Json = {"__metadata__": metadata} if metadata else {}
     data = b""
     for name, array in values.items():
-        kind = "U8" if array.dtype == np.uint8 else dtype
-        raw = bf16(array) if kind == "BF16" else array.astype({"U8": np.uint8, "F32": np.float32, "F16": np.float16}[kind])
+        kind = {"uint8": "U8", "int8": "F8_E4M3"}.get(array.dtype.name, dtype)
+        raw = bf16(array) if kind == "BF16" else array.astype({"F32": np.float32, "F16": np.float16}.get(kind, array.dtype))
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(data), len(data) + raw.nbytes]}
         data += raw.tobytes()
     text = json.dumps(header).encode()

@@ -77,7 +77,7 @@ class Assembly:
     def _level(self, part: Part) -> str:
         """What the request wants the layer quantised to; empty when nothing."""
         if part.layer.media_type == manifests.MODEL:
-            return self._request.quantize or self._request.quantization
+            return self._request.quantize or self._request.quantization or quantize.unasked(part)
         return self._request.draft_quantize if part.layer.media_type == manifests.DRAFT else ""
 
     def _describe(self, part: Part) -> None:

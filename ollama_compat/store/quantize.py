@@ -43,6 +43,13 @@ def target(level: str) -> str:
     raise InternalError(f"unsupported quantization type {level.upper()} - supported types are {listed}")
 
 
+def unasked(part: Part) -> str:
+    """The level for a model of which the request says nothing: what was made of FP8 weights becomes Q8_0, as by Ollama."""
+    header = part.header
+    was_float8 = header is not None and header.text("source_quantization") == "hf_fp8" and header.has("source_fp8_tensors")
+    return "Q8_0" if header and was_float8 and header.named_file_type in _UNQUANTIZED else ""
+
+
 def needed(part: Part, level: str) -> bool:
     """Whether the layer has to be made anew for that level; InternalError when it cannot be."""
     if not level or part.header is None:

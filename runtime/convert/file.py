@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.convert import bert, gemma, gpt_oss, llama, metadata, qwen
+from runtime.convert import bert, float8, gemma, gpt_oss, llama, metadata, qwen
 from runtime.convert.config import Config, read_config
 from runtime.convert.errors import ConvertError
 from runtime.convert.model import Model, Recipe
 from runtime.convert.outputs import TYPE, Output, Types
-from runtime.convert.safetensors import Checkpoint
+from runtime.convert.safetensors import F8, Checkpoint
 from runtime.convert.source import Source
 from runtime.convert.vocabulary import read_vocabulary
 from runtime.gguf_header import MAX_NAME, TensorInfo
@@ -54,7 +54,8 @@ def convert(files: Mapping[str, Path], target: BinaryIO, progress: Progress, wan
     if name not in ARCHITECTURES:
         raise ConvertError(f'unsupported architecture "{name}"')
     _refuse_quantized(config, name)
-    made = ARCHITECTURES[name](Model(name, source, config, Checkpoint(source), Types(wanted)))
+    tensors = float8.scaled(Checkpoint(source), config)
+    made = ARCHITECTURES[name](Model(name, source, config, tensors, Types(wanted)))
     outputs = sorted(made.outputs, key=_order)
     write(_metadata(made, outputs, source), outputs, target, progress)
 
@@ -68,7 +69,8 @@ def write(values: metadata.Values, outputs: list[Output], target: BinaryIO, prog
 
 def _refuse_quantized(config: Config, name: str) -> None:
     method = config.object("quantization_config").get("quant_method")
-    if method is not None and not (method == "mxfp4" and ARCHITECTURES[name] is gpt_oss.convert):
+    kept = float8.METHODS if ARCHITECTURES[name] is not gpt_oss.convert else (*float8.METHODS, "mxfp4")
+    if method is not None and method not in kept:
         raise ConvertError(f"weights quantized by {method!r} are not supported; convert the original model")
 
 
@@ -90,7 +92,14 @@ def _metadata(made: Recipe, outputs: list[Output], source: Source) -> metadata.V
     }
     own = {key: value for key, value in made.metadata.items() if key.startswith("tokenizer.")}
     values |= {f"{made.architecture}.{key}": value for key, value in made.metadata.items() if key not in own}
-    return values | read_vocabulary(source, embeddings.shape[0]) | own
+    return values | _origin(made, outputs) | read_vocabulary(source, embeddings.shape[0]) | own
+
+
+def _origin(made: Recipe, outputs: list[Output]) -> metadata.Values:
+    """That weights were FP8, in Ollama's keys: they are worth no more than 8 bits."""
+    names = [output.name for output in outputs if output.source == F8]
+    keys = {"source_quantization": "hf_fp8", "source_fp8_tensors": names} if names else {}
+    return {f"{made.architecture}.{key}": value for key, value in keys.items()}
 
 
 def _file_type(outputs: list[Output]) -> int:

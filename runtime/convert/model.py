@@ -70,7 +70,7 @@ def plain(model: Model, groups: Mapping[str, Group], change: Change) -> Iterator
 
 def output(model: Model, name: str, shape: tuple[int, ...], like: Stored, pieces: list[Piece]) -> Output:
     """A tensor in the type that its name, and the type of the tensor it is made of, ask for."""
-    return Output(name, shape, model.types.of(name, shape, like.dtype), pieces)
+    return Output(name, shape, model.types.of(name, shape, like.dtype), pieces, like.dtype)
 
 
 def unchanged(name: str) -> None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from runtime.convert.errors import ConvertError
-from runtime.convert.safetensors import BF16, Array, Stored
+from runtime.convert.safetensors import BF16, F8, Array, Stored
 from runtime.gguf_types import TYPES, GGMLType
 
 CHUNK = 4 << 20  # elements that are converted at a time
@@ -36,6 +36,7 @@ class Output:
     shape: tuple[int, ...]
     kind: str  # "F32", "F16", "BF16", or "MXFP4", whose pieces are bytes that are written as they are
     pieces: Sequence[Piece]
+    source: str = ""  # the type that it has in the checkpoint
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +92,7 @@ class Types:
         """The GGUF type for a tensor of that name."""
         if len(shape) < 2 or not name.endswith(".weight") or name.endswith(_ALWAYS_F32):
             return "F32"
-        return self.wanted or ("BF16" if dtype == "BF16" else "F16")
+        return self.wanted or ("BF16" if dtype in ("BF16", F8) else "F16")
 
 
 def whole(stored: Stored, change: Callable[[Array], Array] | None = None) -> Piece:

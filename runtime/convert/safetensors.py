@@ -30,12 +30,15 @@ Array = npt.NDArray[Any]
 
 BF16 = np.dtype("<u2")  # NumPy has none: its bits, as nothing else in a model is of this type
 
+F8 = "F8_E4M3"  # bytes that mean something only with scales: float8.py
+
 DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
         "F32": np.dtype("<f4"),
         "F16": np.dtype("<f2"),
         "BF16": BF16,
         "F64": np.dtype("<f8"),
+        F8: np.dtype("u1"),
         "U8": np.dtype("u1"),
         "I8": np.dtype("i1"),
         "I32": np.dtype("<i4"),

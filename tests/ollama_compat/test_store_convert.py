@@ -81,6 +81,20 @@ async def test_conversion_with_a_level(level: str, kind: str, store: Store, tmp_
     assert describe(store, "new")["details"]["quantization_level"] == ("unknown" if kind == "F32" else kind)
 
 
+async def test_float8_becomes_q8_0_unless_something_else_is_asked_for(store: Store, tmp_path: Path) -> None:
+    base = tiny_hf.CHECKPOINTS["qwen3"]
+    files = tiny_hf.write(tmp_path / "hf", base)
+    weights, name = tiny_hf.tensors(base), "model.layers.0.mlp.up_proj.weight"
+    weights |= {name: np.full((192, 128), 0x38, np.int8), f"{name}_scale_inv": np.ones(1, np.float32)}
+    files["model.safetensors"].write_bytes(tiny_hf.safetensors(weights))
+    digests = {name: await upload(store, path) for name, path in files.items()}
+    await make(store, "usual", files=digests)
+    await make(store, "asked", files=digests, quantize="F16")
+    for model, kind in (("usual", "Q8_0"), ("asked", "F16")):
+        with open_gguf(model_file(store, model)) as file:
+            assert file.tensors["blk.0.ffn_up.weight"].type_name == kind
+
+
 async def test_template_and_capabilities_come_from_the_tokenizer(store: Store, tmp_path: Path) -> None:
     await make(store, "text", files=await uploaded(store, tmp_path / "text", "llama"))
     await make(store, "vectors", files=await uploaded(store, tmp_path / "vectors", "bert"))

@@ -194,6 +194,61 @@ def test_gpt_oss_experts_keep_every_value(converted: Convert) -> None:
         np.testing.assert_array_equal(values(file, "blk.1.attn_sinks.weight"), source["model.layers.1.self_attn.sinks"])
 
 
+BLOCK = (64, 48)
+
+
+def _float8(tmp_path: Path, scales: str, config: dict[str, Any]) -> tuple[dict[str, Path], np.ndarray]:
+    """Qwen 3 with one matrix in FP8: the files, and the numbers of the matrix by the definition of E4M3."""
+    base = CHECKPOINTS["qwen3"]
+    files = tiny_hf.write(tmp_path, dataclasses.replace(base, config={**base.config, "quantization_config": config}))
+    rng = np.random.default_rng(8)
+    name, shape = "model.layers.1.mlp.down_proj.weight", (128, 192)
+    codes = rng.integers(0, 127, shape, np.uint8) | rng.integers(0, 2, shape, np.uint8) << 7
+    codes[:2, :2] = [[0, 1], [0x7E, 0xFE]]  # zero, the smallest, and the largest of both signs
+    sizes = {"block": (2, 4), "row": (128, 1), "one": (1,)}
+    scale = rng.uniform(0.5, 2, sizes[scales]).astype(np.float32)
+    tensors = tiny_hf.tensors(base) | {name: codes.view(np.int8), name + "_scale_inv": scale}
+    files["model.safetensors"].write_bytes(tiny_hf.safetensors(tensors))
+    exponents, fractions = ((codes >> 3) & 15).astype(int), (codes & 7).astype(float)
+    numbers = np.where(exponents == 0, np.ldexp(fractions, -9), np.ldexp(8 + fractions, exponents - 10))
+    numbers = np.where(codes & 128, -numbers, numbers)
+    full = np.kron(scale, np.ones(BLOCK)) if scales == "block" else scale
+    return files, (numbers * full).astype(np.float32)
+
+
+METHODS = {
+    "block": {"quant_method": "fp8", "weight_block_size": list(BLOCK)},
+    "row": {"quant_method": "fp8"},
+    "one": {"quant_method": "compressed-tensors"},
+}
+
+
+@pytest.mark.parametrize("scales", METHODS)
+def test_float8_is_multiplied_by_its_scales(scales: str, tmp_path: Path) -> None:
+    files, expected = _float8(tmp_path, scales, METHODS[scales])
+    for wanted, bound in (("F32", 1e-6), ("", 2**-8)):
+        with (tmp_path / "out.gguf").open("wb") as target:
+            convert(files, target, lambda done, total: None, wanted)
+        with open_gguf(tmp_path / "out.gguf") as file:
+            np.testing.assert_allclose(values(file, "blk.1.ffn_down.weight"), expected, rtol=bound)
+            assert file.tensors["blk.1.ffn_down.weight"].type_name == (wanted or "BF16")
+            assert file.metadata["qwen3.source_quantization"] == "hf_fp8"
+            assert file.metadata["qwen3.source_fp8_tensors"] == ["blk.1.ffn_down.weight"]
+
+
+def test_float8_without_what_it_needs(tmp_path: Path) -> None:
+    files, _ = _float8(tmp_path, "block", {"quant_method": "fp8"})
+    assert failure(files) == "missing fp8 block size metadata"
+    files, _ = _float8(tmp_path, "block", {"quant_method": "fp8", "weight_block_size": [128, 128]})
+    assert failure(files) == (
+        'unexpected fp8 scale shape [2, 4] for tensor "model.layers.1.mlp.down_proj.weight" shape [128, 192]; want [1, 2]'
+    )
+    weights = tiny_hf.tensors(CHECKPOINTS["qwen3"])
+    weights["model.layers.0.mlp.up_proj.weight"] = np.zeros((192, 128), np.int8)
+    files["model.safetensors"].write_bytes(tiny_hf.safetensors(weights))
+    assert failure(files) == 'missing fp8 scale companion for tensor "model.layers.0.mlp.up_proj.weight"'
+
+
 def _fused(turned: bool) -> Checkpoint:
     """Qwen 3's experts in one tensor a layer, as newer libraries keep them."""
     base = CHECKPOINTS["qwen3moe"]
