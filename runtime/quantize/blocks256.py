@@ -6,28 +6,45 @@ from typing import Any
 
 import numpy as np
 
+from runtime.quantize.lanes import LANES, TIER, scale_and_min
+from runtime.quantize.refine import refined_scale
 from runtime.quantize.rounding import ONE, TINY, ZERO, clamp, encoder, inner, nearest, store_half
-from runtime.quantize.searches import refined_scale, scale_and_min, signed_scale
-
-_FIRST_4, _FIRST_OTHERS = np.float32(-1), np.float32(-0.5)  # where `scale_and_min` begins
+from runtime.quantize.signed_lanes import even_scales
 
 # ---------------------------------------------------------------- scale and minimum: Q2_K, Q4_K, Q5_K
 
 
 @inner
-def _search_groups(
-    x: Any, top: int, first: float, steps: int, quants: Any, scales: Any, mins: Any, weights: Any, trial: Any
-) -> None:
-    """Scales, minimums and quants of the groups of 32; values count by their size and the root mean square."""
-    for group in range(8):
-        part = x[32 * group : 32 * group + 32]
-        squares = ZERO
-        for i in range(32):
-            squares += part[i] * part[i]
-        mean = np.sqrt(squares / np.float32(32))
-        for i in range(32):
-            weights[i] = mean + abs(part[i])
-        scales[group], mins[group] = scale_and_min(part, weights, top, quants[32 * group :], trial, first, steps, False)
+def _take(values: Any, first: int, size: int, x: Any) -> None:
+    """Groups of `size` values, from block `first` on, into the lanes of x (size, 16); after the last block that one again."""
+    groups = 256 // size
+    for lane in range(LANES):
+        block = min(len(values) - 1, first + lane // groups)
+        start = lane % groups * size
+        for i in range(size):
+            x[i, lane] = values[block, start + i]
+
+
+@inner
+def _weigh(x: Any, weights: Any, squares: Any) -> None:
+    """Values count by their size and the root mean square of their group of 32."""
+    squares[:] = ZERO
+    for i in range(32):
+        for lane in range(LANES):
+            squares[lane] += x[i, lane] * x[i, lane]
+    for lane in range(LANES):
+        squares[lane] = np.sqrt(squares[lane] / np.float32(32))
+    for i in range(32):
+        for lane in range(LANES):
+            weights[i, lane] = squares[lane] + abs(x[i, lane])
+
+
+@inner
+def _give(found: Any, first: int, size: int, quants: Any) -> None:
+    """The quants of one block (256,) from lanes `first` and following of (size, 16)."""
+    for group in range(256 // size):
+        for i in range(size):
+            quants[group * size + i] = np.uint8(found[i, first + group])
 
 
 @inner
@@ -63,62 +80,85 @@ def _requantize(x: Any, top: int, size: int, d: float, dmin: float, scales: Any,
 @encoder
 def q4_k(values: Any, out: Any) -> None:
     """f16 d, dmin; 12 bytes of scales; 128 bytes of nibbles, those of two groups side by side."""
-    quants, trial, weights = np.empty(256, np.uint8), np.empty(32, np.uint8), np.empty(32, np.float32)
-    scales, mins = np.empty(8, np.float32), np.empty(8, np.float32)
-    for i in range(len(values)):
-        x, block = values[i], out[i]
-        _search_groups(x, 15, _FIRST_4, 20, quants, scales, mins, weights, trial)
-        d, dmin = _store_scales(block, scales, mins)
-        _requantize(x, 15, 32, d, dmin, scales, mins, quants)
-        for j in range(128):
-            low = j // 32 * 64 + j % 32
-            block[16 + j] = quants[low] | quants[low + 32] << 4
+    quants, found, both, squares = _scratch()
+    x, weights, trial = found[:32], found[32:64], found[64:]
+    for pair in range(0, len(values), 2):
+        _take(values, pair, 32, x)
+        _weigh(x, weights, squares)
+        scale_and_min(TIER, 32, 15, -10, 20, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        for half in range(min(2, len(values) - pair)):
+            block, scales, mins = out[pair + half], both[0, 8 * half : 8 * half + 8], both[1, 8 * half : 8 * half + 8]
+            _give(trial, 8 * half, 32, quants)
+            d, dmin = _store_scales(block, scales, mins)
+            _requantize(values[pair + half], 15, 32, d, dmin, scales, mins, quants)
+            for j in range(128):
+                low = j // 32 * 64 + j % 32
+                block[16 + j] = quants[low] | quants[low + 32] << 4
 
 
 @encoder
 def q5_k(values: Any, out: Any) -> None:
     """f16 d, dmin; 12 bytes of scales; 32 bytes of fifth bits, one a group; 128 bytes of nibbles."""
-    quants, trial, weights = np.empty(256, np.uint8), np.empty(32, np.uint8), np.empty(32, np.float32)
-    scales, mins = np.empty(8, np.float32), np.empty(8, np.float32)
-    for i in range(len(values)):
-        x, block = values[i], out[i]
-        _search_groups(x, 31, _FIRST_OTHERS, 15, quants, scales, mins, weights, trial)
-        d, dmin = _store_scales(block, scales, mins)
-        _requantize(x, 31, 32, d, dmin, scales, mins, quants)
-        for j in range(32):
-            bits = 0
-            for group in range(8):
-                bits |= (quants[32 * group + j] >> 4) << group
-            block[16 + j] = bits
-        for j in range(128):
-            low = j // 32 * 64 + j % 32
-            block[48 + j] = (quants[low] & 15) | (quants[low + 32] & 15) << 4
+    quants, found, both, squares = _scratch()
+    x, weights, trial = found[:32], found[32:64], found[64:]
+    for pair in range(0, len(values), 2):
+        _take(values, pair, 32, x)
+        _weigh(x, weights, squares)
+        scale_and_min(TIER, 32, 31, -5, 15, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        for half in range(min(2, len(values) - pair)):
+            block, scales, mins = out[pair + half], both[0, 8 * half : 8 * half + 8], both[1, 8 * half : 8 * half + 8]
+            _give(trial, 8 * half, 32, quants)
+            d, dmin = _store_scales(block, scales, mins)
+            _requantize(values[pair + half], 31, 32, d, dmin, scales, mins, quants)
+            for j in range(32):
+                bits = 0
+                for group in range(8):
+                    bits |= (quants[32 * group + j] >> 4) << group
+                block[16 + j] = bits
+            for j in range(128):
+                low = j // 32 * 64 + j % 32
+                block[48 + j] = (quants[low] & 15) | (quants[low + 32] & 15) << 4
+
+
+@inner
+def _store_packed_scales(block: Any, scales: Any, mins: Any) -> Any:
+    """16 bytes of 4-bit scales and minimums, and f16 d, dmin at 80. Returns d, dmin as stored; the 4-bit ones stay in place."""
+    top, largest, largest_min = np.float32(15), max(ZERO, scales.max()), max(ZERO, mins.max())
+    inverse = top / largest if largest > ZERO else ZERO
+    inverse_min = top / largest_min if largest_min > ZERO else ZERO
+    for group in range(16):
+        packed = (nearest(inverse * scales[group]) & 255 | nearest(inverse_min * mins[group]) << 4) & 255
+        scales[group], mins[group] = np.float32(packed & 15), np.float32(packed >> 4)
+        block[group] = packed
+    return store_half(block, 80, largest / top), store_half(block, 82, largest_min / top)
 
 
 @encoder
 def q2_k(values: Any, out: Any) -> None:
     """16 bytes with a 4-bit scale and minimum for each 16 values; 64 bytes of crumbs; f16 d, dmin."""
-    quants, trial, weights = np.empty(256, np.uint8), np.empty(16, np.uint8), np.empty(16, np.float32)
-    scales, mins = np.empty(16, np.float32), np.empty(16, np.float32)
-    top = np.float32(15)
+    quants, found, both, _ = _scratch()
+    x, weights, trial = found[:16], found[32:48], found[64:96]
     for i in range(len(values)):
-        x, block = values[i], out[i]
-        for group in range(16):
-            part = x[16 * group : 16 * group + 16]
-            for j in range(16):
-                weights[j] = abs(part[j])
-            scales[group], mins[group] = scale_and_min(part, weights, 3, quants[16 * group :], trial, _FIRST_OTHERS, 15, True)
-        largest, largest_min = max(ZERO, scales.max()), max(ZERO, mins.max())
-        inverse = top / largest if largest > ZERO else ZERO
-        inverse_min = top / largest_min if largest_min > ZERO else ZERO
-        for group in range(16):
-            scale = nearest(inverse * scales[group]) & 255
-            packed = (scale | nearest(inverse_min * mins[group]) << 4) & 255
-            scales[group], mins[group] = np.float32(packed & 15), np.float32(packed >> 4)
-            block[group] = packed
-        d, dmin = store_half(block, 80, largest / top), store_half(block, 82, largest_min / top)
-        _requantize(x, 3, 16, d, dmin, scales, mins, quants)
-        _store_crumbs(block[16:], quants, 3)
+        _take(values, i, 16, x)
+        for j in range(16):
+            for lane in range(LANES):
+                weights[j, lane] = abs(x[j, lane])
+        scale_and_min(TIER, 16, 3, -5, 15, True, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        _give(trial, 0, 16, quants)
+        d, dmin = _store_packed_scales(out[i], both[0], both[1])
+        _requantize(values[i], 3, 16, d, dmin, both[0], both[1], quants)
+        _store_crumbs(out[i, 16:], quants, 3)
+
+
+@inner
+def _scratch() -> Any:
+    """Quants of a block; values, weights and quants of sixteen groups; their scales and minimums; a row of lanes."""
+    return (
+        np.empty(256, np.uint8),
+        np.empty((128, LANES), np.float32),
+        np.empty((2, LANES), np.float32),
+        np.empty(LANES, np.float32),
+    )
 
 
 # ---------------------------------------------------------------- scale alone: Q3_K, Q6_K
@@ -194,10 +234,14 @@ def q3_k(values: Any, out: Any) -> None:
 def q6_k(values: Any, out: Any) -> None:
     """128 bytes of low nibbles; 64 bytes of high crumbs; 16 signed bytes of scales; f16 d."""
     quants, high, scales = np.empty(256, np.uint8), np.empty(256, np.uint8), np.empty(16, np.float32)
+    lanes, inverses = np.empty((16, LANES), np.float32), np.empty(16, np.float32)
     for i in range(len(values)):
         x, block = values[i], out[i]
-        for group in range(16):
-            scales[group] = signed_scale(x[16 * group : 16 * group + 16], 32, quants[16 * group :])
+        _take(values, i, 16, lanes)
+        even_scales(TIER, 16, 9, lanes.ctypes.data, scales.ctypes.data, inverses.ctypes.data)
+        for j in range(256):
+            quant = 32 + clamp(-32, 31, nearest(inverses[j // 16] * x[j]))
+            quants[j] = quant if inverses[j // 16] != ZERO else 0
         value = _farthest(scales)
         if abs(value) < TINY:
             block[:] = 0
