@@ -15,6 +15,7 @@ from ollama_compat.resident import Resident
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
 from ollama_compat.template import protect_messages, protect_value
+from ollama_compat.template.errors import TemplateError
 from runtime.frames import BREAK, Failed
 
 CHATML = (
@@ -40,7 +41,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
 async def for_generate(services: Services, call: Call, resident: Resident, messages: list[Message]) -> Prompt:
     """The prompt of /api/generate where it is made like that of a conversation."""
     if call.stored.chat_template and is_native(call.stored):
-        return await _native(services, call, resident, messages, [])
+        return await _native(services, call, resident, rendered.tag_images(messages), [])
     return await rendered.conversation(call, resident, messages, [])
 
 
@@ -75,7 +76,10 @@ async def _native(services: Services, call: Call, resident: Resident, messages: 
             extra=effort,
         )
 
-    text = await fit(call, resident, messages, render)
+    try:
+        text = await fit(call, resident, messages, render)
+    except TemplateError as error:  # Ollama's engine renders these, and its errors are JSON in a text
+        raise ApiError(400, engine_error(400, error.message, "invalid_request_error")) from None
     prefill = messages[-1]["content"].replace(BREAK, "") if messages[-1]["role"] == "assistant" else ""
     tail = text.removesuffix(prefill)
     parser = output.native(source, tools=tools, think=bool(call.think), prompt_tail=tail, told=call.tells_tools)

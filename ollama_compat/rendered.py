@@ -49,7 +49,7 @@ async def by_own_template(call: Call, resident: Resident, source: str, suffix: s
     """The prompt by the request's own template, or by the model's where text is to be inserted before `suffix`."""
     control, think = resident.loaded.control_tokens, _think(call)
     source = source or call.stored.go.source
-    values: dict[str, Any] = {"messages": tag_images(protect_messages(messages, control))}
+    values: dict[str, Any] = {"messages": protect_messages(messages, control)}  # pictures have no places here, as in Ollama
     if suffix:
         values = {"prompt": protect(messages[-1]["content"], control), "suffix": protect(suffix, control)}
     try:

@@ -14,6 +14,7 @@ from ollama_compat import answer, call, prompt, replies, stream, told_tools, wir
 from ollama_compat.answer import Finished, Piece, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.fitting import Prompt
+from ollama_compat.gospace import SPACE
 from ollama_compat.resident import Resident
 from ollama_compat.schema import ChatRequest
 from ollama_compat.services import Services, services
@@ -144,10 +145,10 @@ def without_old_thoughts(stored: StoredModel, messages: list[dict[str, Any]]) ->
 
 
 def _without_thought(message: dict[str, Any]) -> dict[str, Any]:
-    body = message["content"].lstrip()
-    if message["role"] != "assistant" or not body.startswith("<think>"):
+    body = message["content"].lstrip(SPACE)
+    if message["role"] != "assistant" or not (body.startswith("<think>") or "<think>".startswith(body)):
         return message
-    return message | {"content": body.partition("</think>")[2].lstrip()}
+    return message | {"content": body.partition("</think>")[2].lstrip(SPACE)}
 
 
 ROUTES = [web.post("/api/chat", chat)]

@@ -119,14 +119,40 @@ def _message(message: Message) -> Message:
 
 def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function") or {}
-    adapted = {"type": "function", "function": {"name": function.get("name", ""), "arguments": function.get("arguments") or {}}}
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, dict):
+        arguments = {key: _free(value) for key, value in arguments.items()}
+    adapted = {"type": "function", "function": {"name": function.get("name", ""), "arguments": arguments}}
     return adapted | ({"id": call["id"]} if call.get("id") else {})
+
+
+def _free(value: Any) -> Any:
+    """JSON of no known type, as Go writes it again: objects sorted, whole numbers without a point."""
+    if isinstance(value, list):
+        return [_free(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)
+    return {key: _free(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+
+def _schema(schema: Any) -> Any:
+    """Parameters, or one of them: what is of no known type is free JSON, the rest keeps its order."""
+    found = {}
+    for key, value in schema.items():
+        if key in ("items", "$defs", "enum"):
+            value = _free(value)
+        elif key == "properties" and isinstance(value, dict):
+            value = {name: _schema(inner or {}) for name, inner in value.items()}
+        elif key == "anyOf":
+            value = [_schema(choice or {}) for choice in value]
+        found[key] = value
+    return found
 
 
 def _function(tool: dict[str, Any]) -> dict[str, Any]:
     function = tool.get("function") or {}
     fields = {"name": function.get("name", ""), "description": function.get("description") or ""}
-    return {"type": "function", "function": fields | {"parameters": function.get("parameters") or {}}}
+    return {"type": "function", "function": fields | {"parameters": _schema(function.get("parameters") or {})}}
 
 
 def _set_arguments(function: dict[str, Any], as_object: bool) -> None:

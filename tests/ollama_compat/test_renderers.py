@@ -7,11 +7,13 @@ import json
 import lzma
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ollama_compat import decoding
+from ollama_compat.routes.chat import without_old_thoughts
 from ollama_compat.schema import ChatRequest
 from ollama_compat.template import protect_messages, renderers
 from ollama_compat.template.errors import TemplateError
@@ -82,6 +84,25 @@ def test_deep_values_are_an_error() -> None:
     calls = [{"function": {"name": "f", "arguments": {"a": deep}}}]
     with pytest.raises(TemplateError, match="exceeded max depth"):
         renderers.render("cohere", [{"role": "assistant", "content": "", "tool_calls": calls}], None, None)
+
+
+def test_old_thoughts_are_cut_as_ollama_cuts_them() -> None:
+    config = SimpleNamespace(model_family="qwen3")
+    stored: Any = SimpleNamespace(config=config, name=SimpleNamespace(model="x"))
+
+    def kept(content: str) -> str:
+        messages = [{"role": "assistant", "content": content}, {"role": "user", "content": "u"}]
+        text: str = without_old_thoughts(stored, messages)[0]["content"]
+        return text
+
+    assert [kept(text) for text in (" <think>a</think>\n b", "<think>a", "<thi", " \n", "a<think>b</think>", "b ")] == [
+        "b",
+        "",
+        "",
+        "",
+        "a<think>b</think>",
+        "b ",
+    ]
 
 
 @pytest.mark.parametrize(

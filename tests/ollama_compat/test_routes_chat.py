@@ -220,6 +220,27 @@ async def test_refusals(live: Any, fields: dict[str, Any], status: int, error: s
         assert await chat(live, "x", stream=streamed, **fields) == (status, {"error": error})
 
 
+async def test_a_conversation_that_no_template_can_end(live: Any) -> None:
+    said = [*user("u"), {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
+    status, answer = await live.post("/api/chat", model=MODEL, messages=said, stream=False)
+    message = "Cannot have 2 or more assistant messages at the end of the list."
+    assert (status, json.loads(answer["error"])) == (
+        400,
+        {"error": {"code": 400, "message": message, "type": "invalid_request_error"}},
+    )
+
+
+async def test_arguments_and_schemas_are_written_as_go_does(live: Any) -> None:
+    schema = {"type": "object", "properties": {"b": {"enum": [1.0, None]}, "a": {"items": {"y": 1, "x": {"d": 2.0, "c": 3}}}}}
+    tool = {"type": "function", "function": {"name": "f", "description": "", "parameters": schema}}
+    call = {"function": {"name": "f", "arguments": {"z": {"b": 1.0, "a": [2.5]}, "y": 1}}}
+    said = [*user("u"), {"role": "assistant", "content": "", "tool_calls": [call]}, *user("v")]
+    _, answer = await live.post("/api/chat", model=MODEL, messages=said, tools=[tool], _debug_render_only=True)
+    prompt = answer["_debug_info"]["rendered_template"]
+    assert '{"b": {"enum": [1, null]}, "a": {"items": {"x": {"c": 3, "d": 2}, "y": 1}}}' in prompt
+    assert '{"z": {"a": [2.5], "b": 1}, "y": 1}' in prompt
+
+
 async def test_pictures_are_refused_by_a_model_that_cannot_see(live: Any) -> None:
     status, answer = await live.post("/api/chat", model=MODEL, messages=[{"role": "user", "content": "see", "images": ["aGk="]}])
     assert status == 500
