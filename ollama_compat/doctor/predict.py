@@ -62,16 +62,19 @@ class Predictor:
 
     def decode_seconds(self, shape: Shape, context: int, bandwidth: float = 1.0) -> float:
         """Of one token."""
+        rates = self.rates(shape)
         weights = sum(part.bytes_a_token * self._byte(part, shape, bandwidth) for part in shape.weights)
         rows = ROWS_ENDS + ROWS_DENSE * (shape.layers - shape.expert_layers) + ROWS_EXPERTS * shape.expert_layers
-        attention = shape.layers * shape.query_width * (context + 1) * self.rates(shape)["attention"]
-        return float(weights + rows * self.rates(shape)["row"] + attention + self._elements(shape))
+        attention = shape.layers * (shape.head_count * rates["head"] + shape.query_width * (context + 1) * rates["attention"])
+        choices = shape.expert_layers * shape.expert_count * shape.expert_used_count
+        fixed = rows * rates["row"] + choices * rates["router"]
+        return float(weights + fixed + attention + self._elements(shape))
 
     def _byte(self, part: Weights, shape: Shape, bandwidth: float) -> float:
         """Seconds that a byte costs: what the cores need, or what the memory takes where that is longer."""
         rate = self.rates(shape)["types"][part.type_name]
         if shape.nbytes <= self._cache_bytes:
-            return float(rate["cache"])
+            return float(rate["last_cache"])
         return float(max(rate["cache"], rate["memory"] / bandwidth))
 
     def _bound(self, shape: Shape) -> str:
@@ -100,7 +103,7 @@ class Predictor:
         rate = self.rates(shape)["types"][part.type_name]
         if part.last_only:
             return float(part.nbytes * self._byte(part, shape, 1.0))
-        work = 2 * part.values * part.share * tokens * rate["prompt"]
+        work = tokens * part.share * (2 * part.values * rate["prompt"] + part.rows * self.rates(shape)["output_prompt"])
         if part.share == 1.0:
             return float(work)
         touched = 1 - (1 - part.share) ** tokens  # of the experts, when all are as likely

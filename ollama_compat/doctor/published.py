@@ -48,6 +48,7 @@ class Published:
             expert_layers=self.expert_layers,
             embedding_length=self.embedding_length,
             hidden_width=self.expert_feed_forward_length * max(1, self.expert_used_count),
+            head_count=self.query_width // 256,  # a key and a value of 128, or as good as that
             query_width=self.query_width,
             cache_bytes=int(self.cache_kib * 1024),
             expert_count=self.expert_count,
@@ -60,14 +61,20 @@ class Published:
         output = self.n_vocab * self.embedding_length
         routers = self.expert_layers * self.expert_count * self.embedding_length
         others = int(self.always * 1e9) - output - routers
+        width = self.embedding_length
+        router = Weights("F32", routers, routers // width)
         if self.experts_type != "Q4_K_M":
-            return Weights("Q8_0", others), Weights("Q8_0", output, last_only=True), Weights("F32", routers)
+            return (
+                Weights("Q8_0", others, others // width),
+                Weights("Q8_0", output, self.n_vocab, last_only=True),
+                router,
+            )
         high = others // 8  # half of the value and down matrices have more bits
         return (
-            Weights("Q4_K", others - high),
-            Weights("Q6_K", high),
-            Weights("Q6_K", output, last_only=True),
-            Weights("F32", routers),
+            Weights("Q4_K", others - high, (others - high) // width),
+            Weights("Q6_K", high, high // width),
+            Weights("Q6_K", output, self.n_vocab, last_only=True),
+            router,
         )
 
     def _experts(self) -> tuple[Weights, ...]:
@@ -76,10 +83,14 @@ class Published:
             return ()
         share = self.expert_used_count / self.expert_count
         if self.experts_type != "Q4_K_M":
-            return (Weights(self.experts_type, self.expert_values, share),)
+            return (self._stack(self.experts_type, 3, share),)
         low, high = ("Q4_K", "Q6_K") if self.expert_feed_forward_length % 256 == 0 else ("Q5_0", "Q8_0")
-        sixth = self.expert_values // 6
-        return Weights("Q4_K", 4 * sixth, share), Weights(low, sixth, share), Weights(high, sixth, share)
+        return self._stack("Q4_K", 2, share), self._stack(low, 0.5, share), self._stack(high, 0.5, share)
+
+    def _stack(self, type_name: str, matrices: float, share: float) -> Weights:
+        """So many of the three matrices of every expert."""
+        values = int(self.expert_values * matrices / 3)
+        return Weights(type_name, values, values // self.embedding_length, share)
 
 
 MODELS = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ class Weights:
 
     type_name: str
     values: int
+    rows: int  # values over the length of a row
     share: float = 1.0
     last_only: bool = False  # the output: in a prompt only the last token needs it
 
@@ -43,6 +45,7 @@ class Shape:
     expert_layers: int
     embedding_length: int
     hidden_width: int  # values between the feed-forward matrices of a layer that a token makes, of all its experts
+    head_count: int
     query_width: int  # query heads times the values of a key and of a value: the work of attention at each position
     cache_bytes: int  # a token and all layers, in f16
     expert_count: int = 0
@@ -96,6 +99,7 @@ def _of(file: GGUFFile, name: str) -> Shape:
         expert_layers=sum(len(tensor.shape) == 3 for tensor in downs),
         embedding_length=width,
         hidden_width=max((tensor.shape[0] * (used if len(tensor.shape) == 3 else 1) for tensor in downs), default=0),
+        head_count=heads,
         query_width=heads * (key + value),
         cache_bytes=2 * layers * heads_kv * (key + value),
         expert_count=experts,
@@ -120,15 +124,15 @@ class _Keys:
 def _weights(file: GGUFFile, share: float) -> tuple[tuple[Weights, ...], int]:
     """Matrices by type and use, and the bytes of a table that is only looked up."""
     tied = "output.weight" not in file.tensors
-    values: defaultdict[tuple[str, float, bool], int] = defaultdict(int)
+    values: Counter[tuple[str, float, bool]] = Counter()
+    rows: Counter[tuple[str, float, bool]] = Counter()
     table = 0
     for tensor in file.tensors.values():
-        count = 1
-        for length in tensor.shape:
-            count *= length
         if tensor.name == "token_embd.weight" and not tied:
             table += tensor.nbytes
             continue
         output = tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight")
-        values[tensor.type_name, share if len(tensor.shape) == 3 else 1.0, output] += count
-    return tuple(Weights(name, n, part, last) for (name, part, last), n in sorted(values.items())), table
+        key = tensor.type_name, share if len(tensor.shape) == 3 else 1.0, output
+        values[key] += math.prod(tensor.shape)
+        rows[key] += math.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 0  # norms and biases are no products
+    return tuple(Weights(key[0], values[key], rows[key], *key[1:]) for key in sorted(values)), table

@@ -45,9 +45,9 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "read_all": memory.read_speed(all_, buffer),
         }
         progress("timing kernels on one core", 2, STEPS)
-        found["rates_one"] = dataclasses.asdict(rates(one, buffer, types, SECONDS))
+        found["rates_one"] = dataclasses.asdict(rates(one, buffer, types, arguments["cache_bytes"], SECONDS))
         progress("timing kernels on all cores", 3, STEPS)
-        found["rates"] = dataclasses.asdict(rates(all_, buffer, types, SECONDS))
+        found["rates"] = dataclasses.asdict(rates(all_, buffer, types, arguments["cache_bytes"], SECONDS))
         progress("reading the disk", 4, STEPS)
         found["disk"] = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
         found["gpu"] = _gpu(all_, buffer) if arguments["gpu"] and wants_gpu(1, False, 0) else None

@@ -6,11 +6,14 @@ Everything is measured through the recorder and the drivers that a model runs on
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.core import BLOCK_TOKENS
 from runtime.execute.recorder import Recorder
+from runtime.kernels import router
 from runtime.kernels import rows as row_kernels
 from runtime.layers.ops import Heads, Rotation
 from runtime.measure.stage import BLOCKS, Record, Stage
@@ -23,6 +26,7 @@ PROMPT = 256  # rows of a prompt
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
 IDLE_ROWS = 200
+USUAL, NARROW = "Q4_K", 256  # the type and the row that show what a row costs beside its bytes
 ROWS = 64  # that the rows of a matrix are a multiple of, as in models
 
 
@@ -32,6 +36,7 @@ class TypeRate:
 
     memory: float  # seconds a byte, one activation row, weights from memory
     cache: float  # the same, weights in the cores' caches
+    last_cache: float  # the same, small matrices here and there in the last cache, which the cores share
     prompt: float  # seconds an operation (2 for each weight and activation row), many rows
 
 
@@ -42,20 +47,28 @@ class Rates:
     threads: int
     types: dict[str, TypeRate]
     row: float  # a row of a Program that has nothing to do: the call and the barrier
+    router: float  # a (token, expert, choice) of choosing experts
+    output_prompt: float  # in a prompt, a sum of a weight row and an activation row, beside its operations: short rows cost more
+    head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
     attention_prompt: float  # the same, in a prompt
     element: float  # an element of a norm and a sum
 
 
-def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], seconds: float) -> Rates:
-    """All of it, of types that the CPU multiplies; `seconds` for each single measurement."""
+def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float) -> Rates:
+    """All of it, of types that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last cache."""
     row = _row(stage)
+    found = {name: _type(stage, memory, name, cache_bytes, row, seconds) for name in types}
+    head, attention = _attention_of_one(stage, row, seconds)
     return Rates(
         threads=stage.threads,
-        types={name: _type(stage, memory, name, row, seconds) for name in types},
+        types=found,
         row=row,
-        attention=_attention(stage, 1, seconds),
-        attention_prompt=_attention(stage, PROMPT, seconds),
+        router=_router(stage, seconds),
+        output_prompt=_output(stage, memory, found, row, seconds),
+        head=head,
+        attention=attention,
+        attention_prompt=_attention_of_prompt(stage, seconds),
         element=_elements(stage, seconds),
     )
 
@@ -74,45 +87,77 @@ def _row(stage: Stage) -> float:
     return stage.run(record, 1, 0.02, empty).fastest / IDLE_ROWS
 
 
-def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, row: float, seconds: float) -> TypeRate:
+def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: int, row: float, seconds: float) -> TypeRate:
     kind = BY_NAME[name]
     row_bytes = WIDTH // kind.block_size * kind.block_bytes
     large = _matrices(memory, name, memory.nbytes // row_bytes, 4096)
+    # small models have small matrices, and a token finds those of its experts here and there
+    middle = _matrices(memory, name, cache_bytes // 2 * kind.block_size // (NARROW * kind.block_bytes), 256, NARROW)
+    random.Random(0).shuffle(middle)
     small = _matrices(memory, name, max(stage.threads, CACHED // row_bytes * stage.threads), 1 << 20)
     square = _matrices(memory, name, 2048, 2048)
-    far = stage.run(_products(large), 1, seconds).usual - 2 * row * len(large)
-    near = stage.run(_products(small * 50), 1, seconds).fastest - 2 * row * 50
-    prompt = stage.run(_products(square), PROMPT, seconds).usual - 2 * row
+    far = _net(stage.run(_products(large), 1, seconds).usual, 2 * row * len(large))
+    near = _net(stage.run(_products(small * 50), 1, seconds).fastest, 2 * row * 50)
+    shared = _net(stage.run(_products(middle, NARROW), 1, seconds).usual, 2 * row * len(middle))
+    prompt = _net(stage.run(_products(square), PROMPT, seconds).usual, 2 * row)
     return TypeRate(
         memory=far / sum(tensor.nbytes for tensor in large),
         cache=near / (50 * small[0].nbytes),
+        last_cache=shared / sum(tensor.nbytes for tensor in middle),
         prompt=prompt / (2 * PROMPT * WIDTH * square[0].rows),
     )
 
 
-def _matrices(memory: npt.NDArray[np.uint8], name: str, rows: int, most: int) -> list[Tensor]:
+def _net(taken: float, overhead: float) -> float:
+    """Seconds without a small part that was measured by itself, on a machine where anything may be disturbed."""
+    return max(taken - overhead, taken / 4)
+
+
+def _matrices(memory: npt.NDArray[np.uint8], name: str, rows: int, most: int, width: int = WIDTH) -> list[Tensor]:
     """Matrices of at most `most` rows that lie one after the other in memory, `rows` in all."""
     kind = BY_NAME[name]
-    row_bytes = WIDTH // kind.block_size * kind.block_bytes
+    row_bytes = width // kind.block_size * kind.block_bytes
     rows = max(ROWS, min(rows, memory.nbytes // row_bytes) // ROWS * ROWS)
     return [
-        Tensor(name, (WIDTH, count), kind, memory.ctypes.data + first * row_bytes, count * row_bytes)
+        Tensor(name, (width, count), kind, memory.ctypes.data + first * row_bytes, count * row_bytes)
         for first in range(0, rows, most)
         if (count := min(most, rows - first))
     ]
 
 
-def _products(matrices: list[Tensor]) -> Record:
+def _products(matrices: list[Tensor], width: int = WIDTH) -> Record:
     def record(recorder: Recorder) -> None:
         for tensor in matrices:
-            recorder.linear(recorder._value(WIDTH), (tensor, None))
+            recorder.linear(recorder._value(width), (tensor, None))
 
     return record
 
 
-def _attention(stage: Stage, rows: int, seconds: float) -> float:
-    """Attention of `rows` tokens of one text: the last of CONTEXT tokens, or a prompt from its start."""
-    first = CONTEXT - 1 if rows == 1 else 0
+def _output(stage: Stage, memory: npt.NDArray[np.uint8], types: dict[str, TypeRate], row: float, seconds: float) -> float:
+    """By the usual type: rows of one block, less what their operations cost in long rows."""
+    if USUAL not in types:
+        return 0.0
+    narrow = _matrices(memory, USUAL, 1024, 1024, NARROW)
+    taken = _net(stage.run(_products(narrow, NARROW), PROMPT, seconds).usual, 2 * row)
+    sums = PROMPT * narrow[0].rows
+    return max(0.0, taken / sums - 2 * NARROW * types[USUAL].prompt)
+
+
+def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float]:
+    """Of one token: what a head costs, and what each value that it looks at adds."""
+    short, long = (_net(_attention(stage, 1, context - 1, seconds), row) for context in (BLOCK_TOKENS, CONTEXT))
+    values = HEADS.head_count * (HEADS.key_length + HEADS.value_length)
+    slope = max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * values))
+    return max(0.0, short - slope * BLOCK_TOKENS * values) / HEADS.head_count, slope
+
+
+def _attention_of_prompt(stage: Stage, seconds: float) -> float:
+    seen = HEADS.head_count * (PROMPT * (PROMPT + 1) // 2) * (HEADS.key_length + HEADS.value_length)
+    return _attention(stage, PROMPT, 0, seconds) / seen
+
+
+def _attention(stage: Stage, rows: int, first: int, seconds: float) -> float:
+    """Seconds for `rows` tokens of one text, the first at position `first`."""
 
     def record(recorder: Recorder) -> None:
         q, k, v = (recorder._value(heads * HEADS.key_length) for heads in (HEADS.head_count, *[HEADS.head_count_kv] * 2))
@@ -122,9 +167,19 @@ def _attention(stage: Stage, rows: int, seconds: float) -> float:
         recorder.step.positions[:] = np.arange(first, first + rows)
         recorder.step.tables[0, :] = np.arange(BLOCKS)
 
-    positions = sum(range(first + 1, first + rows + 1))
-    seen = HEADS.head_count * positions * (HEADS.key_length + HEADS.value_length)
-    return stage.run(record, rows, seconds, text).usual / seen
+    return stage.run(record, rows, seconds, text).usual
+
+
+def _router(stage: Stage, seconds: float) -> float:
+    experts, chosen = 64, 8
+
+    def record(recorder: Recorder) -> None:
+        logits, ids, weights = (recorder._value(experts) for _ in range(3))
+        for _ in range(IDLE_ROWS):
+            fields = logits.count, logits.address, ids.address, weights.address, experts, chosen, 1, 1.0
+            recorder._row(router.choose, *fields)
+
+    return stage.run(record, 1, seconds).usual / (IDLE_ROWS * experts * chosen)
 
 
 def _elements(stage: Stage, seconds: float) -> float:

@@ -23,11 +23,22 @@ GB = 1e9
 
 
 def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]:
-    return {"cache": cache, "memory": memory, "prompt": prompt}
+    return {"cache": cache, "last_cache": 2 * cache, "memory": memory, "prompt": prompt}
 
 
 def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]:
-    rates = {"threads": 2, "types": types, "row": 0.0, "attention": 0.0, "attention_prompt": 0.0, "element": 0.0}
+    rates = {
+        "threads": 2,
+        "types": types,
+        "row": 0.0,
+        "router": 0.0,
+        "output": 0.0,
+        "output_prompt": 0.0,
+        "head": 0.0,
+        "attention": 0.0,
+        "attention_prompt": 0.0,
+        "element": 0.0,
+    }
     return {
         "isa": "avx512",
         "isa_executed": ["portable", "avx512"],
@@ -54,6 +65,7 @@ def model(*weights: Weights, **fields: Any) -> Shape:
         "expert_layers": 0,
         "embedding_length": 0,
         "hidden_width": 0,
+        "head_count": 0,
         "query_width": 0,
         "cache_bytes": 0,
     }
@@ -84,7 +96,7 @@ def this_system(**fields: Any) -> system.System:
 
 def test_decode_is_bytes_times_seconds_a_byte() -> None:
     """256 values of Q4_K are 144 bytes; a tenth of the experts is read."""
-    weights = Weights("Q4_K", 256_000_000), Weights("Q8_0", 320_000_000, share=0.1)
+    weights = Weights("Q4_K", 256_000_000, 0), Weights("Q8_0", 320_000_000, 0, share=0.1)
     found = Predictor(machine({"Q4_K": rate(1e-11, 5e-11), "Q8_0": rate(1e-11, 1e-10)}), 0).predict(model(*weights))
     seconds = 144e6 * 5e-11 + 34e6 * 1e-10
     assert found.decode == pytest.approx(1 / seconds)
@@ -94,36 +106,46 @@ def test_decode_is_bytes_times_seconds_a_byte() -> None:
 
 def test_rows_attention_and_elements_are_added() -> None:
     subject = machine({"F32": rate(0, 0)})
-    subject["rates"] |= {"row": 1e-6, "attention": 1e-12, "element": 1e-10}
-    shape_ = model(Weights("F32", 1), layers=10, expert_layers=4, embedding_length=100, hidden_width=200, query_width=1000)
+    subject["rates"] |= {"row": 1e-6, "router": 1e-9, "attention": 1e-12, "element": 1e-10}
+    experts = {"expert_layers": 4, "expert_count": 8, "expert_used_count": 2}
+    shape_ = model(Weights("F32", 1, 0), layers=10, embedding_length=100, hidden_width=200, query_width=1000, **experts)
     rows = predict.ROWS_ENDS + 6 * predict.ROWS_DENSE + 4 * predict.ROWS_EXPERTS
-    elements = 10 * (predict.STATE_PASSES * 100 + predict.HIDDEN_PASSES * 200)
+    elements = 10 * (predict.STATE_PASSES * 100 + predict.HIDDEN_PASSES * 200) + 4 * 2 * 100
     assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
-        rows * 1e-6 + 10 * 1000 * 100 * 1e-12 + elements * 1e-10
+        rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 1000 * 100 * 1e-12 + elements * 1e-10
     )
+
+
+def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
+    subject = machine({"F32": rate(0, 0, 0)})
+    subject["rates"] |= {"output_prompt": 1e-10, "head": 1e-7}
+    shape_ = model(Weights("F32", 1000, 500, 0.5), Weights("F32", 1000, 100), layers=2, head_count=4)
+    predictor = Predictor(subject, 0)
+    assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7)
+    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 * (1 + predict.LEFTOVER / 16) + 100) * 1e-10)
 
 
 def test_cores_that_are_slower_than_memory_hold_decode_back() -> None:
     predictor = Predictor(machine({"Q4_K": rate(9e-11, 1e-10)}), 0)
-    found = predictor.predict(model(Weights("Q4_K", 256_000_000)))
+    found = predictor.predict(model(Weights("Q4_K", 256_000_000, 0)))
     assert found.bound == "cores"
-    faster = predictor.predict(model(Weights("Q4_K", 256_000_000)), bandwidth=2.0)
+    faster = predictor.predict(model(Weights("Q4_K", 256_000_000, 0)), bandwidth=2.0)
     assert faster.decode == pytest.approx(1 / (144e6 * 9e-11))  # no faster than the cores
 
 
 def test_a_model_that_the_cache_holds_costs_what_the_cores_need() -> None:
-    shape_ = model(Weights("Q4_K", 256_000))
-    assert Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20).decode_seconds(shape_, 0) == pytest.approx(144e3 * 1e-11)
+    shape_ = model(Weights("Q4_K", 256_000, 0))
+    assert Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20).decode_seconds(shape_, 0) == pytest.approx(144e3 * 2e-11)
 
 
 def test_a_small_model_runs_on_one_thread() -> None:
     subject = machine({"Q4_K": rate(1, 1)}, thread_bytes=8 << 20)
     subject["rates_one"] = subject["rates"] | {"types": {"Q4_K": rate(2e-11, 2e-10)}}
-    assert Predictor(subject, 0).decode_seconds(model(Weights("Q4_K", 256_000)), 0) == pytest.approx(144e3 * 2e-10)
+    assert Predictor(subject, 0).decode_seconds(model(Weights("Q4_K", 256_000, 0)), 0) == pytest.approx(144e3 * 2e-10)
 
 
 def test_a_prompt_is_operations_and_needs_the_output_once() -> None:
-    weights = Weights("Q4_K", 1_000_000), Weights("Q6_K", 256_000, last_only=True)
+    weights = Weights("Q4_K", 1_000_000, 0), Weights("Q6_K", 256_000, 0, last_only=True)
     predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-12), "Q6_K": rate(1e-11, 1e-10)}), 0)
     assert predictor.prompt_seconds(model(*weights), 100) == pytest.approx(2 * 1e6 * 100 * 1e-12 + 210e3 * 1e-10)
 
@@ -131,12 +153,12 @@ def test_a_prompt_is_operations_and_needs_the_output_once() -> None:
 def test_a_prompt_reads_every_expert_that_it_touches() -> None:
     """Two tokens of four experts with one each: 1 - (3/4)**2 of the experts, one column or so for each: reading is the time."""
     predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-15)}), 0)
-    seconds = predictor.prompt_seconds(model(Weights("Q4_K", 256_000, share=0.25)), 2)
+    seconds = predictor.prompt_seconds(model(Weights("Q4_K", 256_000, 0, share=0.25)), 2)
     assert seconds == pytest.approx(144e3 * (7 / 16) * 1e-10)
 
 
 def test_a_type_that_the_cpu_does_not_multiply_has_no_prediction() -> None:
-    found = Predictor(machine({}), 0).predict(model(Weights("Q4_K", 256_000)))
+    found = Predictor(machine({}), 0).predict(model(Weights("Q4_K", 256_000, 0)))
     assert found.decode is None
     assert found.prompt is None
     assert math.isnan(cycles_per_byte(machine({}), "Q4_K"))
@@ -151,7 +173,7 @@ def test_cycles_a_byte() -> None:
 
 def test_what_does_not_fit_is_named_with_numbers() -> None:
     subject = Doctor(this_system(memory_available=1 * GB), machine({"Q4_K": rate(1e-11, 1e-10)}))
-    found = subject.diagnose(model(Weights("Q4_K", 2_560_000_000)))
+    found = subject.diagnose(model(Weights("Q4_K", 2_560_000_000, 0)))
     assert not found.fits
     assert found.place == "nowhere"
     needed = (1_440_000_000 + RUNNER_BYTES) / 1e9
@@ -162,14 +184,14 @@ def test_what_does_not_fit_is_named_with_numbers() -> None:
 
 def test_an_architecture_that_is_not_there_is_a_problem() -> None:
     found = Doctor(this_system(), machine({"Q4_K": rate(1e-11, 1e-10)})).diagnose(
-        model(Weights("Q4_K", 256), architecture="mamba")
+        model(Weights("Q4_K", 256, 0), architecture="mamba")
     )
     assert found.problems == ["this version does not run the architecture 'mamba'"]
 
 
 def test_memory_helps_where_memory_is_the_limit() -> None:
     subject = Doctor(this_system(), machine({"Q4_K": rate(1e-12, 5e-11)}))
-    change = subject.diagnose(model(Weights("Q4_K", 256_000_000))).change
+    change = subject.diagnose(model(Weights("Q4_K", 256_000_000, 0))).change
     assert change is not None
     assert change.what == "a second memory channel, if only one is filled"
     assert change.factor == pytest.approx(1.9)
@@ -177,7 +199,7 @@ def test_memory_helps_where_memory_is_the_limit() -> None:
 
 def test_cores_help_where_cores_are_the_limit_and_a_quota_keeps_them_away() -> None:
     subject = Doctor(this_system(cores=8), machine({"Q4_K": rate(4e-10, 4e-10)}))
-    change = subject.diagnose(model(Weights("Q4_K", 256_000_000))).change
+    change = subject.diagnose(model(Weights("Q4_K", 256_000_000, 0))).change
     assert change is not None
     assert change.what == "all 8 cores instead of 2"
     assert change.factor == pytest.approx(4.0)
@@ -185,7 +207,7 @@ def test_cores_help_where_cores_are_the_limit_and_a_quota_keeps_them_away() -> N
 
 def test_fewer_bits_help_most_where_there_are_many() -> None:
     subject = Doctor(this_system(), machine({"F32": rate(1e-12, 5e-11), "Q4_K": rate(1e-12, 5e-11)}))
-    change = subject.diagnose(model(Weights("F32", 256_000_000))).change
+    change = subject.diagnose(model(Weights("F32", 256_000_000, 0))).change
     assert change is not None
     assert change.what == "the same model in Q4_K_M"
     assert change.factor == pytest.approx(4 * 256 / 144)
