@@ -48,10 +48,6 @@ class Config:
             raise ConvertError(f"parse config.json: {names[0]!r} is {self.get(*names)!r}, a number was expected")
         return value
 
-    def flag(self, name: str) -> bool:
-        """True where the file says so."""
-        return self.get(name) is True
-
     def object(self, *names: str) -> dict[str, Any]:
         """An object; empty where there is none."""
         value = self.get(*names)

@@ -110,5 +110,8 @@ def encode(value: Any) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    data = text.encode("utf-8", "surrogatepass")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise ConvertError(f"the text {text[:50]!r} is no Unicode") from None
     return struct.pack("<Q", len(data)) + data

@@ -26,16 +26,20 @@ _NEVER = -10000.0  # the score of a token that no text contains
 
 @dataclasses.dataclass(slots=True)
 class Vocabulary:
-    """A vocabulary in the making. `types` and `scores` (of SentencePiece only) go with `tokens`."""
+    """A vocabulary in the making. `types` and `scores` (of SentencePiece only) go with `tokens`, of which a model has `rows`."""
 
     model: str
+    rows: int
     tokens: list[str]
     types: list[int]
     scores: list[float] = dataclasses.field(default_factory=list)
+    merges: list[str] | None = None
     values: Values = dataclasses.field(default_factory=dict)
 
     def put(self, number: int, text: str, kind: int, score: float = _NEVER) -> None:
-        """Sets a token; those between the last one and it are filled up."""
+        """Sets a token; those between the last one and it are filled up. One that the model has no numbers for is left out."""
+        if number >= self.rows:
+            return
         self.fill(number + 1)
         self.tokens[number], self.types[number] = text, kind
         if self.scores:
@@ -43,28 +47,26 @@ class Vocabulary:
 
     def fill(self, count: int) -> None:
         """As many tokens as that: the missing ones get names of no meaning."""
-        if count > MAX_TOKENS:
-            raise ConvertError(f"a vocabulary of {count} tokens is too large")
         missing = range(len(self.tokens), count)
         self.tokens += [f"[PAD{i}]" for i in missing]
         self.types += [UNUSED] * len(missing)
         if self.scores:
             self.scores += [_NEVER] * len(missing)
 
-    def cut(self, count: int) -> None:
-        """Forgets tokens that the model has no numbers for."""
-        del self.tokens[count:], self.types[count:], self.scores[count:]
+    def fit(self) -> None:
+        """As many tokens as the model has numbers for."""
+        self.fill(self.rows)
+        del self.tokens[self.rows :], self.types[self.rows :], self.scores[self.rows :]
 
 
 def read_vocabulary(source: Source, rows: int) -> Values:
     """Metadata of the tokenizer for a model with `rows` embeddings; ConvertError where there is none that GGUF could hold."""
-    vocabulary = _read(source)
+    vocabulary = _read(source, rows)
     for number, text, special in _added(source):
         kind = CONTROL if special or _looks_special(text) else USER_DEFINED
         if vocabulary.types[number : number + 1] != [UNKNOWN]:
             vocabulary.put(number, text if kind == CONTROL else text.replace(_BLOCK, " "), kind)
-    vocabulary.fill(rows)
-    vocabulary.cut(rows)
+    vocabulary.fit()
     ids = dict(zip(vocabulary.tokens, range(rows), strict=True))
     if vocabulary.model == "bert":
         pairs = zip(vocabulary.tokens, vocabulary.types, strict=True)
@@ -74,7 +76,15 @@ def read_vocabulary(source: Source, rows: int) -> Values:
     if vocabulary.scores:
         values["tokenizer.ggml.scores"] = np.array(vocabulary.scores, np.float32)
     values["tokenizer.ggml.token_type"] = np.array(vocabulary.types, np.int32)
+    if vocabulary.merges is not None:
+        values["tokenizer.ggml.merges"] = [merge for merge in vocabulary.merges if _is_possible(merge, ids)]
     return values | vocabulary.values | Special(source, ids).values() | chat_template(source)
+
+
+def _is_possible(merge: str, ids: Mapping[str, int]) -> bool:
+    """Whether both tokens and what they make are there; some may have been cut off."""
+    left, _, right = merge.partition(" ")
+    return left in ids and right in ids and left + right in ids
 
 
 def _word_piece(text: str) -> str:
@@ -82,33 +92,33 @@ def _word_piece(text: str) -> str:
     return text[2:] if text.startswith("##") else _BLOCK + text
 
 
-def _read(source: Source) -> Vocabulary:
+def _read(source: Source, rows: int) -> Vocabulary:
     if "tokenizer.model" in source:
         try:
-            return _sentence_piece(source)
+            return _sentence_piece(source, rows)
         except NotSentencePiece:
             if "tokenizer.json" not in source:
                 raise ConvertError("tokenizer.model is no SentencePiece model") from None
     if "tokenizer.json" in source:
-        return _tokenizer_json(source.json("tokenizer.json"))
+        return _tokenizer_json(source.json("tokenizer.json"), rows)
     if "vocab.txt" in source:
         words = source.text("vocab.txt").splitlines()
         types = [CONTROL if re.fullmatch(r"\[(PAD|UNK|CLS|SEP|MASK)\]", word) else NORMAL for word in words]
         lower = source.json_or_empty("tokenizer_config.json").get("do_lower_case", True) is not False
-        return Vocabulary("bert", words, types, values={"tokenizer.ggml.normalizer.lowercase": lower})
+        return Vocabulary("bert", rows, words, types, values={"tokenizer.ggml.normalizer.lowercase": lower})
     raise ConvertError("unknown tokenizer format")
 
 
-def _sentence_piece(source: Source) -> Vocabulary:
+def _sentence_piece(source: Source, rows: int) -> Vocabulary:
     model = read_model(source.path("tokenizer.model").read_bytes())
-    vocabulary = Vocabulary("llama", model.tokens, model.types, model.scores)
+    vocabulary = Vocabulary("llama", rows, model.tokens, model.types, model.scores)
     stated = source.json_or_empty("tokenizer_config.json").get("add_prefix_space")
     if not model.adds_prefix or isinstance(stated, bool):
         vocabulary.values["tokenizer.ggml.add_space_prefix"] = model.adds_prefix and stated is not False
     return vocabulary
 
 
-def _tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
+def _tokenizer_json(tokenizer: Mapping[str, Any], rows: int) -> Vocabulary:
     model = tokenizer.get("model")
     if not isinstance(model, dict):
         raise ConvertError("parse tokenizer.json: 'model' is missing")
@@ -116,7 +126,7 @@ def _tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
     vocab = model.get("vocab")
     if kind not in ("BPE", "WordPiece") or not isinstance(vocab, dict):
         raise ConvertError(f"unsupported tokenizer {kind!r}")
-    vocabulary = Vocabulary("gpt2", [], [])
+    vocabulary = Vocabulary("gpt2", rows, [], [])
     for text, number in vocab.items():
         if type(number) is not int or not 0 <= number < MAX_TOKENS:
             raise ConvertError(f"parse tokenizer.json: the token {text!r} has the id {number!r}")
@@ -129,7 +139,7 @@ def _tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
     if model.get("byte_fallback") is True and not _is_byte_level(tokenizer):
         return _blocks(vocabulary, tokenizer, merges)
     vocabulary.values["tokenizer.ggml.pre"] = pre_tokenizer.detect(tokenizer)
-    vocabulary.values["tokenizer.ggml.merges"] = [_merge(pair) for pair in merges]
+    vocabulary.merges = [_merge(pair) for pair in merges]
     return vocabulary
 
 

@@ -348,6 +348,12 @@ def test_json_that_is_broken(tmp_path: Path) -> None:
     assert failure(files) == "parse config.json: exceeded max depth"
 
 
+def test_a_text_that_is_no_unicode(tmp_path: Path) -> None:
+    files = tiny_hf.write(tmp_path, CHECKPOINTS["qwen2"])
+    files["tokenizer_config.json"].write_text(r'{"chat_template": "a\ud800"}')
+    assert failure(files) == r"the text 'a\ud800' is no Unicode"
+
+
 def test_infinity_in_a_config_is_no_error(tmp_path: Path) -> None:
     files = tiny_hf.write(tmp_path, CHECKPOINTS["llama"])
     config = json.loads(files["config.json"].read_text()) | {"time_step_limit": [0.0, float("inf")]}

@@ -66,6 +66,19 @@ def test_missing_tokens_are_filled_and_surplus_ones_cut(tmp_path: Path) -> None:
     assert len(read_vocabulary(files, count - 2)["tokenizer.ggml.scores"]) == count - 2
 
 
+def test_merges_end_with_the_tokens(tmp_path: Path) -> None:
+    files = source(tmp_path, {"tokenizer.json": tiny_hf.byte_level()})
+    last = tiny_hf.BYTE_TOKENS.index("\u0120the")
+    assert read_vocabulary(files, last + 1)["tokenizer.ggml.merges"] == ["t h", "th e", "\u0120 th", "\u0120th e"]
+    assert read_vocabulary(files, last)["tokenizer.ggml.merges"] == ["t h", "th e", "\u0120 th"]
+    assert tokenizer(files, last).encode(" the", add_special=False)
+
+
+def test_an_id_far_away_costs_nothing(tmp_path: Path) -> None:
+    files = {"tokenizer.json": tiny_hf.byte_level(), "added_tokens.json": {"<far>": 4_000_000}}
+    assert len(read_vocabulary(source(tmp_path, files), 8)["tokenizer.ggml.tokens"]) == 8
+
+
 def test_special_tokens(tmp_path: Path) -> None:
     values = read_vocabulary(source(tmp_path, tiny_hf.TOKENIZERS["byte_level"]), tiny_hf.VOCAB)
     assert values["tokenizer.ggml.eos_token_id"] == 2
