@@ -105,7 +105,7 @@ def decode(path: Path) -> dict[str, float]:
     experts = SHAPES["qwen3-30b-a3b"].experts
     return {
         **with_model(path, one("decode_ram"), resident=0),
-        **with_model(path, one("decode_ram_pcie"), resident=0, over_pcie=0.25),
+        **with_model(path, one("decode_ram_pcie"), resident=0, over_pcie=None),
         **with_model(path, one("decode_half"), resident=experts // 2),
         **with_model(path, one("decode_vram")),
     }

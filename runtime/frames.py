@@ -81,6 +81,7 @@ class Load:
     num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that may be taken; 0: what is free
+    pcie: bool = True  # the card may read experts from RAM beside the CPU, where that is faster
     use_mmap: bool | None = None
     kv_cache_type: str = "f16"
     embedding: bool = False

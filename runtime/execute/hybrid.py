@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import logging
+import statistics
+import time
 
+import numpy as np
 import torch
 
 from runtime import models
@@ -35,18 +39,22 @@ log = logging.getLogger(__name__)
 
 MAX_OUTPUTS = 128  # logits rows of one step
 ROWS, MAX_ROWS = 2048, 4096  # of a step, where nobody says, and at the most: streamed experts want many
+LEAST_ROWS = 256  # a small card gets smaller steps, but not smaller than this
 HANDED_ROWS = 256  # at the most, of a step whose experts the CPU computes; more are streamed
+MOST_PARTS = 4  # shares over PCIe that are tried: none, one expert of a token, two, three
+PROBED_TOKENS = 10
+GAIN = 1.15  # below it the card's reads are left to others
 PROBED_ROWS = 32  # of the step that tells how fast the CPU is
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """How to load. `threads`: 0 leaves them to us; `over_pcie`: see CudaOps."""
+    """How to load. `threads`: 0 leaves them to us; `over_pcie`: see CudaOps, None: by measurement."""
 
     num_ctx: int
     rows: int
     threads: int
-    over_pcie: float
+    over_pcie: float | None
     progress: Progress
 
 
@@ -77,6 +85,9 @@ class HybridExecutor:
             self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
             self._place(chosen, leaves, options)
             self._warm()
+            if self._program and self._pinned:
+                self._ops.over_pcie = self._best_share() if options.over_pcie is None else options.over_pcie
+                self._graphs.clear()
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.placement = chosen.words
@@ -201,7 +212,6 @@ class HybridExecutor:
         threads = options.threads or cores.physical()
         self._program = ExpertProgram(leaves, threads, mailbox, layers)
         self._ops.mailbox = mailbox
-        self._ops.over_pcie = options.over_pcie if self._pinned else 0.0
         self._streamer = Streamer(absent, self._ops.device)
         self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
         probed = min(rows, PROBED_ROWS)
@@ -215,6 +225,28 @@ class HybridExecutor:
         message = "a layer's experts: %.2f ms for %d rows on the CPU, %.2f ms over the bus; more than %d rows are streamed"
         log.info(message, 1e3 * seconds, rows, 1e3 * streamed, most)
         return most
+
+    def _best_share(self) -> float:
+        """The part of the absent experts that is best read over PCIe: a home PC's memory is one pipe for both sides, so it has
+        to gain GAIN over the CPU alone, measured on tokens at the start of a text."""
+        used = self._model.config.expert_used_count
+        seconds = {part / used: self._seconds_a_token(part / used) for part in range(min(used, MOST_PARTS))}
+        best = min(seconds, key=lambda share: seconds[share])
+        found = ", ".join(f"{share:.3f}: {1e3 * time:.2f}" for share, time in seconds.items())
+        log.info("milliseconds a token by the share of experts read over PCIe: %s", found)
+        return best if seconds[0.0] / seconds[best] >= GAIN else 0.0
+
+    def _seconds_a_token(self, over_pcie: float) -> float:
+        self._ops.over_pcie = over_pcie
+        self._graphs.clear()
+        zero, times = np.zeros(1, np.int32), []
+        for i in range(PROBED_TOKENS):
+            token = np.array([i * 7919 % self.n_vocab], np.int32)
+            self._step.fill(Batch(token, zero, zero, np.zeros((1, 1), np.int32), zero))  # into block 0, which is no text's
+            start = time.perf_counter()
+            self._replay(1)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[2:])  # the first one captures
 
     def _pin(self) -> None:
         address, nbytes = self._weights.arena
@@ -232,7 +264,9 @@ class HybridExecutor:
         self._finish()
 
 
-def load(request: Load, progress: Progress, *, resident: int | None = None, over_pcie: float = 0.0) -> HybridExecutor | None:
+def load(
+    request: Load, progress: Progress, *, resident: int | None = None, over_pcie: float | None = None
+) -> HybridExecutor | None:
     """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
     `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps. Raises GGUFError for a file that is none.
@@ -244,10 +278,10 @@ def load(request: Load, progress: Progress, *, resident: int | None = None, over
         free, _ = torch.cuda.mem_get_info(gpu)
         vram = min(max(0, free - request.gpu_overhead), request.vram or free)
         num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
-        rows = min(request.num_batch or ROWS, MAX_ROWS)
-        chosen = _plan(weights, model, request, num_ctx, rows, vram, resident)
+        chosen, rows = _plan(weights, model, request, num_ctx, vram, resident)
         log.info("%s", chosen.words)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
+        over_pcie = over_pcie if request.pcie else 0.0
         module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder)
         return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
     except (CudaError, NoRoom, ModelError, RuntimeError, AssertionError) as error:  # the last two are torch's
@@ -256,19 +290,20 @@ def load(request: Load, progress: Progress, *, resident: int | None = None, over
         return None
 
 
-def _plan(
-    weights: Weights, model: Transformer, request: Load, num_ctx: int, rows: int, vram: int, resident: int | None
-) -> Plan:
-    """The best plan for as many sequences as asked for, or as there is room for where nobody asks."""
-    each = -(-num_ctx // BLOCK_TOKENS)
-    for parallel in range(request.num_parallel or PARALLEL, 0, -1):
+def _plan(weights: Weights, model: Transformer, request: Load, num_ctx: int, vram: int, resident: int | None) -> tuple[Plan, int]:
+    """The best plan, and the rows of its steps: smaller steps first, then fewer sequences where nobody asks for them, until it
+    fits. Raises NoRoom where none does."""
+    rows, each = min(request.num_batch or ROWS, MAX_ROWS), -(-num_ctx // BLOCK_TOKENS)
+    sequences = [request.num_parallel] if request.num_parallel else list(range(PARALLEL, 0, -1))
+    sizes = [rows >> halved for halved in range(4) if rows >> halved >= LEAST_ROWS] or [rows]
+    refused = NoRoom("")
+    for parallel, size in itertools.product(sequences, sizes):
         try:
-            needs = needs_of(weights, model, parallel * each + 1, rows)
-            return plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=request.num_cpu_moe)
-        except NoRoom:
-            if parallel == 1 or request.num_parallel:
-                raise
-    raise AssertionError("the last plan is made or refused")
+            needs = needs_of(weights, model, parallel * each + 1, size)
+            return plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=request.num_cpu_moe), size
+        except NoRoom as error:
+            refused = error
+    raise refused
 
 
 def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Needs:
