@@ -32,6 +32,7 @@ PCIE_ROWS = 2  # rows of a step that may read experts over PCIe: more would read
 SHORT = 8  # rows of one text that attend as single rows; more attend together
 TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
 TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
+MOST_EXPERTS = 1024  # of experts.cu
 MOST_MATRICES = 4  # of one launch of matvec.cu
 HEAD_VALUES = (1, 2, 3, 4, 6, 8)  # values of a head that a lane of attention.cu holds
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
@@ -522,6 +523,8 @@ def memory(address: int, nbytes: int) -> torch.Tensor:
 
 def layer_of(gate: Tensor, up: Tensor, down: Tensor) -> Layer:
     """The three stacks of a Mixture of Experts; ModelError where the GPU's kernels cannot read them."""
+    if gate.shape[2] > MOST_EXPERTS:
+        raise ModelError(f"{gate.shape[2]} experts are too many for the GPU")
     for tensor in (gate, up, down):
         if not tensor.quant.cuda or tensor.shape[0] % 8:
             raise ModelError(f"tensor {tensor.name!r} of type {tensor.quant.name} cannot run on the GPU")

@@ -80,14 +80,18 @@ class HybridExecutor:
         self._handed_rows = 0
         leaves = Leaves()
         table = -(-min(options.num_ctx, config.context_length) // BLOCK_TOKENS) + 1
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
-            self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
-            self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
-            self._place(chosen, leaves, options)
-            self._warm()
-            if self._program and self._pinned:
-                self._ops.over_pcie = self._best_share() if options.over_pcie is None else options.over_pcie
-                self._graphs.clear()
+        try:
+            with torch.inference_mode(), torch.cuda.stream(self._stream):
+                self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
+                self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
+                self._place(chosen, leaves, options)
+                self._warm()
+                if self._program and self._pinned:
+                    self._ops.over_pcie = self._best_share() if options.over_pcie is None else options.over_pcie
+                    self._graphs.clear()
+        except BaseException:
+            self._release()
+            raise
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.placement = chosen.words
@@ -117,16 +121,20 @@ class HybridExecutor:
 
     def close(self) -> None:
         """Stop the threads and give the memory of both sides back."""
+        self._release()
+        del self._ops, self._model, self._streamer, self._step, self._logits
+        self._weights.close()
+        torch.cuda.empty_cache()
+
+    def _release(self) -> None:
+        """Stop the threads and whatever the card does, and let go of the host's memory."""
         if self._program:
             self._program.close()
         self._helper.shutdown()
         self._graphs.clear()
-        torch.cuda.synchronize(self._ops.device)
+        torch.cuda.synchronize(self._module.device)
         if self._pinned:
             self._module.unpin(self._weights.arena[0])
-        del self._ops, self._model, self._streamer, self._step, self._logits
-        self._weights.close()
-        torch.cuda.empty_cache()
 
     # ------------------------------------------------------------ a step
 
@@ -276,18 +284,37 @@ def load(
     try:
         model = models.build(weights)
         free, _ = torch.cuda.mem_get_info(gpu)
-        vram = min(max(0, free - request.gpu_overhead), request.vram or free)
-        num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
-        chosen, rows = _plan(weights, model, request, num_ctx, vram, resident)
-        log.info("%s", chosen.words)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
-        over_pcie = over_pcie if request.pcie else 0.0
         module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder)
-        return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
+        vram = min(max(0, free - request.gpu_overhead), request.vram or free)
+        share = over_pcie if request.pcie else 0.0
+        while True:
+            try:
+                return _open(weights, model, module, request, vram, resident, share, progress)
+            except torch.OutOfMemoryError as error:
+                vram = vram * 4 // 5
+                log.warning("the plan did not fit (%s): planning for %.1f GiB", str(error).split(".")[0], vram / 2**30)
+                torch.cuda.empty_cache()
     except (CudaError, NoRoom, ModelError, RuntimeError, AssertionError) as error:  # the last two are torch's
         log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
         weights.close()
         return None
+
+
+def _open(
+    weights: Weights,
+    model: Transformer,
+    module: Module,
+    request: Load,
+    vram: int,
+    resident: int | None,
+    over_pcie: float | None,
+    progress: Progress,
+) -> HybridExecutor:
+    num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
+    chosen, rows = _plan(weights, model, request, num_ctx, vram, resident)
+    log.info("%s", chosen.words)
+    return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
 
 
 def _plan(weights: Weights, model: Transformer, request: Load, num_ctx: int, vram: int, resident: int | None) -> tuple[Plan, int]:
@@ -299,15 +326,15 @@ def _plan(weights: Weights, model: Transformer, request: Load, num_ctx: int, vra
     refused = NoRoom("")
     for parallel, size in itertools.product(sequences, sizes):
         try:
-            needs = needs_of(weights, model, parallel * each + 1, size)
+            needs = needs_of(weights, model, parallel * each + 1, size, num_ctx)
             return plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=request.num_cpu_moe), size
         except NoRoom as error:
             refused = error
     raise refused
 
 
-def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Needs:
-    """What the model asks of a card with so many blocks of cache, in steps of so many rows."""
+def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_ctx: int) -> Needs:
+    """What the model asks of a card with so many blocks of cache, in steps of so many rows of texts of up to `num_ctx` tokens."""
     config = model.config
     experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(model)]
     stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
@@ -315,7 +342,8 @@ def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int) -> Ne
     block = 2 * config.block_count * BLOCK_TOKENS * config.head_count_kv * (config.key_length + config.value_length)
     width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
     values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
-    step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab)
+    text = 3 * config.head_count * num_ctx * (config.key_length + config.value_length)  # keys and values of a long one, gathered
+    step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text
     sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
     return Needs(config.block_count, dense, sizes, block, blocks, step)
 
