@@ -14,7 +14,7 @@ from aiohttp import web
 
 @dataclasses.dataclass(slots=True)
 class Fault:
-    """What happens to the next `times` requests that match `pattern` ("METHOD /path").
+    """What happens to the next `times` requests that match `pattern` ("METHOD /path range").
 
     kind: `cut` (the connection ends after `after` bytes of the body), `stall` (nothing comes after them), `flip` (one byte is
     another one), `shift` (the range begins one byte later than asked for), `short` (the request's body is cut after them), or a
@@ -58,7 +58,7 @@ class FaultProxy:
                 await runner.cleanup()
 
     def _fault(self, request: web.Request) -> Fault | None:
-        text = f"{request.method} {request.path_qs}"
+        text = f"{request.method} {request.path_qs} {request.headers.get('Range', '')}"
         self.seen.append(text)
         for fault in self.faults:
             if fault.times and re.search(fault.pattern, text):

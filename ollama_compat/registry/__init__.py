@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import aiohttp
 
 from ollama_compat.registry.blobs import Fetcher
 from ollama_compat.registry.client import Access, Client, Patience
+from ollama_compat.registry.pipe import Pipes
 from ollama_compat.registry.pull import pull
 from ollama_compat.registry.push import push
 from ollama_compat.registry.shared import Shared
@@ -20,9 +20,6 @@ from ollama_compat.store.names import ModelName
 
 __all__ = ["Patience", "Registry"]
 
-_THREADS = 12  # that write and hash, for all transfers together
-_READ_AHEAD = 1 << 20  # bytes of an answer that wait to be written
-
 
 class Registry:
     """What the server does with registries. Connections are made when the first one is needed."""
@@ -30,8 +27,7 @@ class Registry:
     def __init__(self, store: Store, key: Path, proxies: Mapping[str, str], patience: Patience | None = None) -> None:
         self._store, self._key, self._proxies = store, key, proxies
         self._patience = patience or Patience()
-        self._threads = ThreadPoolExecutor(_THREADS, "transfer")
-        self._fetcher = Fetcher(store, self._patience, self._threads)
+        self._fetcher = Fetcher(store, self._patience, Pipes(proxies, self._patience.stall))
         self._uploads: Shared[Upload] = Shared()
         self._session: aiohttp.ClientSession | None = None
 
@@ -48,7 +44,6 @@ class Registry:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 auto_decompress=False,
-                read_bufsize=_READ_AHEAD,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         access = Access(self._session, self._key, self._proxies, self._patience)
@@ -58,4 +53,3 @@ class Registry:
         """Ends all connections."""
         if self._session is not None:
             await self._session.close()
-        self._threads.shutdown()

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor
 from typing import Any
 
 from ollama_compat.registry.client import Patience
 from ollama_compat.registry.download import Download, Source
+from ollama_compat.registry.pipe import Pipes
 from ollama_compat.registry.shared import Shared
 from ollama_compat.store import Making, Store
 
@@ -18,8 +18,8 @@ from ollama_compat.store import Making, Store
 class Fetcher:
     """The downloads of one store."""
 
-    def __init__(self, store: Store, patience: Patience, threads: Executor) -> None:
-        self._store, self._patience, self._threads = store, patience, threads
+    def __init__(self, store: Store, patience: Patience, pipes: Pipes) -> None:
+        self._store, self._patience, self._pipes = store, patience, pipes
         self._downloads: Shared[Download] = Shared()
 
     async def fetch(self, making: Making, digest: str, source: Source) -> AsyncGenerator[dict[str, Any], None]:
@@ -33,7 +33,7 @@ class Fetcher:
 
     def _download(self, digest: str, source: Source) -> AsyncGenerator[tuple[int, int], None]:
         key = self._store.blob_path(digest)
-        begin = functools.partial(Download, self._store.blobs, digest, source, self._patience, self._threads)
+        begin = functools.partial(Download, self._store.blobs, digest, source, self._patience, self._pipes)
         return self._downloads.follow(key, begin)
 
 

@@ -162,9 +162,7 @@ class Client:
         """One request and its answer, whatever its status. `bare`: without the token. Raises Unreachable."""
         patience = self.access.patience
         limit = None if stalls and body is not None else patience.stall if stalls else patience.answer
-        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})}
-        if self._token and not bare and _authority(url) == self.name.host:
-            sent["Authorization"] = f"Bearer {self._token}"
+        sent = {**self.headers(None if bare else url), "Accept-Encoding": "identity", **(headers or {})}
         times = aiohttp.ClientTimeout(total=None, sock_connect=patience.connect, sock_read=None if stalls else patience.answer)
         try:
             async with asyncio.timeout(limit):
@@ -179,6 +177,11 @@ class Client:
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(method, str(url), error) from error
+
+    def headers(self, url: URL | None) -> dict[str, str]:
+        """What every request says; with the token where it goes to the registry's own host."""
+        with_token = self._token and url is not None and _authority(url) == self.name.host
+        return {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {self._token}"} if with_token else {})}
 
     async def json(self, url: URL) -> tuple[Any, Mapping[str, str]]:
         """The JSON value at an address of the registry's host, and the answer's headers."""

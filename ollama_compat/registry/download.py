@@ -3,57 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
-import re
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
-import aiohttp
-
+from ollama_compat.registry.carry import NoRanges, Stale, carry
 from ollama_compat.registry.client import Patience
-from ollama_compat.registry.errors import Mismatch, NotFound, RegistryError, Unauthorized, Unreachable
+from ollama_compat.registry.errors import Mismatch, NotFound, RegistryError, Unauthorized
 from ollama_compat.registry.partial import Part, Partial
+from ollama_compat.registry.pipe import Pipe, Pipes
+from ollama_compat.registry.source import Target
 from ollama_compat.store import folders
 from ollama_compat.store.blobs import Blobs
 from ollama_compat.store.journal import Busy, Entry
 
 _LOG = logging.getLogger(__name__)
 
-STREAMS = 8
-_BLOCK = 1 << 20  # bytes that are written at a time
-_HASH_BLOCK, _HASH_STEP = 4 << 20, 64 << 20  # bytes read at a time, and hashed without looking up
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+FIRST_STREAMS, STREAMS = 1, 8
+_GROW = 0.1  # seconds between two looks at the speed
+_FAST = 400e6  # bytes a second from which on more streams only cost
+_HASH_STEP = 64 << 20  # bytes that are hashed without looking up
 _BUSY_WAIT = 0.25  # seconds between two looks at a download that another process has
 
 
 class Source(Protocol):
     """Where the bytes of a blob come from."""
 
-    async def size(self) -> int:
-        """Of the whole blob, in bytes."""
+    async def locate(self) -> Target:
+        """An address that gives them, and the size of the whole."""
 
-    async def open(self, start: int, stop: int) -> aiohttp.ClientResponse:
-        """An answer with the bytes [start, stop), or with all of them."""
-
-
-class _Broken(RegistryError):
-    """A part came to a bad end and can be tried again."""
-
-
-class _NoRanges(RegistryError):
-    """The server sends the whole blob, whatever it was asked for."""
+    def stale(self, target: Target) -> None:
+        """That address gives them no more."""
 
 
 class Download:
     """The way of one blob into the store. `total` and `completed` are bytes; `total` is None until it is known."""
 
-    def __init__(self, blobs: Blobs, digest: str, source: Source, patience: Patience, threads: Executor) -> None:
+    def __init__(self, blobs: Blobs, digest: str, source: Source, patience: Patience, pipes: Pipes) -> None:
         self.digest = digest
         self.total: int | None = None
-        self._blobs, self._source, self._patience, self._threads = blobs, source, patience, threads
+        self._blobs, self._source, self._patience, self._pipes = blobs, source, patience, pipes
+        self._threads = ThreadPoolExecutor(STREAMS + 1, "download")  # they write, and one of them hashes
         self._path = blobs.path(digest)
         self._partial: Partial | None = None
         self._moved = asyncio.Event()  # the hash may go on
@@ -72,12 +66,25 @@ class Download:
                 self.total = self._path.stat().st_size
                 entry.end()
                 return
-            self.total = await self._source.size()
+            self.total = await self._size()
             await self._fetch(self.total, entry)
         except OSError as error:
             raise _disk_error(error, self._path) from error
         finally:
             entry.leave()
+            self._threads.shutdown(wait=False)  # nothing runs in them any more
+
+    async def _size(self) -> int:
+        """Of the blob; a registry that fails is asked again for a while."""
+        for failures in range(1, self._patience.tries):
+            try:
+                return (await self._source.locate()).size
+            except (NotFound, Unauthorized):
+                raise
+            except RegistryError as error:
+                _LOG.info("%s: %s, trying again", self.digest[7:19], error)
+                await asyncio.sleep(self._patience.wait(failures))
+        return (await self._source.locate()).size
 
     async def _entry(self) -> Entry:
         """The journal's entry; waits while another process downloads the same blob."""
@@ -99,7 +106,7 @@ class Download:
                 partial.discard()
                 entry.end()
                 raise Mismatch(self.digest, got)
-            await settled(self.in_thread(partial.finish))
+            await settled(self._in_thread(partial.finish))
             self._blobs.verified.record(self._path)
             entry.end()
         finally:
@@ -110,21 +117,36 @@ class Download:
         for _ in range(self._patience.tries):
             try:
                 return await self._parts(partial)
-            except _NoRanges:
+            except NoRanges:
                 partial.restart(whole=True)
         raise RegistryError(f"max retries exceeded: the server of {self.digest[7:19]} sends no ranges")
 
     async def _parts(self, partial: Partial) -> str:
         waiting = deque(part for part in partial.parts if part.completed < part.size)
-        workers = [asyncio.create_task(self._work(partial, waiting)) for _ in range(min(STREAMS, len(waiting)))]
-        digest = asyncio.create_task(self._digest(partial))
+        tasks = [asyncio.create_task(self._digest(partial)), asyncio.create_task(self._streams(partial, waiting))]
         try:
-            await asyncio.gather(*workers)
-            return await digest
+            digest, _ = await asyncio.gather(*tasks)
+            assert digest is not None
+            return digest
         finally:
-            for task in (*workers, digest):
-                task.cancel()
-            await asyncio.gather(*workers, digest, return_exceptions=True)
+            await _end(tasks)
+
+    async def _streams(self, partial: Partial, waiting: deque[Part]) -> None:
+        """Fetches the parts: over few connections where those are fast, over more of them as long as they are not."""
+        workers: set[asyncio.Task[None]] = set()
+        before = partial.completed
+        try:
+            while waiting or workers:
+                wanted = FIRST_STREAMS if not workers else len(workers) + (partial.completed - before < _FAST * _GROW)
+                while waiting and len(workers) < min(wanted, STREAMS):
+                    workers.add(asyncio.create_task(self._work(partial, waiting)))
+                    await asyncio.sleep(0)  # it takes its part from those that wait
+                before = partial.completed
+                done, workers = await asyncio.wait(workers, timeout=_GROW, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+        finally:
+            await _end(workers)
 
     async def _digest(self, partial: Partial) -> str:
         """Hashes the file from its beginning, as far as it is there without a gap, until it is there in full."""
@@ -135,22 +157,27 @@ class Download:
             if ready == at:
                 await self._moved.wait()
                 continue
-            await settled(self.in_thread(_hash, digest, partial, at, ready))
+            await settled(self._in_thread(partial.hash_into, digest, at, ready))
             at = ready
         return f"sha256:{digest.hexdigest()}"
 
     async def _work(self, partial: Partial, waiting: deque[Part]) -> None:
-        while waiting:
-            await self._part(partial, waiting.popleft())
+        """Parts one after the other, over one connection."""
+        pipe = Pipe(self._pipes)
+        try:
+            while waiting:
+                await self._part(partial, waiting.popleft(), pipe)
+        finally:
+            pipe.close()
 
-    async def _part(self, partial: Partial, part: Part) -> None:
+    async def _part(self, partial: Partial, part: Part, pipe: Pipe) -> None:
         """One part to its end, however often it breaks off; RegistryError when it does so without any progress."""
         failures = 0
         while part.completed < part.size:
             before = part.completed
             try:
-                await self._stream(partial, part)
-            except (_NoRanges, NotFound, Unauthorized):
+                await self._stream(partial, part, pipe)
+            except (NoRanges, NotFound, Unauthorized):
                 raise
             except RegistryError as error:
                 failures = 1 if part.completed > before else failures + 1
@@ -160,105 +187,35 @@ class Download:
                 _LOG.info("%s part %d failed: %s, trying again in %.1f s", self.digest[7:19], part.number, error, wait)
                 await asyncio.sleep(wait)
 
-    async def _stream(self, partial: Partial, part: Part) -> None:
-        response = await self._source.open(part.start, part.stop)
-        async with response:
-            _check_range(response, part, partial)
-            sink = _Sink(self, partial, part)
-            try:
-                await self._pour(response, sink, part)
-            finally:
-                await sink.close()
-            if part.completed < part.size:
-                raise _Broken("unexpected EOF")
-
-    async def _pour(self, response: aiohttp.ClientResponse, sink: _Sink, part: Part) -> None:
-        missing = part.size - part.completed
+    async def _stream(self, partial: Partial, part: Part, pipe: Pipe) -> None:
+        target = await self._source.locate()
+        moved = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._moved.set)
         try:
-            while missing:
-                async with asyncio.timeout(self._patience.stall):
-                    chunk = await response.content.readany()
-                if not chunk:
-                    return
-                await sink.put(chunk[:missing])
-                missing -= min(missing, len(chunk))
-        except TimeoutError:
-            raise _Broken("part stalled") from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise Unreachable("GET", str(response.url), error) from error
+            await settled(self._in_thread(carry, pipe, target, partial, part, moved), pipe.cut)
+        except Stale:
+            self._source.stale(target)
+            raise
 
-    def in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
-        """Work on the disk, under way beside the event loop."""
+    def _in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def moved(self) -> None:
-        """More bytes are in the file."""
-        self._moved.set()
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels what still runs, and waits for it."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Sink:
-    """Writes a part's bytes block by block in a thread, while the next block comes in."""
-
-    def __init__(self, download: Download, partial: Partial, part: Part) -> None:
-        self._download, self._partial, self._part = download, partial, part
-        self._block = bytearray()
-        self._writing: asyncio.Future[None] | None = None
-
-    async def put(self, data: bytes) -> None:
-        self._block += data
-        if len(self._block) >= _BLOCK:
-            await self._flush()
-
-    async def close(self) -> None:
-        """Everything is in the file, also after an error."""
-        await self._flush()
-        await self._settle()
-
-    async def _flush(self) -> None:
-        await self._settle()
-        if self._block:
-            block, self._block = self._block, bytearray()
-            self._writing = self._download.in_thread(self._partial.write, self._part, block)
-
-    async def _settle(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await settled(writing)
-            self._download.moved()
-
-
-async def settled(work: asyncio.Future[None]) -> None:
-    """The end of work in a thread. A thread cannot be cancelled, and must not outlive the file that it works on."""
+async def settled(work: asyncio.Future[None], cut: Callable[[], None] | None = None) -> None:
+    """The end of work in a thread. A thread cannot be cancelled, and must not outlive its files; `cut` makes it end soon."""
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
+        if cut is not None:
+            cut()
         await asyncio.wait((work,))
         raise
-
-
-def _hash(digest: hashlib._Hash, partial: Partial, start: int, stop: int) -> None:
-    block = bytearray(min(_HASH_BLOCK, stop - start))
-    with memoryview(block) as view:
-        while start < stop:
-            count = partial.read(view[: stop - start], start)
-            if not count:
-                raise RegistryError("the unfinished file became shorter")
-            digest.update(view[:count])
-            start += count
-
-
-def _check_range(response: aiohttp.ClientResponse, part: Part, partial: Partial) -> None:
-    """Whether the answer begins where the part goes on."""
-    if response.status == 200:
-        if part.start == 0 and part.size == partial.total:
-            return
-        response.close()
-        raise _NoRanges("the server sends no ranges")
-    match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if response.status != 206 or match is None or int(match[1]) != part.start or match[3] not in ("*", str(partial.total)):
-        response.close()
-        got = response.headers.get("Content-Range", "none")
-        raise _Broken(f"asked for bytes {part.start}-{part.stop - 1} and got status {response.status}, range {got}")
 
 
 def _disk_error(error: OSError, path: object) -> RegistryError:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 from ollama_compat.store import folders
 
 MIN_PART, MAX_PART, PARTS = 16 << 20, 256 << 20, 64
-_SAVE_EVERY = 4 << 20  # bytes of a part between two writings of its record
+_SAVE_EVERY = 8 << 20  # bytes of a part between two writings of its record
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,12 +117,11 @@ class Partial:
         self.resumed = False
         self._save_all()
 
-    def write(self, part: Part, data: bytes | bytearray) -> None:
+    def write(self, part: Part, data: memoryview) -> None:
         """The next bytes of the part."""
-        with memoryview(data) as view:
-            written = 0
-            while written < len(view):
-                written += os.pwrite(self.descriptor, view[written:], part.start + written)
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self.descriptor, data[written:], part.start + written)
         part.completed += len(data)
         if part.completed - part.saved >= _SAVE_EVERY or part.completed == part.size:
             self.save(part)
@@ -132,9 +133,14 @@ class Partial:
         temporary.write_bytes(part.record())
         os.replace(temporary, self.path.with_name(f"{self.path.name}-{part.number}"))
 
-    def read(self, block: memoryview, offset: int) -> int:
-        """Fills `block` from the file; the number of bytes."""
-        return os.preadv(self.descriptor, [block], offset)
+    def hash_into(self, digest: hashlib._Hash, start: int, stop: int) -> None:
+        """Hashes the bytes [start, stop), which are in the file."""
+        first = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        with (
+            mmap.mmap(self.descriptor, stop - first, access=mmap.ACCESS_READ, offset=first) as mapped,
+            memoryview(mapped) as view,
+        ):
+            digest.update(view[start - first :])
 
     def finish(self) -> None:
         """The bytes are right: syncs them and gives the file the blob's name."""

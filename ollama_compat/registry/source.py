@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import re
+from collections.abc import Mapping
+
 import aiohttp
 from yarl import URL
 
 from ollama_compat.registry.client import Client
-from ollama_compat.registry.errors import Refused
 
-_STALE = (401, 403, 404, 410)  # what storage says to a signed address whose time is over
+RANGE = re.compile(r"bytes (\d+)-(\d*)/(\d+|\*)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """An address that gives the bytes themselves, and the headers that it wants."""
+
+    url: URL
+    headers: Mapping[str, str]
+    size: int  # of the whole blob, in bytes
 
 
 class BlobSource:
@@ -16,36 +29,29 @@ class BlobSource:
 
     def __init__(self, client: Client, url: URL, expected: int) -> None:
         self._client, self._url, self._expected = client, url, expected
-        self._direct: URL | None = None
+        self._target: Target | None = None
+        self._asking = asyncio.Lock()
 
-    async def size(self) -> int:
-        """Of the whole blob, in bytes."""
-        try:
-            response = await self._client.call("HEAD", self._url)
-        except Refused as error:
-            if error.answer in (403, 405, 501):  # storage whose signed addresses are good for GET alone
-                return self._expected
-            raise
-        response.close()
-        text = response.headers.get("Content-Length", "")
-        return int(text) if text.isascii() and text.isdigit() else self._expected
+    async def locate(self) -> Target:
+        """Asks the registry for the first byte, which shows where it comes from; remembered until it is `stale`."""
+        async with self._asking:
+            if self._target is None:
+                response = await self._client.call("GET", self._url, {"Range": "bytes=0-0"}, stalls=True)
+                response.close()
+                same = response.url.origin() == self._url.origin()
+                headers = self._client.headers(response.url if same else None)
+                self._target = Target(response.url, headers, _size(response, self._expected))
+            return self._target
 
-    async def open(self, start: int, stop: int) -> aiohttp.ClientResponse:
-        """An answer with the bytes [start, stop), or with all of them."""
-        headers = {"Range": f"bytes={start}-{stop - 1}"}
-        if self._direct is not None:
-            response = await self._client.send("GET", self._direct, headers, bare=True, stalls=True)
-            if response.status not in _STALE:
-                return await self._checked(response)
-            response.close()
-            self._direct = None
-        response = await self._client.call("GET", self._url, headers, stalls=True)
-        if response.url.origin() != self._url.origin():
-            self._direct = response.url
-        return response
+    def stale(self, target: Target) -> None:
+        """The address has no more bytes to give, as happens to signed ones, or its token is over."""
+        if self._target is target:
+            self._target = None
 
-    async def _checked(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-        if response.status >= 400:
-            response.close()
-            raise Refused(response.status, response.reason or "")
-        return response
+
+def _size(response: aiohttp.ClientResponse, expected: int) -> int:
+    told = RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status == 206:
+        return int(told[3]) if told and told[3] != "*" else expected
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isascii() and length.isdigit() else expected

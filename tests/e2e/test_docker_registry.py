@@ -72,9 +72,9 @@ def add_model(store: Store, name: ModelName) -> None:
 
 
 PULL_FAULTS = [
-    Fault("GET .*blobs", "cut", times=6, after=300_000),
-    Fault("GET .*blobs", "stall", times=2, after=100_000),
-    Fault("GET .*blobs", "shift", times=2),
+    Fault("GET .*blobs.*bytes=(?!0-0$)", "cut", times=6, after=300_000),
+    Fault("GET .*blobs.*bytes=(?!0-0$)", "stall", times=2, after=100_000),
+    Fault("GET .*blobs.*bytes=(?!0-0$)", "shift", times=2),
     Fault("GET .*(blobs|manifests)", 503, times=3),
     Fault("HEAD .*blobs", 429, times=2, headers={"Retry-After": "0"}),
 ]

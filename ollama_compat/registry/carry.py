@@ -1,0 +1,97 @@
+"""One request for a part of a blob: from the connection into the unfinished file. Runs in a thread."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+
+from ollama_compat.registry.errors import RegistryError, words
+from ollama_compat.registry.partial import Part, Partial
+from ollama_compat.registry.pipe import Pipe
+from ollama_compat.registry.source import RANGE, Target
+
+_SMALLEST, _LARGEST = 64 << 10, 1 << 20  # bytes that are read before they are written
+_SOON, _LATE = 0.02, 0.2  # seconds: what comes sooner is read in larger blocks, what comes later in smaller ones
+_STALE = (301, 302, 303, 307, 308, 401, 403, 404, 410)  # what storage says to an address whose time is over
+
+
+class Broken(RegistryError):
+    """A part came to a bad end and can be tried again."""
+
+
+class Stale(Broken):
+    """The address gives no more bytes; another one has to be asked for."""
+
+
+class NoRanges(RegistryError):
+    """The server sends the whole blob, whatever it was asked for."""
+
+
+def carry(pipe: Pipe, target: Target, partial: Partial, part: Part, moved: Callable[[], object]) -> None:
+    """The rest of the part; `moved` is called after each block. Raises Broken and NoRanges, and OSError from the disk."""
+    try:
+        response = pipe.get(target.url, {**target.headers, "Range": f"bytes={part.start}-{part.stop - 1}"})
+    except (OSError, http.client.HTTPException) as error:
+        pipe.close()
+        raise Broken(_words(error)) from error
+    try:
+        _check(response, part, partial)
+        _pour(response, partial, part, moved)
+    except BaseException:
+        pipe.close()
+        raise
+    if response.isclosed():
+        return
+    pipe.close()  # more came than was asked for
+
+
+def _pour(response: http.client.HTTPResponse, partial: Partial, part: Part, moved: Callable[[], object]) -> None:
+    block, size = bytearray(_LARGEST), _SMALLEST
+    with memoryview(block) as view:
+        while missing := part.size - part.completed:
+            started = time.monotonic()
+            count = _read(response, view[: min(size, missing)])
+            if not count:
+                raise Broken("unexpected EOF")
+            size = _next_size(size, time.monotonic() - started)
+            partial.write(part, view[:count])
+            moved()
+
+
+def _read(response: http.client.HTTPResponse, view: memoryview) -> int:
+    try:
+        return response.readinto(view)
+    except (OSError, http.client.HTTPException) as error:
+        raise Broken(_words(error)) from error
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """Large blocks cost less; small ones show progress where the bytes come slowly."""
+    if seconds < _SOON:
+        return min(2 * size, _LARGEST)
+    return max(size // 2, _SMALLEST) if seconds > _LATE else size
+
+
+def _check(response: http.client.HTTPResponse, part: Part, partial: Partial) -> None:
+    """Whether the answer begins where the part goes on."""
+    if response.status == 200:
+        if part.start == 0 and part.size == partial.total:
+            return
+        raise NoRanges("the server sends no ranges")
+    told = RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status in _STALE:
+        raise Stale(f"{response.status}: {response.reason}")
+    if response.status != 206:
+        raise Broken(f"{response.status}: {response.reason}")
+    if told is None or int(told[1]) != part.start or told[3] not in ("*", str(partial.total)):
+        got = response.headers.get("Content-Range", "none")
+        raise Broken(f"asked for bytes {part.start}-{part.stop - 1} and got the range {got}")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "part stalled"
+    if isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead):
+        return "unexpected EOF"
+    return words(error)
