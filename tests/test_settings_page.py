@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIT = ROOT / "ollama_compat/data/moellama.service"
-NO_EFFECT = {"OLLAMA_FLASH_ATTENTION", "OLLAMA_GPU_OVERHEAD", "OLLAMA_SCHED_SPREAD", "OLLAMA_REMOTES"}
+NO_EFFECT = {"OLLAMA_FLASH_ATTENTION", "OLLAMA_SCHED_SPREAD", "OLLAMA_REMOTES"}
 
 
 def test_every_variable_is_described() -> None:
