@@ -25,7 +25,7 @@ _LOADED = {"stop": 1, "ps": 1}
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "format": ("json",),
     "think": ("true", "false", "low", "medium", "high", "max"),
-    "quantize": ("q8_0", "q4_K_M", "q4_K_S"),
+    "quantize": ("q8_0", "q6_K", "q5_K_M", "q5_K_S", "q4_K_M", "q4_K_S", "q3_K_M", "q2_K", "iq4_XS", "f16", "bf16"),
     "keepalive": (),
 }
 

@@ -60,9 +60,10 @@ def quantize(source: Path, target: BinaryIO, mix: Mix, overrides: Sequence[Overr
         total, done = sum(task.source.nbytes for task in tasks), 0
         with contextlib.ExitStack() as stack:
             parts = [stack.enter_context(path.open("rb")) for path in file.parts]
-            pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(cores.physical()))
+            threads = cores.physical()
+            pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(threads))
             for task in tasks:
-                for read, data in _converted(parts[task.source.part], task, pool):
+                for read, data in _converted(parts[task.source.part], task, pool, _AHEAD * threads):
                     target.write(data)
                     done += read
                     progress(done, total)
@@ -131,12 +132,12 @@ def _task(info: TensorInfo, name: str) -> _Task:
 # ---------------------------------------------------------------- values
 
 
-def _converted(part: BinaryIO, task: _Task, pool: concurrent.futures.Executor) -> Iterator[tuple[int, memoryview]]:
-    """The tensor's new bytes in pieces, each with the number of bytes that it was made from."""
+def _converted(part: BinaryIO, task: _Task, pool: concurrent.futures.Executor, ahead: int) -> Iterator[tuple[int, memoryview]]:
+    """The tensor's new bytes in pieces, each with the number of bytes that it was made from; `ahead` pieces are in work."""
     waiting: collections.deque[concurrent.futures.Future[tuple[int, memoryview]]] = collections.deque()
     for offset, size in _pieces(task):
         waiting.append(pool.submit(_convert, part.fileno(), task, offset, size))
-        if len(waiting) >= _AHEAD * cores.physical():
+        if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
