@@ -32,6 +32,7 @@ class Job:
     sampler: Sampler
     answer: Answer
     constraint: Constraint | None = None  # keeps the answer to a grammar
+    steered: bool = False  # the last token was not what the model would have said
     generated: int = 0
     cached: int = 0  # prompt tokens that were in the cache
     started_ns: int = 0  # when its first step began
@@ -44,8 +45,21 @@ class Job:
             self.started_ns, self.cached = now, self.sequence.cached
 
     def next_token(self, logits: FloatArray) -> int:
-        """The token that follows. Raises NotANumber and GrammarError."""
-        return self.sampler.sample(logits, None if self.constraint is None else self.constraint.allowed())
+        """The token that follows: the one that would come without a grammar, if that permits it, as in llama.cpp.
+
+        Where the grammar has just had to step in it will again, and is asked first. Raises NotANumber and GrammarError.
+        """
+        if self.constraint is None:
+            return self.sampler.sample(logits)
+        if not self.steered:
+            token = self.sampler.sample(logits)
+            if self.constraint.take(token):
+                return token
+        allowed = self.constraint.allowed()
+        self.steered = allowed is not None and not allowed[logits[: len(allowed)].argmax()]
+        token = self.sampler.sample(logits, allowed)
+        self.constraint.accept(token)
+        return token
 
     def count(self, now: int) -> None:
         """Note a token."""
@@ -196,13 +210,11 @@ class Engine:
     def _next_token(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
         try:
             token = job.next_token(logits)
-            ends = token in self._tokenizer.eog_ids
-            if job.constraint is not None and not ends:
-                job.constraint.accept(token)
         except NotANumber:
             return self._end(job, Failed(job.request.id, "internal", "the model computed values that are not numbers"))
         except GrammarError as error:
             return self._end(job, Failed(job.request.id, "bad_request", f"the answer cannot follow the grammar: {error}"))
+        ends = token in self._tokenizer.eog_ids
         job.count(now)
         replies: list[Reply] = []
         if not ends or job.answer.shows(token):

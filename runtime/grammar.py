@@ -78,6 +78,7 @@ class Vocabulary:
         self.special_token_ids = [token for token in ids if special[token]]
         self.tokens = [b"\xff" * special[token] + tokenizer.token_bytes(token) for token in ids]  # 0xff: is no text
         self._encode = tokenizer.encode
+        self.ends = tokenizer.eog_ids
         ends = sorted(tokenizer.eog_ids) or None
         self.matching = llguidance.LLTokenizer(self, eos_token=ends, slices=llguidance.LLTokenizer.json_slices())  # type: ignore[arg-type]
         self.breaks = [token for token in ids if self.tokens[token] in (b"\n", b"\n\n")]
@@ -100,7 +101,8 @@ class Vocabulary:
 
 
 class Constraint:
-    """Keeps one answer to its grammar. Ask `allowed` before each token, and `accept` it."""
+    """Keeps one answer to its grammar. Let it `take` the token that the model would say; if it does not, ask what is `allowed`
+    and have it `accept` one of those."""
 
     def __init__(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
         self._matcher = matcher
@@ -115,6 +117,18 @@ class Constraint:
     def complete(self) -> bool:
         """Whether nothing can follow but the end."""
         return self._tail is None and self._matcher.is_stopped()
+
+    def take(self, token: int) -> bool:
+        """Accept the token if it may come next: a tenth of the work of `allowed`, which knows it of all tokens."""
+        if not self._forced and self._tail is None and not self._opening and not self._breaks:
+            if token in self._vocabulary.ends:
+                return self._matcher.is_accepting()
+            return bool(self._matcher.try_consume_tokens([token]))
+        allowed = self.allowed()
+        if allowed is not None and not allowed[token]:
+            return False
+        self.accept(token)
+        return True
 
     def allowed(self) -> BoolArray | None:
         """Which tokens may come next, (vocabulary,); None: all. Raises GrammarError."""
@@ -135,7 +149,9 @@ class Constraint:
         return mask
 
     def accept(self, token: int) -> None:
-        """Take the token that was chosen; not the one that ends the answer. Raises GrammarError."""
+        """Take the token that was chosen; one that ends the answer changes nothing. Raises GrammarError."""
+        if token in self._vocabulary.ends:
+            return
         if self._forced:
             self._forced.pop(0)
         elif self._opening and token == self._opening[0]:

@@ -99,6 +99,27 @@ def test_masks_are_those_of_the_twin(grammar: str | dict[str, Any], parts: list[
     assert is_whole(parts, text)
 
 
+@pytest.mark.parametrize(
+    ("grammar", "start", "opening"), [(LANGUAGES[2][0], "", ""), (LANGUAGES[4][0], "ll", ""), ("json", "x", "he")]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_token_is_taken_where_it_is_allowed(grammar: str | dict[str, Any], start: str, opening: str, seed: int) -> None:
+    """A text that is forced may also come in other tokens than those that the mask has."""
+    random = np.random.Generator(np.random.SFC64(seed))
+    taking, accepting = compiled(grammar, start, opening), compiled(grammar, start, opening)
+    for _ in range(60):
+        mask = accepting.allowed()
+        mask = np.ones(N_VOCAB, np.bool_) if mask is None else mask
+        if not mask.all() and mask.sum() > 1:
+            assert not taking.take(int(random.choice(np.flatnonzero(~mask))))
+        token = int(random.choice(np.flatnonzero(mask)))
+        assert taking.take(token)
+        accepting.accept(token)
+        assert taking.complete == accepting.complete
+        if token == EOS or accepting.complete:
+            break
+
+
 # ---------------------------------------------------------------- answers
 
 PERSON = listing(["name", "age"], name=SHORT, age={"type": "integer", "minimum": 0, "maximum": 150}, email=SHORT)
