@@ -1,6 +1,6 @@
 """Prefill and decode speed on the CPU, in turns with llama.cpp on the same file.
 
-    python benchmarks/generate.py MODEL.gguf --llama FOLDER [--threads 1 2] [--prompt 512] [--tokens 64] [--rounds 5] [--batch 4 16]
+    python benchmarks/generate.py MODEL.gguf --llama FOLDER [--threads 1 2] [--prompt 512] [--tokens 64] [--batch 4 16]
 
 Each round runs one measurement of ours and one `llama-bench` run (of the build in FOLDER; without it ours alone), alternating
 which goes first; medians, spread and the ratio of the medians are printed. Both sides measure the forward pass alone: no
