@@ -6,7 +6,7 @@ EXTRAS := $(if $(filter 1,$(CUDA)),[cuda],)
 BIN := .venv/bin
 STAMP := .venv/.installed$(if $(filter 1,$(CUDA)),-cuda,)
 
-.PHONY: install demo test test-clients lint clean test-cuda
+.PHONY: install demo test test-clients test-mutations lint clean test-cuda
 
 install: $(STAMP)
 
@@ -42,6 +42,10 @@ test-clients: .venv/.tested .venv-clients/.installed
 # On a machine with an NVIDIA GPU: its kernels and the hybrid executor.
 test-cuda: .venv/.tested
 	$(BIN)/python -m pytest tests/runtime/test_hybrid.py tests/runtime/test_cuda_source.py tests/runtime/test_mailbox.py
+
+# Plants 45 faults in kernels, one at a time: the tests have to notice each. Some minutes.
+test-mutations: .venv/.tested
+	$(BIN)/python tests/mutate.py
 
 lint: .venv/.tested
 	$(BIN)/ruff check .

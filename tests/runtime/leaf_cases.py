@@ -108,8 +108,9 @@ def test_rows_are_found_by_their_stride(leaves: Leaves, kind: LeafType, rng: np.
 @every_type
 def test_dequantize_row_is_the_reference(leaves: Leaves, kind: LeafType, rng: np.random.Generator) -> None:
     leaf = THREE(leaves.dequantize_row(kind.name))
-    for blocks in widths(kind):
+    for blocks in (*widths(kind), 256):
         weights = rng.integers(0, 256, (blocks, kind.block_bytes), np.uint8)  # infinities and NaNs among them
+        weights[:, 0] = np.arange(blocks)  # every exponent of the types that start with one
         out = np.zeros(blocks * kind.block_size, np.float32)
         leaf(weights.ctypes.data, out.ctypes.data, blocks)
         with np.errstate(all="ignore"):

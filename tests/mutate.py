@@ -1,0 +1,120 @@
+"""Plants faults in kernels, one at a time, and sees whether the tests notice.
+
+    python tests/mutate.py [WORD ...]
+
+Each fault changes one expression in a copy of the tree and runs the tests that are about it; words choose faults by their
+file or text. Exit status 1 when a fault survives. It compiles kernels for each fault, which takes some minutes in all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVES, MODELS, MIX = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/test_mix.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    file: str  # below runtime/
+    before: str
+    after: str
+    select: str  # for pytest's -k
+    tests: str = LEAVES
+    tier: str = ""  # the best one that there is
+
+
+FAULTS = (
+    Fault("quants/q4_k.py", "(-4 * half,), 15) for i", "(-4 * half,), 7) for i", "Q4_K and strip"),
+    Fault("quants/q4_k.py", "16 + 32 * pair, e.bytes(32)", "16 + 16 * pair, e.bytes(32)", "Q4_K and not strip"),
+    Fault("quants/scale_min.py", "Q8K.SUMS + 4 * group", "Q8K.SUMS + 2 * group", "Q4_K and strip"),
+    Fault("quants/scale_min.py", "[8 + group for group in range(8)", "[group for group in range(8)", "Q4_K and not strip"),
+    Fault("quants/super_block.py", "e.shift_bytes(first, (-2,), 0x30)", "e.shift_bytes(first, (-4,), 0x30)", "Q5_K and strip"),
+    Fault("quants/super_block.py", "[0, 2, 0, 2]", "[0, 2, 0, 0]", "Q4_K and not strip"),
+    Fault("quants/super_block.py", "Q8K.SUMS + 4 * pair", "Q8K.SUMS + 4 * (pair // 2)", "Q6_K and strip"),
+    Fault("quants/q5_k.py", "(4 - group,), 16)", "(3 - group,), 16)", "Q5_K and strip"),
+    Fault("quants/q5_k.py", "(4 - 2 * pair, 3 - 2 * pair)", "(4 - 2 * pair, 4 - 2 * pair)", "Q5_K and not strip"),
+    Fault("quants/q6_k.py", "e.shl(offset, 5)", "e.shl(offset, 4)", "Q6_K and strip"),
+    Fault("quants/q6_k.py", "(4 - 2 * part,), 0x30)", "(2 - 2 * part,), 0x30)", "Q6_K and strip"),
+    Fault("quants/q6_k.py", "e.mul(e.sext(packed, e.I16), 32)", "e.mul(e.sext(packed, e.I16), 31)", "Q6_K and not strip"),
+    Fault("quants/q2_k.py", "e.shift_bytes(four, (-4,), 15)", "e.shift_bytes(four, (-2,), 15)", "Q2_K and strip"),
+    Fault("quants/q3_k.py", "e.shl(offset, 2)", "e.shl(offset, 3)", "Q3_K and strip"),
+    Fault("quants/q3_k.py", "third = 2 - group // 2", "third = 2 - group // 4", "Q3_K and strip"),
+    Fault("quants/iq4_xs.py", "e.mul(offset, e.signed_offset)", "e.mul(offset, 127)", "IQ4_XS and strip"),
+    Fault("quants/iq4_xs.py", "(half,) * 4", "(0,) * 4", "IQ4_XS and strip"),
+    Fault("quants/small.py", "8 - offset.bit_length()", "7 - offset.bit_length()", "Q4_0 and strip"),
+    Fault("quants/q8_0.py", "w.bytes(2 + 4 * i)", "w.bytes(2 + 4 * (i ^ 1))", "Q8_0 and strip"),
+    Fault("quants/mxfp4.py", "value + self.OFFSET", "value + self.OFFSET - 1", "MXFP4 and strip"),
+    Fault("quants/mxfp4.py", "e.constant(exponent.type, 1)), 21)", "e.constant(exponent.type, 1)), 20)", "MXFP4 and dequantize"),
+    Fault("quants/nibbles.py", "for shift in (0, 4) for i", "for shift in (4, 0) for i", "Q4_1 and strip"),
+    Fault("quants/nibbles.py", "1 << 4 * (i % 2) + place", "1 << 4 * (i // 4) + place", "Q5_1 and strip"),
+    Fault("quants/small_min.py", "e.sub(e.mul(e.float(total), d)", "e.add(e.mul(e.float(total), d)", "Q4_1 and strip"),
+    Fault("quants/floating.py", "e.add(third, fourth)", "third", "F16 and dot_is"),
+    Fault("quants/codebook.py", "e.sub(e.xor(magnitudes, mask), mask)", "e.xor(magnitudes, mask)", "IQ2_XS and dot_is"),
+    Fault("quants/activations.py", "e.mul(e.sum(quants), -1)", "e.mul(e.sum(quants), 1)", "quantize_is"),
+    Fault("quants/activations.py", "e.sum(e.add(low, high)), -128)", "e.sum(e.add(low, high)), -127)", "quantize_is"),
+    Fault("quants/activations.py", "ROUND = 1.5 * 2.0**23", "ROUND = 1.5 * 2.0**23 + 0.5", "quantize_is"),
+    Fault("kernels/strips.py", "32767 // (2 * 127", "65535 // (2 * 127", "limits", tier="avx2"),
+    Fault("kernels/strips.py", "self.sar(wide, 24)", "self.sar(wide, 23)", "Q6_K and strip", tier="avx512"),
+    Fault("kernels/strips.py", "(first, NONE, second, NONE)", "(second, NONE, first, NONE)", "Q2_K and strip"),
+    Fault("kernels/strip_leaves.py", "e.builder.udiv(rows, e.index(e.lanes))", "e.index(1)", "Q4_0 and strip"),
+    Fault("kernels/strip_leaves.py", "size * number)", "number)", "Q4_0 and strip"),
+    Fault("kernels/strip_leaves.py", "e.builder.mul(row, e.index(size))", "row", "Q4_0 and strip"),
+    Fault("kernels/leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "", tests=MIX),
+    Fault("kernels/x86.py", "(weights), flipped)", "(weights), signed)", "Q8_0 and dot_is", tier="avx2"),
+    Fault("kernels/matmul.py", "w[3] + (pair // share) * w[4]", "w[3] + pair * w[4]", "Q8_0-qwen3moe", tests=MODELS),
+    Fault("kernels/matmul.py", "silu(g[i]) * u[i]", "silu(g[i]) + u[i]", "Q8_0-qwen3moe", tests=MODELS),
+    Fault("kernels/router.py", "if a[6] != 0 else", "if a[6] == 0 else", "F32-qwen3moe", tests=MODELS),
+    Fault("kernels/router.py", "order[offsets[ids[p]]] = p", "order[offsets[ids[p]]] = j", "F32-qwen3moe", tests=MODELS),
+    Fault("kernels/attention.py", "[c // group] + 1 - start", "[c // group] - start", "F32-llama", tests=MODELS),
+    Fault("kernels/attention.py", "state[2 * c + 1] * shrink + total", "state[2 * c + 1] + total", "", tests=MODELS),
+    Fault("kernels/rows.py", "out[i] = x[i] * scale * weight[i]", "out[i] = x[i] * scale", "F32-llama", tests=MODELS),
+    Fault("kernels/interleave.py", "lanes * a[3], token % lanes", "lanes * a[3], 0", "", tests=MODELS),
+)  # fmt: skip
+
+
+def caught(fault: Fault) -> bool:
+    """Whether the tests fail with the fault in place."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        for part in ("runtime", "ollama_compat", "tests"):
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", tree)
+        file = tree / "runtime" / fault.file
+        source = file.read_text()
+        assert fault.before in source, f"{fault.file} has no {fault.before!r} any more"
+        file.write_text(source.replace(fault.before, fault.after, 1))
+        environment = os.environ | {"PYTHONPATH": f"{tree}{os.pathsep}{tree / 'tests'}", "XDG_CACHE_HOME": f"{folder}/cache"}
+        environment |= {"MOELLAMA_ISA": fault.tier or best_tier()}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", fault.tests, "-k", fault.select]
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1) or done.returncode < 0, done.stdout + done.stderr  # no usage error, no empty selection
+        return done.returncode != 0
+
+
+def best_tier() -> str:
+    """The tier that this machine would take by itself."""
+    command = [sys.executable, "-c", "from runtime.kernels import jit; print(jit.TIER.name)"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main(words: list[str]) -> int:
+    chosen = [fault for fault in FAULTS if not words or any(word in f"{fault.file} {fault.before}" for word in words)]
+    survivors = 0
+    for fault in chosen:
+        noticed = caught(fault)
+        survivors += not noticed
+        print(f"{'caught  ' if noticed else 'SURVIVED'} {fault.file}: {fault.before}  ->  {fault.after}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} faults caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
