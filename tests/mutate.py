@@ -59,7 +59,7 @@ FAULTS = (
     Fault("quants/codebook.py", "e.sub(e.xor(magnitudes, mask), mask)", "e.xor(magnitudes, mask)", "IQ2_XS and dot_is"),
     Fault("quants/activations.py", "e.mul(e.sum(quants), -1)", "e.mul(e.sum(quants), 1)", "quantize_is"),
     Fault("quants/activations.py", "e.sum(e.add(low, high)), -128)", "e.sum(e.add(low, high)), -127)", "quantize_is"),
-    Fault("quants/activations.py", "ROUND = 1.5 * 2.0**23", "ROUND = 1.5 * 2.0**23 + 0.5", "quantize_is"),
+    Fault("quants/activations.py", "ROUND = 1.5 * 2.0**23", "ROUND = 1.5 * 2.0**23 + 1.0", "quantize_is"),
     Fault("kernels/strips.py", "32767 // (2 * 127", "65535 // (2 * 127", "limits", tier="avx2"),
     Fault("kernels/strips.py", "self.sar(wide, 24)", "self.sar(wide, 23)", "Q6_K and strip", tier="avx512"),
     Fault("kernels/strips.py", "(first, NONE, second, NONE)", "(second, NONE, first, NONE)", "Q2_K and strip"),
