@@ -74,8 +74,9 @@ def _name(value: Mapping[str, Any]) -> str:
 
 
 def choice(value: Any, at: Place) -> Choice:
-    """The kind of a request's field that Ollama does not know and so never refuses."""
-    return read(gojson.plain(value))
+    """The kind of a native request's field that Ollama does not know: `none` changes nothing there, as recorded."""
+    made = read(gojson.plain(value))
+    return FREE if made.hidden else made
 
 
 # ---------------------------------------------------------------- enforcing

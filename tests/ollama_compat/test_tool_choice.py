@@ -67,8 +67,9 @@ def test_offered() -> None:
 
 
 def test_a_native_request_may_choose() -> None:
-    body = {"tool_choice": "required", "tools": []}
-    assert decode(json.dumps(body).encode(), ChatRequest).tool_choice == Choice(forced=True)
+    """But not against tools that it brings itself: Ollama answers as if nothing had been chosen."""
+    for value, made in (("required", Choice(forced=True)), ("none", Choice()), ({"type": "none"}, Choice())):
+        assert decode(json.dumps({"tool_choice": value}).encode(), ChatRequest).tool_choice == made
 
 
 def hermes(*tools: Tool) -> output.OutputParser:
