@@ -7,7 +7,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from numba import types
 from numba.extending import intrinsic
@@ -44,7 +44,12 @@ def _search(kind: type[Signed]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Signed(abc.ABC):
-    """value = scale * level, where a type says which levels there are."""
+    """value = scale * level, where a type says which levels there are.
+
+    PLAIN_AGAIN: the plain scale is among those that are tried. Rounding can bring it back where it was left by a hair.
+    """
+
+    PLAIN_AGAIN: ClassVar[bool]
 
     e: Emitter
     size: int  # values of a group
@@ -79,6 +84,9 @@ class Signed(abc.ABC):
             qx, q2 = self._sums(inverse)
             more = e.builder.fcmp_ordered(">", e.mul(qx, qx), e.mul(carried[0], q2))
             better = e.builder.and_(self.positive(q2), more)
+            if not self.PLAIN_AGAIN:
+                moved = e.builder.fcmp_ordered("!=", number, e.constant(e.F32, 0))
+                better = e.builder.and_(better, e.splat(moved, LANES))
             scale = e.builder.fdiv(qx, q2)
             found = e.mul(scale, qx), scale, inverse
             return [self.select(better, new, old) for new, old in zip(found, carried, strict=True)]
@@ -129,6 +137,7 @@ class Signed(abc.ABC):
 class Even(Signed):
     """Levels from -32 to 31: Q6_K."""
 
+    PLAIN_AGAIN = False
     TOP = 32
 
     def plain(self, value: Value) -> Value:
@@ -153,6 +162,8 @@ class Even(Signed):
 
 class Uneven(Signed):
     """The 16 levels of IQ4_NL."""
+
+    PLAIN_AGAIN = True
 
     def plain(self, value: Value) -> Value:
         e = self.e
