@@ -117,7 +117,6 @@ class Trial:
                 await self.work()
                 self.finished += 1
                 self._look(needed=True)
-        self.victim.kill()
 
     async def _begin_anew(self) -> None:
         for name in self.victim.store.names():
@@ -177,7 +176,10 @@ async def main(options: argparse.Namespace) -> int:
                 await prepare(victim)
                 trial = trial_of(name, victim, registry)
                 before = registry.sent
-                await trial.run(options.kills, chance)
+                try:
+                    await trial.run(options.kills, chance)
+                finally:
+                    victim.kill()
                 damages += len(trial.damages)
                 report(trial, registry.sent - before)
     return 1 if damages else 0

@@ -11,7 +11,8 @@ from ollama_compat.registry.partial import Part, Partial
 from ollama_compat.registry.pipe import Pipe
 from ollama_compat.registry.source import RANGE, Target
 
-_SMALLEST, _LARGEST = 64 << 10, 1 << 20  # bytes that are read before they are written
+_SMALLEST, _LARGEST = 64 << 10, 512 << 10  # bytes that are read before they are written
+_TELL = 8 << 20  # bytes after which the hash is told that it may go on
 _SOON, _LATE = 0.02, 0.2  # seconds: what comes sooner is read in larger blocks, what comes later in smaller ones
 _STALE = (301, 302, 303, 307, 308, 401, 403, 404, 410)  # what storage says to an address whose time is over
 
@@ -29,7 +30,7 @@ class NoRanges(RegistryError):
 
 
 def carry(pipe: Pipe, target: Target, partial: Partial, part: Part, moved: Callable[[], object]) -> None:
-    """The rest of the part; `moved` is called after each block. Raises Broken and NoRanges, and OSError from the disk."""
+    """The rest of the part; `moved` is called now and then. Raises Broken and NoRanges, and OSError from the disk."""
     try:
         response = pipe.get(target.url, {**target.headers, "Range": f"bytes={part.start}-{part.stop - 1}"})
     except (OSError, http.client.HTTPException) as error:
@@ -47,7 +48,7 @@ def carry(pipe: Pipe, target: Target, partial: Partial, part: Part, moved: Calla
 
 
 def _pour(response: http.client.HTTPResponse, partial: Partial, part: Part, moved: Callable[[], object]) -> None:
-    block, size = bytearray(_LARGEST), _SMALLEST
+    block, size, told = bytearray(_LARGEST), _SMALLEST, part.completed
     with memoryview(block) as view:
         while missing := part.size - part.completed:
             started = time.monotonic()
@@ -56,7 +57,9 @@ def _pour(response: http.client.HTTPResponse, partial: Partial, part: Part, move
                 raise Broken("unexpected EOF")
             size = _next_size(size, time.monotonic() - started)
             partial.write(part, view[:count])
-            moved()
+            if part.completed == part.size or part.completed - told >= _TELL:
+                told = part.completed
+                moved()
 
 
 def _read(response: http.client.HTTPResponse, view: memoryview) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ollama_compat.store import folders
 
-MIN_PART, MAX_PART, PARTS = 16 << 20, 256 << 20, 64
+MIN_PART, MAX_PART, PARTS = 64 << 20, 256 << 20, 64
 _SAVE_EVERY = 8 << 20  # bytes of a part between two writings of its record
 
 
