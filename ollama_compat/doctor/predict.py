@@ -68,12 +68,13 @@ class Predictor:
         attention = shape.layers * (shape.head_count * rates["head"] + shape.query_width * (context + 1) * rates["attention"])
         choices = shape.expert_layers * shape.expert_count * shape.expert_used_count
         fixed = rows * rates["row"] + choices * rates["router"]
-        return float(weights + fixed + attention + self._elements(shape))
+        return float(weights + fixed + attention + self._elements(shape) * self._machine["rates_one"]["element"])
 
     def _byte(self, part: Weights, shape: Shape, bandwidth: float) -> float:
         """Seconds that a byte costs: what the cores need, or what the memory takes where that is longer."""
         rate = self.rates(shape)["types"][part.type_name]
-        if shape.nbytes <= self._cache_bytes:
+        stays = part.share == 1.0 and shape.bytes_a_token <= self._cache_bytes  # no token pushes it out
+        if stays or shape.nbytes <= self._cache_bytes:
             return float(rate["last_cache"])
         return float(max(rate["cache"], rate["memory"] / bandwidth))
 
@@ -85,10 +86,10 @@ class Predictor:
         return "cores" if shape.nbytes <= self._cache_bytes or cores > 0.8 * memory else "memory"
 
     def _elements(self, shape: Shape) -> float:
-        """Norms, sums, activation functions and packing of one token; with experts also the sum of their answers."""
+        """Of norms, sums, activation functions and packing of one token; with experts also of the sum of their answers."""
         dense = STATE_PASSES * shape.embedding_length + HIDDEN_PASSES * shape.hidden_width
         answers = shape.expert_layers * shape.expert_used_count * shape.embedding_length
-        return float((shape.layers * dense + answers) * self.rates(shape)["element"])
+        return shape.layers * dense + answers
 
     # ------------------------------------------------------------ prompts
 
@@ -97,7 +98,7 @@ class Predictor:
         products = sum(self._product(part, shape, tokens) for part in shape.weights)
         seen = tokens * (tokens + 1) / 2
         attention = shape.layers * shape.query_width * seen * self.rates(shape)["attention_prompt"]
-        return float(products + attention + tokens * self._elements(shape))
+        return float(products + attention + tokens * self._elements(shape) * self.rates(shape)["element"])
 
     def _product(self, part: Weights, shape: Shape, tokens: int) -> float:
         rate = self.rates(shape)["types"][part.type_name]

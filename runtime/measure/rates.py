@@ -36,7 +36,7 @@ class TypeRate:
 
     memory: float  # seconds a byte, one activation row, weights from memory
     cache: float  # the same, weights in the cores' caches
-    last_cache: float  # the same, small matrices here and there in the last cache, which the cores share
+    last_cache: float  # the same, weights in the last cache, which the cores share
     prompt: float  # seconds an operation (2 for each weight and activation row), many rows
 
 
@@ -52,7 +52,7 @@ class Rates:
     head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
     attention_prompt: float  # the same, in a prompt
-    element: float  # an element of a norm and a sum
+    element: float  # in a prompt, an element of a norm and a sum; a single token's are one thread's work
 
 
 def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float) -> Rates:
@@ -64,7 +64,7 @@ def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_b
         threads=stage.threads,
         types=found,
         row=row,
-        router=_router(stage, seconds),
+        router=_router(stage, row, seconds),
         output_prompt=_output(stage, memory, found, row, seconds),
         head=head,
         attention=attention,
@@ -91,14 +91,12 @@ def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: i
     kind = BY_NAME[name]
     row_bytes = WIDTH // kind.block_size * kind.block_bytes
     large = _matrices(memory, name, memory.nbytes // row_bytes, 4096)
-    # small models have small matrices, and a token finds those of its experts here and there
-    middle = _matrices(memory, name, cache_bytes // 2 * kind.block_size // (NARROW * kind.block_bytes), 256, NARROW)
-    random.Random(0).shuffle(middle)
+    middle, width = _in_last_cache(stage, memory, name, cache_bytes)
     small = _matrices(memory, name, max(stage.threads, CACHED // row_bytes * stage.threads), 1 << 20)
     square = _matrices(memory, name, 2048, 2048)
     far = _net(stage.run(_products(large), 1, seconds).usual, 2 * row * len(large))
     near = _net(stage.run(_products(small * 50), 1, seconds).fastest, 2 * row * 50)
-    shared = _net(stage.run(_products(middle, NARROW), 1, seconds).usual, 2 * row * len(middle))
+    shared = _net(stage.run(_products(middle, width), 1, seconds).usual, 2 * row * len(middle))
     prompt = _net(stage.run(_products(square), PROMPT, seconds).usual, 2 * row)
     return TypeRate(
         memory=far / sum(tensor.nbytes for tensor in large),
@@ -106,6 +104,16 @@ def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: i
         last_cache=shared / sum(tensor.nbytes for tensor in middle),
         prompt=prompt / (2 * PROMPT * WIDTH * square[0].rows),
     )
+
+
+def _in_last_cache(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: int) -> tuple[list[Tensor], int]:
+    """Matrices that fill half of the last cache, and their width. One thread is what small models get, whose matrices are small,
+    and a token finds those of its experts here and there; several threads read what a large model uses for every token."""
+    kind = BY_NAME[name]
+    width, most = (NARROW, 256) if stage.threads == 1 else (WIDTH, 1 << 16)
+    matrices = _matrices(memory, name, cache_bytes // 2 * kind.block_size // (width * kind.block_bytes), most, width)
+    random.Random(0).shuffle(matrices)
+    return matrices, width
 
 
 def _net(taken: float, overhead: float) -> float:
@@ -145,7 +153,8 @@ def _output(stage: Stage, memory: npt.NDArray[np.uint8], types: dict[str, TypeRa
 
 def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float]:
     """Of one token: what a head costs, and what each value that it looks at adds."""
-    short, long = (_net(_attention(stage, 1, context - 1, seconds), row) for context in (BLOCK_TOKENS, CONTEXT))
+    kernels = 3  # the rotary table, turning and storing, attending
+    short, long = (_net(_attention(stage, 1, context - 1, seconds), kernels * row) for context in (BLOCK_TOKENS, CONTEXT))
     values = HEADS.head_count * (HEADS.key_length + HEADS.value_length)
     slope = max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * values))
     return max(0.0, short - slope * BLOCK_TOKENS * values) / HEADS.head_count, slope
@@ -170,7 +179,7 @@ def _attention(stage: Stage, rows: int, first: int, seconds: float) -> float:
     return stage.run(record, rows, seconds, text).usual
 
 
-def _router(stage: Stage, seconds: float) -> float:
+def _router(stage: Stage, row: float, seconds: float) -> float:
     experts, chosen = 64, 8
 
     def record(recorder: Recorder) -> None:
@@ -179,7 +188,7 @@ def _router(stage: Stage, seconds: float) -> float:
             fields = logits.count, logits.address, ids.address, weights.address, experts, chosen, 1, 1.0
             recorder._row(router.choose, *fields)
 
-    return stage.run(record, 1, seconds).usual / (IDLE_ROWS * experts * chosen)
+    return _net(stage.run(record, 1, seconds).usual, IDLE_ROWS * row) / (IDLE_ROWS * experts * chosen)
 
 
 def _elements(stage: Stage, seconds: float) -> float:

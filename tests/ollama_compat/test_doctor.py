@@ -138,6 +138,12 @@ def test_a_model_that_the_cache_holds_costs_what_the_cores_need() -> None:
     assert Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20).decode_seconds(shape_, 0) == pytest.approx(144e3 * 2e-11)
 
 
+def test_what_every_token_reads_stays_in_a_cache_that_holds_a_token() -> None:
+    weights = Weights("Q4_K", 256_000, 0), Weights("Q4_K", 25_600_000, 0, share=0.01)
+    predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20)
+    assert predictor.decode_seconds(model(*weights), 0) == pytest.approx(144e3 * 2e-11 + 144e3 * 1e-10)
+
+
 def test_a_small_model_runs_on_one_thread() -> None:
     subject = machine({"Q4_K": rate(1, 1)}, thread_bytes=8 << 20)
     subject["rates_one"] = subject["rates"] | {"types": {"Q4_K": rate(2e-11, 2e-10)}}
