@@ -76,7 +76,8 @@ def _compare(call: Call, file: ModelFile, context: int, all_sides: Sequence[Side
             paces.append(turns.pace(side, prompts, context))
             if not together:
                 turns.unload(side)
-        plan = workload.plan(context, paces, full=call.flags.on("full"))
+        budget = 60.0 * call.flags.count("minutes") or workload.BUDGET
+        plan = workload.plan(context, paces, full=call.flags.on("full"), budget=budget)
         records = turns.measure(all_sides, plan, prompts, tell, together=together)
     comparisons = []
     for side, record in zip(others, records[1:], strict=True):

@@ -56,6 +56,7 @@ AB_FLAGS = (
     Flag("full", "Measure everything, however long it takes"),
     Flag("html", "Write the report to this file, a page that opens offline", "string"),
     JSON,
+    Flag("minutes", "Plan the run to take about so long (default 9)", "int"),
     Flag("ollama", "Path of the ollama program to start (default: from PATH)", "string"),
     Flag("together", "Keep the model in the memory of both servers"),
 )

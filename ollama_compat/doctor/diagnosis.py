@@ -96,9 +96,9 @@ class Doctor:
     def _place(self, shape: Shape, needed: int, fits: bool) -> str:
         card = self.machine.get("gpu")
         if card and needed <= card["memory_free"]:
-            return "card"
+            return "RAM; fits the card"
         if card and fits and shape.expert_bytes and needed - shape.expert_bytes <= card["memory_free"]:
-            return "experts in RAM, the rest on the card"
+            return "RAM; all but the experts fit the card"
         return "RAM" if fits else "nowhere"
 
     def _card_limit(self, shape: Shape) -> float | None:

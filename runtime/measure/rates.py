@@ -22,7 +22,8 @@ from runtime.weights import Tensor
 
 WIDTH = 2048  # values of a weight row
 CACHED = 192 << 10  # bytes of weights a thread that stay in its core's cache
-PROMPT = 256  # rows of a prompt
+PROMPT = 512  # rows of a prompt: a step of the default batch
+MATRIX = 1024  # rows a thread of the matrix that a prompt meets, up to 8 of them
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
 IDLE_ROWS = 200
@@ -93,7 +94,7 @@ def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: i
     large = _matrices(memory, name, memory.nbytes // row_bytes, 4096)
     middle, width = _in_last_cache(stage, memory, name, cache_bytes)
     small = _matrices(memory, name, max(stage.threads, CACHED // row_bytes * stage.threads), 1 << 20)
-    square = _matrices(memory, name, 2048, 2048)
+    square = _matrices(memory, name, MATRIX * min(8, stage.threads), MATRIX * 8)
     far = _net(stage.run(_products(large), 1, seconds).usual, 2 * row * len(large))
     near = _net(stage.run(_products(small * 50), 1, seconds).fastest, 2 * row * 50)
     shared = _net(stage.run(_products(middle, width), 1, seconds).usual, 2 * row * len(middle))
