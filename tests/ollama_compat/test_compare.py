@@ -331,9 +331,13 @@ class StandIn(BaseHTTPRequestHandler):
         """Quietly."""
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64  # more than there are users who come at once
+
+
 @pytest.fixture
 def stand_in() -> Iterator[Address]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    server = Server(("127.0.0.1", 0), StandIn)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield Address(port=server.server_port)
