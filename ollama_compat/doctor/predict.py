@@ -47,7 +47,7 @@ class Predictor:
         reading = self.prompt_seconds(shape, prompt) if known else None
         return Prediction(
             decode=1 / decode if decode else None,
-            decode_limit=bandwidth * self._machine["read_all"] / shape.bytes_a_token,
+            decode_limit=1 / self._limit_seconds(shape, bandwidth),
             prompt=prompt / reading if reading else None,
             prompt_limit=self._peak(shape) * prompt / self._operations(shape, prompt),
             bound=self._bound(shape) if known else "",
@@ -77,6 +77,13 @@ class Predictor:
         if stays or shape.nbytes <= self._cache_bytes:
             return float(rate["last_cache"])
         return float(max(rate["cache"], rate["memory"] / bandwidth))
+
+    def _limit_seconds(self, shape: Shape, bandwidth: float) -> float:
+        """Of one token, if reading were all: from memory, or for a model that the last cache holds from the cores' own caches."""
+        rates = self.rates(shape)["types"]
+        if shape.nbytes <= self._cache_bytes and all(part.type_name in rates for part in shape.weights):
+            return float(sum(part.bytes_a_token * rates[part.type_name]["cache"] for part in shape.weights))
+        return float(shape.bytes_a_token / (bandwidth * self._machine["read_all"]))
 
     def _bound(self, shape: Shape) -> str:
         """Whether the cores would be as slow without any wait for memory, for more than 80 % of the time."""

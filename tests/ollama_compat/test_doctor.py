@@ -135,7 +135,9 @@ def test_cores_that_are_slower_than_memory_hold_decode_back() -> None:
 
 def test_a_model_that_the_cache_holds_costs_what_the_cores_need() -> None:
     shape_ = model(Weights("Q4_K", 256_000, 0))
-    assert Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20).decode_seconds(shape_, 0) == pytest.approx(144e3 * 2e-11)
+    predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}), 1 << 20)
+    assert predictor.decode_seconds(shape_, 0) == pytest.approx(144e3 * 2e-11)
+    assert predictor.predict(shape_).decode_limit == pytest.approx(1 / (144e3 * 1e-11))
 
 
 def test_what_every_token_reads_stays_in_a_cache_that_holds_a_token() -> None:
