@@ -92,8 +92,8 @@ class Keys:
         return value
 
 
-def read_config(metadata: Metadata) -> ModelConfig:
-    """The config of a transformer; ModelError names a key that is missing or out of range."""
+def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
+    """The config of a transformer with so many tokens; ModelError names a key that is missing or out of range."""
     keys = Keys(metadata)
     embedding = keys.count("embedding_length", largest=LARGEST["embedding_length"])
     heads = keys.count("attention.head_count", largest=1 << 12)
@@ -103,7 +103,6 @@ def read_config(metadata: Metadata) -> ModelConfig:
     if kv_heads == 0 or heads % kv_heads:
         raise ModelError(f"{heads} attention heads cannot share {kv_heads} key heads")
     key_length = keys.count("attention.key_length", embedding // heads, largest=1 << 12)
-    n_vocab = len(metadata.get("tokenizer.ggml.tokens", ()))
     if not 0 < n_vocab <= LARGEST["vocab"]:
         raise ModelError("key 'tokenizer.ggml.tokens' is missing or empty")
     feed_forward = keys.count("feed_forward_length", 0)

@@ -79,7 +79,10 @@ class Weights:
     """The tensors of one model, by GGUF name."""
 
     def __init__(self, file: GGUFFile, progress: Progress) -> None:
-        self.metadata: Metadata = dict(file.metadata)
+        arrays = {key: file.metadata.array_length(key) for key in file.metadata if key.startswith("tokenizer.")}
+        # without the vocabulary's arrays: decoded, they take tens of MB that nobody here reads
+        self.metadata: Metadata = {key: file.metadata[key] for key in file.metadata if arrays.get(key) is None}
+        self.n_vocab = arrays.get("tokenizer.ggml.tokens") or 0
         self._offsets = _layout(file)
         self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
         self._unpacked: list[npt.NDArray[Any]] = []

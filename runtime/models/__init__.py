@@ -36,4 +36,4 @@ def build_any(weights: Weights) -> Model:
     name = weights.metadata.get("general.architecture")
     if name not in ARCHITECTURES:
         raise ModelError(f"unknown model architecture: {name!r}")
-    return ARCHITECTURES[name](weights, read_config(weights.metadata))
+    return ARCHITECTURES[name](weights, read_config(weights.metadata, weights.n_vocab))
