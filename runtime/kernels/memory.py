@@ -82,46 +82,40 @@ def f32_bits(context: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda cx, builder, signature, args: builder.bitcast(args[0], _I32)
 
 
-@intrinsic
-def load_acquire(context: Any, address: Any) -> Any:
-    """The int64 at `address`; later reads see what its writer had written before."""
+def _load_intrinsic(kind: Any, order: str) -> Any:
+    """An intrinsic that loads the integer of type `kind` at an int64 address."""
 
-    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "acquire", 8)
+    @intrinsic
+    def load(context: Any, address: Any) -> Any:
+        def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(kind.bitwidth).as_pointer())
+            return builder.load_atomic(pointer, order, kind.bitwidth // 8)
 
-    return types.int64(types.int64), generate
+        return kind(types.int64), generate
 
-
-@intrinsic
-def store_release(context: Any, address: Any, value: Any) -> Any:
-    """Store an int64; whoever acquires it sees everything written before."""
-
-    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store_atomic(args[1], builder.inttoptr(args[0], _I64.as_pointer()), "release", 8)
-        return cx.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    return load
 
 
-@intrinsic
-def load_acquire32(context: Any, address: Any) -> Any:
-    """The int32 at `address`; later reads see what its writer had written before."""
+def _store_intrinsic(kind: Any) -> Any:
+    """An intrinsic that stores an integer of type `kind`; whoever acquires it sees everything written before."""
 
-    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(args[0], _I32.as_pointer()), "acquire", 4)
+    @intrinsic
+    def store(context: Any, address: Any, value: Any) -> Any:
+        def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(kind.bitwidth).as_pointer())
+            builder.store_atomic(args[1], pointer, "release", kind.bitwidth // 8)
+            return cx.get_dummy_value()
 
-    return types.int32(types.int64), generate
+        return types.void(types.int64, kind), generate
+
+    return store
 
 
-@intrinsic
-def store_release32(context: Any, address: Any, value: Any) -> Any:
-    """Store an int32; whoever acquires it sees everything written before."""
-
-    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store_atomic(args[1], builder.inttoptr(args[0], _I32.as_pointer()), "release", 4)
-        return cx.get_dummy_value()
-
-    return types.void(types.int64, types.int32), generate
+# After an acquire, later reads see what the integer's writer had written before. `load_strict` stands in one order with all
+# `fetch_add`s (the sleep protocol of the pool needs it).
+load_acquire, load_acquire32 = _load_intrinsic(types.int64, "acquire"), _load_intrinsic(types.int32, "acquire")
+load_strict = _load_intrinsic(types.int64, "seq_cst")
+store_release, store_release32 = _store_intrinsic(types.int64), _store_intrinsic(types.int32)
 
 
 @intrinsic
@@ -132,16 +126,6 @@ def fetch_add(context: Any, address: Any, value: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(args[0], _I64.as_pointer()), args[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def load_strict(context: Any, address: Any) -> Any:
-    """The int64 at `address`, in one order with all `fetch_add`s (the sleep protocol of the pool needs it)."""
-
-    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
-
-    return types.int64(types.int64), generate
 
 
 def call_intrinsic(n_args: int) -> Any:
