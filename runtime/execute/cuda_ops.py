@@ -162,19 +162,17 @@ class CudaOps:
         self._sent = torch.zeros(1, dtype=torch.int32, device=self.device)
         self._rows = self._outputs = 1
         self._pending: tuple[Value, Value, Value] | None = None  # x, y and their sum, which most often is normed at once
-        self._long: list[Span] = []
+        self._long: list[tuple[Span, torch.Tensor]] = []  # with the numbers of its text's blocks, on the device
         self._short: tuple[torch.Tensor, torch.Tensor, int] | None = None  # rows, how many, and that on the host
-        self._tables: npt.NDArray[np.int32] | None = None
 
     def begin(self, rows: int, outputs: int, batch: Batch | None) -> None:
         """A step with buffers for `rows` and `outputs`. With its batch, long runs of one text attend together; without (in a
         graph), every row attends alone."""
         self._rows, self._outputs, self._turns, self._pending = rows, outputs, None, None
-        self._long, self._short, self._tables = [], None, None
+        self._long, self._short = [], None
         if batch is not None:
             texts = spans(batch)
-            self._long = [span for span in texts if span.last - span.first > SHORT]
-            self._tables = batch.tables
+            self._long = [(span, self._blocks_of(span, batch)) for span in texts if span.last - span.first > SHORT]
             rest = [row for span in texts if span.last - span.first <= SHORT for row in range(span.first, span.last)]
             listed = torch.tensor([*rest, len(rest)], dtype=torch.int32).to(self.device)
             self._short = listed[:-1], listed[-1:], len(rest)
@@ -255,8 +253,9 @@ class CudaOps:
             *(shape, pages, q.count),
         )  # fmt: skip
         out = self._like(q, heads.head_count * heads.value_length)
-        for span in self._long:
-            out.data[span.first : span.last] = self._attend_long(q.data[span.first : span.last], keys, values, span, heads)
+        for span, table in self._long:
+            part = slice(span.first, span.last)
+            out.data[part] = self._attend_long(q.data[part], keys, values, span, table, heads)
         if self._short is None:
             self._attend_rows(q, out, heads, shape, pages, None, q.count, q.rows)
         elif self._short[2]:
@@ -420,11 +419,16 @@ class CudaOps:
         self._launch(f"attend_{together}_{per}", grid, 128, q.data, part, shape, pages, listed, count)
         self._launch("attend_join", (heads.head_count, n), 128, part, out.data, shape, pages, splits, listed, count)
 
-    def _attend_long(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span, heads: Heads) -> torch.Tensor:
-        """Many rows of one text, (rows, heads * size): torch's fused attention over the text's gathered blocks."""
-        assert self._tables is not None
+    def _blocks_of(self, span: Span, batch: Batch) -> torch.Tensor:
+        """The blocks of a text, int64."""
         n_blocks = -(-span.length // BLOCK_TOKENS)
-        table = torch.from_numpy(self._tables[span.line, :n_blocks].astype(np.int64)).to(self.device)
+        return torch.from_numpy(batch.tables[span.line, :n_blocks].astype(np.int64)).to(self.device)
+
+    @staticmethod
+    def _attend_long(
+        q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span, table: torch.Tensor, heads: Heads
+    ) -> torch.Tensor:
+        """Many rows of one text, (rows, heads * size): torch's fused attention over the text's gathered blocks."""
         group = heads.head_count // heads.head_count_kv
 
         def text(cache: torch.Tensor) -> torch.Tensor:  # -> (heads, tokens, size)

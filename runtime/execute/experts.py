@@ -41,10 +41,6 @@ class Layer:
     def experts(self) -> int:
         return self.gate.shape[2]
 
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors)
-
 
 class Residence:
     """Addresses of a layer's experts on the device, (KINDS, experts) int64, 0 for those that are not there."""
@@ -59,11 +55,10 @@ class Residence:
     def complete(self) -> bool:
         return self.present == self.layer.experts
 
-    def keep(self, first: int, parts: list[torch.Tensor], counts: int) -> None:
-        """Experts [first, first + counts) are on the device now: one tensor a kind."""
-        self.addresses[:, first : first + counts] = addresses(self.layer, [part.data_ptr() for part in parts], counts)
-        self.present += counts
-        self._kept += parts
+    def keep(self, parts: list[torch.Tensor], count: int) -> None:
+        """The first `count` experts are on the device now: one tensor a kind."""
+        self.addresses[:, :count] = addresses(self.layer, [part.data_ptr() for part in parts], count)
+        self.present, self._kept = count, parts
 
 
 def stack(layer: Layer, kind: int, table: torch.Tensor) -> Stack:

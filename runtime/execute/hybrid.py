@@ -202,7 +202,7 @@ class HybridExecutor:
             self._ops.residences[layer.gate.name] = residence = Residence(layer, self._ops.device)
             if count:
                 parts = [memory(t.address, t.nbytes // layer.experts * count).to(self._ops.device) for t in layer.tensors]
-                residence.keep(0, parts, count)
+                residence.keep(parts, count)
                 done += sum(part.nbytes for part in parts)
                 options.progress("uploading weights", done, total)
         absent = [self._ops.residences[layer.gate.name] for layer in layers]
