@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ollama_compat.gospace import SPACE
-from ollama_compat.template.renderers.gemma_values import mapping, names, value
+from ollama_compat.template.renderers.gemma_values import described, mapping, value
 from ollama_compat.template.renderers.text import plain
 from ollama_compat.template.renderers.turns import Call, Conversation, Tool, Turn
 
@@ -65,18 +65,9 @@ def _call(call: Call) -> str:
 
 
 def _declaration(tool: Tool) -> str:
-    kind, required = tool.parameters["type"], tool.parameters.get("required")
-    parts = []
-    if tool.properties:
-        parts.append(f"properties:{{{','.join(_property(name, tool.properties[name]) for name in sorted(tool.properties))}}}")
-    if required:
-        parts.append(f"required:{names(required, _ESCAPE)}")
-    if kind:
-        parts.append(f"type:{_ESCAPE}{kind.upper()}{_ESCAPE}")
-    known = tool.parameters["properties"] is not None or kind
-    parameters = f",parameters:{{{','.join(parts)}}}" if known else ""
-    described = f"description:{_ESCAPE}{tool.description}{_ESCAPE}"
-    return f"<start_function_declaration>declaration:{tool.name}{{{described}{parameters}}}<end_function_declaration>"
+    properties = ",".join(_property(name, tool.properties[name]) for name in sorted(tool.properties))
+    body = described(tool, properties if tool.properties else None, _ESCAPE)
+    return f"<start_function_declaration>declaration:{tool.name}{body}<end_function_declaration>"
 
 
 def _property(name: str, data: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ollama_compat.template.renderers.gemma_values import names, value
+from ollama_compat.template.renderers.gemma_values import described, names, value
 from ollama_compat.template.renderers.text import verb_v
 from ollama_compat.template.renderers.turns import Tool
 
@@ -18,17 +18,8 @@ _BARE = {"type"}  # the only key of a choice that can be told as a type
 
 def declaration(tool: Tool) -> str:
     """The declaration of a tool."""
-    kind, required = tool.parameters["type"], tool.parameters.get("required")
-    parts = []
-    if tool.properties:
-        parts.append(f"properties:{{{_properties(_typed_all(tool.properties))}}}")
-    if required:
-        parts.append(f"required:{names(required, QUOTE)}")
-    if kind:
-        parts.append(f"type:{QUOTE}{kind.upper()}{QUOTE}")
-    known = tool.parameters["properties"] is not None or kind
-    parameters = f",parameters:{{{','.join(parts)}}}" if known else ""
-    return f"<|tool>declaration:{tool.name}{{description:{QUOTE}{tool.description}{QUOTE}{parameters}}}<tool|>"
+    properties = _properties(_typed_all(tool.properties)) if tool.properties else None
+    return f"<|tool>declaration:{tool.name}{described(tool, properties, QUOTE)}<tool|>"
 
 
 # ---------------------------------------------------------------- parameters

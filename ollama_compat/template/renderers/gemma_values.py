@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ollama_compat.template.renderers.text import verb_v
+from ollama_compat.template.renderers.turns import Tool
 
 
 def value(data: Any, mark: str, *, key_mark: str = "", null: str = "null") -> str:
@@ -31,3 +32,18 @@ def mapping(data: dict[str, Any], mark: str, *, key_mark: str = "", null: str = 
 def names(found: list[str], mark: str) -> str:
     """A list of strings."""
     return f"[{','.join(mark + name + mark for name in found)}]"
+
+
+def described(tool: Tool, properties: str | None, mark: str) -> str:
+    """What a tool does and takes; `properties`: its parameters' own, in the family member's form, None for none."""
+    kind, required = tool.parameters["type"], tool.parameters.get("required")
+    parts = []
+    if properties is not None:
+        parts.append(f"properties:{{{properties}}}")
+    if required:
+        parts.append(f"required:{names(required, mark)}")
+    if kind:
+        parts.append(f"type:{mark}{kind.upper()}{mark}")
+    known = tool.parameters["properties"] is not None or kind
+    parameters = f",parameters:{{{','.join(parts)}}}" if known else ""
+    return f"{{description:{mark}{tool.description}{mark}{parameters}}}"
