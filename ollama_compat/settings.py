@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ollama_compat import duration, keys
+from runtime.frames import KV_CACHE_TYPES
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Settings:
     num_parallel: int = 0  # sequences a runner promises its whole context to; 0: as many as are cheap
     max_queue: int = 512
     context_length: int = 0  # num_ctx of whoever names none; 0: by memory
-    kv_cache_type: str = "f16"
+    kv_cache_type: str = "f16"  # one of runtime.frames.KV_CACHE_TYPES
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that a model may take; 0: what is free
     pcie: bool = True  # the card may read experts from RAM beside the CPU
@@ -88,7 +89,7 @@ class Settings:
             num_parallel=read.count("OLLAMA_NUM_PARALLEL", 0),
             max_queue=read.count("OLLAMA_MAX_QUEUE", 512),
             context_length=read.count("OLLAMA_CONTEXT_LENGTH", 0),
-            kv_cache_type=read.text("OLLAMA_KV_CACHE_TYPE") or "f16",
+            kv_cache_type=cache_type(read.text("OLLAMA_KV_CACHE_TYPE")),
             gpu_overhead=read.count("OLLAMA_GPU_OVERHEAD", 0),
             vram=read.count("MOELLAMA_VRAM", 0),
             pcie=read.flag("MOELLAMA_PCIE") if read.text("MOELLAMA_PCIE") else True,
@@ -200,6 +201,21 @@ def _port(text: str | None, default: int) -> int:
         return int(text)
     _LOG.warning("invalid port, using default: %s, default %d", text, default)
     return default
+
+
+_OTHER_CACHE_TYPES = {"f32": "f16", "bf16": "f16", "q5_1": "q8_0", "q5_0": "q8_0", "q4_1": "q8_0", "iq4_nl": "q8_0"}
+"""Types that Ollama hands on to llama.cpp and that are not here, and what stands in for each."""
+
+
+def cache_type(text: str) -> str:
+    """The type of keys and values that OLLAMA_KV_CACHE_TYPE means, in whatever case. Ollama loads no model with one that
+    llama.cpp does not know; here it is logged, and they are kept in f16."""
+    asked = text.lower() or "f16"
+    if asked in KV_CACHE_TYPES:
+        return asked
+    chosen = _OTHER_CACHE_TYPES.get(asked, "f16")
+    _LOG.warning("no such type of keys and values: OLLAMA_KV_CACHE_TYPE=%s; they are kept in %s", text, chosen)
+    return chosen
 
 
 def proxies(environ: Mapping[str, str]) -> dict[str, str]:

@@ -280,6 +280,8 @@ def load(
     `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps. Raises GGUFError for a file that is none.
     """
     gpu = request.main_gpu or 0
+    if request.kv_cache_type != "f16":
+        log.warning("on a GPU keys and values are kept in f16 and not in %s", request.kv_cache_type)
     weights = open_weights(request.path, progress)
     try:
         model = models.build(weights)

@@ -114,3 +114,11 @@ def test_who_turned_the_cloud_off(tmp_path: Path, env: str, config: str, source:
     (tmp_path / ".ollama").mkdir()
     (tmp_path / ".ollama" / "server.json").write_text(config)
     assert Settings.from_env({"HOME": str(tmp_path), "OLLAMA_NO_CLOUD": env}).cloud_source == source
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("", "f16"), ("f16", "f16"), (" 'Q8_0' ", "q8_0"), ("q4_0", "q4_0"), ("bf16", "f16"), ("Q5_1", "q8_0"), ("q8", "f16")],
+)
+def test_type_of_keys_and_values(text: str, kept: str) -> None:
+    assert Settings.from_env({"OLLAMA_KV_CACHE_TYPE": text}).kv_cache_type == kept
