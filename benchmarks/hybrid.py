@@ -1,143 +1,97 @@
 """Measures the hybrid executor on a machine with an NVIDIA GPU: `python benchmarks/hybrid.py STEP [STEP ...] --json FILE`.
 
-Steps: `decode` (experts in RAM, with a share over PCIe, half of them in VRAM, all in VRAM), `prefill`, `users`, `moe67b`
-(a 67B-class model on cards of 24, 12 and 8 GiB), `breakdown`. Each writes its model into --folder where it is not there, and
-adds its figures to FILE. Figures are medians of repetitions in turns; DRAM and PCIe are measured in the same run.
+- `decode`: experts in RAM, with a share over PCIe, half of them in VRAM, all in VRAM; `prefill`, `users`: the same for prompts
+  and for several texts at a time
+- `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB
+- `breakdown`: microseconds a token by kernel
+- `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
+- `correct`: logits by type of weights against the CPU's, and the embedded model against llama.cpp's recorded probabilities
+- `llama`: llama.cpp in turns with us, by `--llama-bench PATH` and, for several users, `--batched-bench PATH`
+
+Each writes its model into --folder where it is not there, and adds its figures to FILE. Figures are medians of repetitions in
+turns; DRAM, PCIe and VRAM are measured in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import json
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import closeness
+import handoffs
+import llama
 import torch
+from driven import Model, bandwidths, in_turns, share, with_model
+from machine import ROOT
 from random_gguf import SHAPES, write
 
-from runtime.core import Batch
-from runtime.execute import hybrid
-from runtime.frames import Load
+from runtime.kernels import cores
 
-ROUNDS = 3
-TOKENS = 48  # decoded for one figure
-AT = 128  # tokens of the text before them
-TEXT = 4352  # tokens of a context
 GIB = 1 << 30
+HANDOFFS = 10**7
 
 
-class Model:
-    """A model on the card, driven by hand."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a step may need."""
 
-    def __init__(self, path: Path, **options: Any) -> None:
-        resident, over_pcie = options.pop("resident", None), options.pop("over_pcie", 0.0)
-        request = Load(str(path), num_ctx=TEXT, num_parallel=1, num_batch=4096, **options)
-        executor = hybrid.load(request, lambda *_: None, resident=resident, over_pcie=over_pcie)
-        if executor is None:
-            raise SystemExit("the card cannot be used")
-        self.executor = executor
-        self.rng = np.random.default_rng(0)
-        self.prefill(AT + 72)
-        self.decode(8)
-
-    def feed(self, tokens: int, start: int, sequences: int = 1) -> None:
-        """One step: so many tokens of one text, or one of each of several."""
-        n = max(tokens, sequences)
-        blocks = -(-TEXT // 64) if sequences == 1 else 4
-        tables = np.arange(1, 1 + sequences * blocks, dtype=np.int32).reshape(sequences, blocks)
-        rows = np.arange(n, dtype=np.int32)
-        positions = start + rows if sequences == 1 else np.full(n, start, np.int32)
-        of = np.zeros(n, np.int32) if sequences == 1 else rows
-        outputs = rows[-1:] if sequences == 1 else rows
-        tokens_in = self.rng.integers(0, self.executor.n_vocab, n).astype(np.int32)
-        self.executor.forward(Batch(tokens_in, positions, of, tables, outputs))
-
-    def decode(self, tokens: int = TOKENS, at: int = AT) -> float:
-        """Tokens a second."""
-        start = time.perf_counter()
-        for position in range(at, at + tokens):
-            self.feed(1, position)
-        return tokens / (time.perf_counter() - start)
-
-    def prefill(self, tokens: int) -> float:
-        start = time.perf_counter()
-        self.feed(tokens, 0)
-        return tokens / (time.perf_counter() - start)
-
-    def users(self, n: int) -> float:
-        """All tokens a second of n texts."""
-        self.feed(0, 3, n)
-        start = time.perf_counter()
-        for position in range(4, 4 + TOKENS // 2):
-            self.feed(0, position, n)
-        return n * (TOKENS // 2) / (time.perf_counter() - start)
+    path: Path  # of its model
+    rates: dict[str, float]  # GB/s, see driven.bandwidths
+    arguments: argparse.Namespace
 
 
-def in_turns(measures: dict[str, Callable[[], float]]) -> dict[str, float]:
-    found = defaultdict(list)
-    for _ in range(ROUNDS):
-        for name, measure in measures.items():
-            found[name].append(measure())
-    return {name: round(statistics.median(values), 1) for name, values in found.items()}
-
-
-def with_model(path: Path, measure: Callable[[Model], dict[str, float]], **options: Any) -> dict[str, float]:
-    model = Model(path, **options)
-    print(model.executor.placement, flush=True)
-    try:
-        return measure(model)
-    finally:
-        model.executor.close()
-
-
-def decode(path: Path) -> dict[str, float]:
+def decode(run: Run) -> dict[str, float]:
     def one(name: str) -> Callable[[Model], dict[str, float]]:
         return lambda model: in_turns({name: model.decode})
 
     experts = SHAPES["qwen3-30b-a3b"].experts
     return {
-        **with_model(path, one("decode_ram"), resident=0),
-        **with_model(path, one("decode_ram_pcie"), resident=0, over_pcie=None),
-        **with_model(path, one("decode_half"), resident=experts // 2),
-        **with_model(path, one("decode_vram")),
+        **with_model(run.path, one("decode_ram"), resident=0),
+        **with_model(run.path, one("decode_ram_pcie"), resident=0, over_pcie=None),
+        **with_model(run.path, one("decode_half"), resident=experts // 2),
+        **with_model(run.path, one("decode_vram")),
     }
 
 
-def prefill(path: Path) -> dict[str, float]:
+def prefill(run: Run) -> dict[str, float]:
     def ram(model: Model) -> dict[str, float]:
         return in_turns({f"prefill_{n}": lambda n=n: model.prefill(n) for n in (512, 2048, 4096)})
 
     def vram(model: Model) -> dict[str, float]:
         return in_turns({"prefill_vram": lambda: model.prefill(2048)})
 
-    return {**with_model(path, ram, resident=0), **with_model(path, vram)}
+    return {**with_model(run.path, ram, resident=0), **with_model(run.path, vram)}
 
 
-def users(path: Path) -> dict[str, float]:
-    return with_model(path, lambda m: in_turns({f"decode_{n}_users": lambda n=n: m.users(n) for n in (4, 16)}), resident=0)
+def users(run: Run) -> dict[str, float]:
+    return with_model(run.path, lambda m: in_turns({f"decode_{n}_users": lambda n=n: m.users(n) for n in (4, 16)}), resident=0)
 
 
-def moe67b(path: Path) -> dict[str, float]:
+def moe67b(run: Run) -> dict[str, float]:
     def measure(model: Model, card: int) -> dict[str, float]:
-        torch.cuda.reset_peak_memory_stats()
-        figures = {f"moe67b_{card}g": model.decode, f"moe67b_{card}g_prefill_2048": lambda: model.prefill(2048)}
-        return in_turns(figures) | {f"moe67b_{card}g_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
+        name = f"moe67b_{card}g"
+        found = in_turns({name: model.decode, f"{name}_prefill_2048": lambda: model.prefill(2048)})
+        found[f"{name}_first_token_s"] = round(2048 / found[f"{name}_prefill_2048"], 3)
+        found[f"{name}_share"] = share(model, found[name], run.rates)
+        return found | {f"{name}_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
 
     found: dict[str, float] = {}
     for card in (24, 12, 8):
-        found |= with_model(path, lambda model, card=card: measure(model, card), vram=card * GIB)
+        torch.cuda.reset_peak_memory_stats()
+        found |= with_model(run.path, lambda model, card=card: measure(model, card), vram=card * GIB)
     return found
 
 
-def breakdown(path: Path) -> dict[str, float]:
+def breakdown(run: Run) -> dict[str, float]:
     """Microseconds a token by kernel, experts in RAM."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -149,21 +103,23 @@ def breakdown(path: Path) -> dict[str, float]:
             total[event.name.split("(")[0]] += event.device_time / 4
         return {f"us_{name}": round(value, 1) for name, value in sorted(total.items(), key=lambda item: -item[1]) if value > 5}
 
-    return with_model(path, measure, resident=0)
+    return with_model(run.path, measure, resident=0)
 
 
-def bandwidths() -> dict[str, float]:
-    """GB/s of plain copies over PCIe."""
-    host, card = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True), torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+def mailbox(run: Run) -> dict[str, float]:
+    return handoffs.run(HANDOFFS)
 
-    def speed() -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        card.copy_(host, non_blocking=True)
-        torch.cuda.synchronize()
-        return (1 << 30) / (time.perf_counter() - start) / 1e9
 
-    return {"pcie_to_card_gb_s": round(max(speed() for _ in range(5)), 1)}
+def correct(run: Run) -> dict[str, Any]:
+    return closeness.by_type(run.path.parent) | closeness.demo()
+
+
+def beside_llama_cpp(run: Run) -> dict[str, Any]:
+    given, shape = run.arguments, SHAPES["qwen3-30b-a3b"]
+    if given.llama_bench is None:
+        raise SystemExit("the step `llama` needs --llama-bench")
+    theirs = llama.LlamaCpp(given.llama_bench, given.batched_bench, run.path, cores.physical())
+    return llama.in_turns(theirs, run.path, shape.layers, shape.experts, given.rounds)
 
 
 def machine() -> dict[str, str]:
@@ -173,36 +129,72 @@ def machine() -> dict[str, str]:
 
 
 def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 
-STEPS = {"decode": decode, "prefill": prefill, "users": users, "moe67b": moe67b, "breakdown": breakdown}
+QWEN = "qwen3-30b-a3b"
+STEPS: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
+    "decode": (QWEN, decode),
+    "prefill": (QWEN, prefill),
+    "users": (QWEN, users),
+    "moe67b": ("moe-67b", moe67b),
+    "breakdown": (QWEN, breakdown),
+    "mailbox": ("", mailbox),
+    "correct": ("", correct),
+    "llama": (QWEN, beside_llama_cpp),
+}
+"""By its name, the shape of a step's model (none: it needs no large one) and the step."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+class Report:
+    """FILE: all figures, the latest of each, and which run each group of them is from."""
+
+    def __init__(self, file: Path | None, commit: str) -> None:
+        self._file = file
+        self._report = json.loads(file.read_text()) if file and file.exists() else {"figures": {}, "runs": []}
+        command = " ".join(["python", *sys.argv])
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._run: dict[str, Any] = {"commit": commit, "machine": machine(), "command": command, "date": now, "figures": []}
+        self._report |= {"commit": commit, "machine": machine()}
+        self._report["runs"].append(self._run)
+
+    def add(self, figures: dict[str, Any]) -> None:
+        """Take figures over and write the file."""
+        self._report["figures"] |= figures
+        self._run["figures"] += list(figures)
+        if self._file:
+            self._file.write_text(json.dumps(self._report, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="+", choices=STEPS)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("/tmp"))
-    parser.add_argument("--clean", action="store_true", help="remove the models afterwards")
+    parser.add_argument("--clean", action="store_true", help="remove a model when the next step does not need it")
     parser.add_argument("--commit", default=commit())
-    arguments = parser.parse_args()
-    report = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {"figures": {}}
-    report |= {"commit": arguments.commit, "machine": machine(), "command": " ".join(["python", *sys.argv])}
-    report["figures"] |= bandwidths()
-    for step in arguments.steps:
-        shape = "moe-67b" if step == "moe67b" else "qwen3-30b-a3b"
-        path = arguments.folder / f"{shape}.gguf"
-        if not path.exists():
+    parser.add_argument("--llama-bench", type=Path, help="llama.cpp's program, built with CUDA")
+    parser.add_argument("--batched-bench", type=Path, help="llama-batched-bench of the same build")
+    parser.add_argument("--rounds", type=int, default=2, help="of the step `llama`")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    report, rates = Report(given.json, given.commit), bandwidths()
+    print(json.dumps(machine() | rates), flush=True)
+    report.add(rates)
+    for step, following in zip(given.steps, [*given.steps[1:], ""], strict=True):
+        shape, measure = STEPS[step]
+        path = given.folder / f"{shape or 'none'}.gguf"
+        if shape and not path.exists():
             write(SHAPES[shape], path)
-        found = STEPS[step](path)
+        found = measure(Run(path, rates, given))
         print(step, json.dumps(found), flush=True)
-        report["figures"] |= found
-        if arguments.json:
-            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-        if arguments.clean:
-            path.unlink()
+        report.add(found)
+        if given.clean and (not following or STEPS[following][0] != shape):
+            path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Shape:
 SHAPES = {
     "qwen3-30b-a3b": Shape(48, 2048, 32, 4, 128, 128, 8, 768),
     "moe-67b": Shape(28, 4096, 64, 4, 128, 128, 8, 1536),  # Qwen3-235B-A22B's layers, 28 of them
+    "moe-tiny": Shape(4, 512, 8, 2, 64, 16, 4, 256, 4096),
     "moe-small": Shape(12, 1024, 16, 4, 64, 64, 8, 512),
 }
 SCALES = {Type.Q4_K: ((0, 1.0), (2, 7.5)), Type.Q6_K: ((208, 1.0),)}  # offsets of f16 scales in a block, and their ratio
@@ -94,6 +95,7 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     writer.add_expert_count(shape.experts)
     writer.add_expert_used_count(shape.used)
     writer.add_expert_feed_forward_length(shape.inner)
+    writer.add_vocab_size(shape.vocabulary)
     writer.add_tokenizer_model("none")
     writer.add_token_list([str(i) for i in range(shape.vocabulary)])
     kinds = tensors(shape)

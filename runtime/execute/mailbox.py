@@ -85,10 +85,15 @@ class ExpertProgram(Recorder):
         nbytes = 4 * mailbox.rows * mailbox.width
         x = Value(Buffer(box.x, nbytes), mailbox.width, count, mailbox.rows)
         y = Value(Buffer(box.y, nbytes), mailbox.width, count, mailbox.rows)
-        pairs = 4 * mailbox.rows * mailbox.used
         self._row(handoff.wait, box.ticket, box.abort, last)
-        self.routed(x, Buffer(box.ids, pairs), Buffer(box.weights, pairs), *layer.tensors, mailbox.used, y)
+        self._work(mailbox, layer, x, y)
         self._row(handoff.reply, box.reply, last)
+
+    def _work(self, mailbox: Mailbox, layer: Layer, x: Value, y: Value) -> None:
+        """Between a ticket and its answer: y = the chosen experts' sum."""
+        pairs = 4 * mailbox.rows * mailbox.used
+        ids, weights = Buffer(mailbox.box.ids, pairs), Buffer(mailbox.box.weights, pairs)
+        self.routed(x, ids, weights, *layer.tensors, mailbox.used, y)
 
     def run(self, rows: int) -> None:
         """Answer all tickets of a step of `rows` rows; returns when the last is answered or one side gave up."""

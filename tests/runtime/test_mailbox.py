@@ -10,15 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_gguf
+from numba import types
 
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
+
+from echo import Echo  # noqa: E402
 
 from runtime import models  # noqa: E402
 from runtime.execute.cuda_ops import layer_of  # noqa: E402
 from runtime.execute.experts import Layer  # noqa: E402
 from runtime.execute.hybrid import mixtures  # noqa: E402
 from runtime.execute.mailbox import WORD, ExpertProgram, HandoffError, Mailbox  # noqa: E402
+from runtime.kernels.jit import njit  # noqa: E402
 from runtime.kernels.leaves import Leaves  # noqa: E402
+from runtime.kernels.memory import f32, load_acquire32, store_release32  # noqa: E402
 from runtime.weights import Weights, open_weights  # noqa: E402
 
 ROWS = 4
@@ -40,6 +45,24 @@ class Gpu:
         while int(self.words[WORD]) != ticket and not self.words[2 * WORD]:
             pass
         return self.y[:n].copy()
+
+
+_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@njit(nogil=True)
+def gpu(ticket: int, reply: int, abort: int, x: int, y: int, width: int, last: int, handoffs: int) -> int:
+    """The kernels' side of so many hand-offs; how many rows came back wrong. Row i carries the number i."""
+    sent, received, wrong = f32(x, width), f32(y, width), 0
+    for i in range(handoffs):
+        sent[:] = i
+        wanted = np.int32(last + 1 + i)
+        store_release32(ticket, wanted)
+        while load_acquire32(reply) != wanted and load_acquire32(abort) == 0:
+            _yield()
+        for j in range(width):
+            wrong += received[j] != i
+    return wrong
 
 
 def view(address: int, kind: type, shape: tuple[int, int]) -> np.ndarray:
@@ -105,6 +128,23 @@ def test_tickets_count_modulo_two_to_the_32(layers: list[Layer], mailbox: Mailbo
         assert not gpu.step(ticket, x, none, np.zeros((1, 3), np.float32)).any()
         runner.join()
     program.close()
+
+
+def test_no_ticket_of_many_is_lost_or_doubled() -> None:
+    """Across the end of the 32 bits; a lost or doubled ticket stops both sides, and a row that is old shows in its number."""
+    each, runs, last = 100, 30, -1500
+    mailbox = Mailbox(1, 16, 1, pinned=False)
+    box, program, found = mailbox.box, Echo(mailbox, each, last), list[int]()
+    words = box.ticket, box.reply, box.abort, box.x, box.y
+    runner = threading.Thread(target=lambda: found.append(gpu(*words, 16, last, each * runs)))
+    runner.start()
+    for _ in range(runs):
+        program.run(1)
+    runner.join()
+    mailbox.check()
+    program.close()
+    assert found == [0]
+    assert program.answered == int(mailbox._words[0]) == int(mailbox._words[WORD]) == last + each * runs
 
 
 def test_a_stale_ticket_is_not_answered_and_abort_ends_the_wait(layers: list[Layer], mailbox: Mailbox) -> None:
