@@ -6,6 +6,7 @@
 - `breakdown`: microseconds a token by kernel
 - `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
 - `correct`: logits by type of weights against the CPU's, and the embedded model against llama.cpp's recorded probabilities
+- `faults`: a hand-off thread that hangs in the middle of an answer: seconds until its request has the typed error
 - `llama`: llama.cpp in turns with us, by `--llama-bench PATH` and, for several users, `--batched-bench PATH`
 
 Each writes its model into --folder where it is not there, and adds its figures to FILE. Figures are medians of repetitions in
@@ -15,25 +16,31 @@ turns; DRAM, PCIe and VRAM are measured in the same run.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import datetime
 import json
 import platform
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import closeness
+import closeness  # finds the helpers of the tests too
 import handoffs
+import hanging_worker
 import llama
 import torch
 from driven import Model, bandwidths, in_turns, share, with_model
 from machine import ROOT
 from random_gguf import SHAPES, write
 
+from ollama_compat.errors import ApiError
+from ollama_compat.runner import Runner
+from runtime.frames import Generate, Load
 from runtime.kernels import cores
 
 GIB = 1 << 30
@@ -114,6 +121,25 @@ def correct(run: Run) -> dict[str, Any]:
     return closeness.by_type(run.path.parent) | closeness.demo()
 
 
+def faults(run: Run) -> dict[str, Any]:
+    return {"hanging_hand_off_s": asyncio.run(hanging_hand_off())}
+
+
+async def hanging_hand_off() -> float:
+    """Seconds from the last token to the error of the answer in which the hand-off hangs."""
+    runner, last = await Runner.spawn((sys.executable, hanging_worker.__file__)), 0.0
+    try:
+        await runner.load(Load(str(closeness.MODEL), num_ctx=512))
+        async for _ in runner.generate(lambda number: Generate(number, "Once", num_predict=100)):
+            last = time.perf_counter()
+    except ApiError as error:
+        print(error, flush=True)
+        return round(time.perf_counter() - last, 2)
+    finally:
+        await runner.close()
+    raise SystemExit("the hand-off did not hang")
+
+
 def beside_llama_cpp(run: Run) -> dict[str, Any]:
     given, shape = run.arguments, SHAPES["qwen3-30b-a3b"]
     if given.llama_bench is None:
@@ -142,6 +168,7 @@ STEPS: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
     "breakdown": (QWEN, breakdown),
     "mailbox": ("", mailbox),
     "correct": ("", correct),
+    "faults": ("", faults),
     "llama": (QWEN, beside_llama_cpp),
 }
 """By its name, the shape of a step's model (none: it needs no large one) and the step."""

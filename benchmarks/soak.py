@@ -32,6 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from serving import Server  # noqa: E402
 
 MODEL = "demo-moe"
+DEFAULT = ["killed_runner", "stopped_runner", "storm", "isolation", "streams", "growth", "idle"]
 GREEDY = {"temperature": 0, "seed": 1}
 
 
@@ -88,6 +89,25 @@ class Trials:
             again.append(time.perf_counter() - began)
         told = "; ".join(f"{count} x {end[:90]}" for end, count in ends.most_common())
         return f"{rounds} x SIGKILL under {streams} streams: {told}; next answer after {max(again):.1f} s at most"
+
+    async def stopped_runner(self, rounds: int = 3) -> str:
+        """A runner that is there and does nothing any more, in the middle of an answer."""
+        ends: collections.Counter[str] = collections.Counter()
+        told, again = [], []
+        for _ in range(rounds):
+            await self.ask()
+            tasks = [asyncio.create_task(self.stream(f"Story {n}", 2000)) for n in range(8)]
+            await asyncio.sleep(0.4)
+            began = time.perf_counter()
+            os.kill(self.runners()[0], signal.SIGSTOP)
+            ends.update(await asyncio.gather(*tasks))
+            told.append(time.perf_counter() - began)
+            status, text = await self.ask()
+            assert status == 200, text
+            again.append(time.perf_counter() - began - told[-1])
+        ended = "; ".join(f"{count} x {end[:90]}" for end, count in ends.most_common())
+        times = f"after {max(told):.1f} s at most, next answer {max(again):.1f} s later"
+        return f"{rounds} x SIGSTOP under 8 streams: {ended}; {times}"
 
     async def storm(self, clients: int = 300) -> str:
         await self.ask()
@@ -309,7 +329,7 @@ async def main(names: list[str], small_disk: Path | None) -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("trials", nargs="*", default=["killed_runner", "storm", "isolation", "streams", "growth", "idle"])
+    arguments.add_argument("trials", nargs="*", default=DEFAULT)
     arguments.add_argument("--small-disk", type=Path)
     given = arguments.parse_args()
     asyncio.run(main(given.trials, given.small_disk))

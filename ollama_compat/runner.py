@@ -15,8 +15,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import runtime
+from ollama_compat import pulse
 from ollama_compat.errors import ApiError, BadRequest, InternalError, RunnerDied
 from ollama_compat.failures import Unsupported, embed_failure, failure
+from ollama_compat.pulse import Pulse
 from runtime import frames
 from runtime.frames import Cut, Done, Failed, Generate, Grown, Load, Loaded, LoadProgress, Reply, Token
 
@@ -25,8 +27,7 @@ _LOG = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "runtime.worker")
 _ROOT = Path(runtime.__file__).resolve().parent.parent  # where `-m` finds our packages, whatever the server's directory
 _CLOSE_SECONDS = 5.0  # what a runner is given to end by itself
-_PING_SECONDS = 30.0  # what it is given to answer a question that it answers beside its work; then it hangs
-_WATCH_SECONDS = 10.0  # silence, while somebody waits for it, after which it is asked
+_PING = frames.GetStats(0)  # no request has this number: its answer only shows that the runner lives
 _STDERR_LINE = 1 << 16
 _EMBED_INPUTS = 1024  # in one frame; their vectors have to fit one too
 
@@ -47,7 +48,8 @@ class Runner:
         self._waiting: dict[int | None, asyncio.Queue[Reply | ApiError]] = {}  # by request; None: the load
         self._errors: deque[str] = deque(maxlen=20)  # the last lines of its log
         self._closing = False
-        self._heard = 0.0  # when the last frame came, by the loop's clock
+        self._heard = False  # whether a frame came in this beat
+        self._asked = asyncio.Event()  # somebody waits, and not for the load
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._log(process.stderr)))
         self._watcher = asyncio.create_task(self._watch())
         self.dead = asyncio.Event()
@@ -178,15 +180,10 @@ class Runner:
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
     async def alive(self) -> bool:
-        """Whether the process answers. One that hangs is killed, so that its requests end and the next ones get another."""
+        """Whether the process answers. One that hangs is killed meanwhile, see `_watch`."""
         try:
-            async with asyncio.timeout(_PING_SECONDS):
-                await self.stats()
+            await self.stats()
         except RunnerDied:
-            return False
-        except TimeoutError:
-            _LOG.error("model runner %d does not answer, killing it", self.pid)
-            self.kill()
             return False
         return True
 
@@ -230,6 +227,8 @@ class Runner:
             raise RunnerDied
         queue: asyncio.Queue[Reply | ApiError] = asyncio.Queue()
         self._waiting[request] = queue
+        if request is not None:
+            self._asked.set()
         try:
             yield queue
         finally:
@@ -266,7 +265,7 @@ class Runner:
             while True:
                 prefix = await self._stdout.readexactly(frames.PREFIX_BYTES)
                 body = await self._stdout.readexactly(frames.body_length(prefix))
-                self._heard = asyncio.get_running_loop().time()
+                self._heard = True
                 self._dispatch(frames.decode(body))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -282,12 +281,19 @@ class Runner:
             queue.put_nowait(frame)
 
     async def _watch(self) -> None:
-        """Asks a runner that has been silent for long whether it still lives, while a request waits for it. Not during a load."""
-        loop = asyncio.get_running_loop()
+        """While a request waits: kill a runner that hangs, so that its requests end and the next ones get another."""
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            if self._waiting and None not in self._waiting and loop.time() - self._heard >= _WATCH_SECONDS:
-                await self.alive()
+            await self._asked.wait()
+            heart = Pulse(self.pid)
+            while self._waiting:
+                self._heard = False
+                self._send(_PING)
+                await asyncio.sleep(pulse.BEAT)
+                if self._waiting and heart.beat(self._heard):
+                    _LOG.error("model runner %d does not answer, killing it", self.pid)
+                    self.kill()
+                    return
+            self._asked.clear()
 
     async def _died(self) -> None:
         self.dead.set()

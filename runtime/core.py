@@ -75,6 +75,14 @@ class Growing(Protocol):
 
 
 @runtime_checkable
+class Watched(Protocol):
+    """An executor whose steps can hang: two sides wait for one another."""
+
+    def stuck(self) -> str:
+        """Why the step that runs will not end; "": nothing is known against it. Any thread may ask."""
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A loaded embedding model: texts in, one vector each out."""
 

@@ -1,7 +1,8 @@
 """The runner process: frames on stdin, the engine, frames on stdout. One model, for as long as the process lives.
 
 The main thread runs the engine. A second thread reads the requests, answers those that need no step, and gets the others
-ready, so that neither a long prompt nor a question for the counters waits for, or holds up, the tokens of others.
+ready, so that neither a long prompt nor a question for the counters waits for, or holds up, the tokens of others. Where
+steps can hang, a third thread watches them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
 from runtime import frames
+from runtime.core import Watched
 from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
 from runtime.frames import Cancel, Failed, Frame, Generate, Grow, Load, Reply
@@ -24,6 +26,8 @@ from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_
 from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25  # between two looks at a step that may hang
 
 Opener = Callable[[Load, Progress], Model]
 
@@ -72,6 +76,8 @@ class Worker:
         self._engine = model.engine(request.num_ctx)
         self._writer.send([model.loaded(self._engine.num_ctx, time.perf_counter_ns() - begin)])
         self._ready.set()
+        if isinstance(model.executor, Watched):
+            threading.Thread(target=self._watch, args=(model.executor,), daemon=True, name="watcher").start()
         return self._steps()
 
     def _fail(self, *failures: Reply) -> int:
@@ -104,6 +110,13 @@ class Worker:
             return engine.submit(item)
         assert isinstance(item, Job)
         return engine.submit(item)
+
+    def _watch(self, executor: Watched) -> None:
+        """End a process whose step hangs: the thread that steps cannot."""
+        while not (reason := executor.stuck()):
+            time.sleep(_LOOK_SECONDS)
+        _LOG.error("a step hangs: %s", reason)
+        leave(self._fail(*self._engine.fail("internal", f"a step hangs: {reason}")))
 
     # ------------------------------------------------------------ reader thread
 

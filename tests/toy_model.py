@@ -7,6 +7,7 @@ block that is lost, shared wrongly or overwritten changes the answer.
 from __future__ import annotations
 
 import sys
+import threading
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
@@ -121,6 +122,19 @@ class GrowingExecutor(ToyExecutor):
         return blocks
 
 
+class HangingExecutor(ToyExecutor):
+    """One whose third step never ends, which another thread can know."""
+
+    def forward(self, batch: Batch) -> FloatArray:
+        if len(self.rows) == 2:
+            self.rows.append(0)
+            threading.Event().wait()
+        return super().forward(batch)
+
+    def stuck(self) -> str:
+        return "nobody answers" if len(self.rows) > 2 else ""
+
+
 class Runs:
     """An engine and all that it said."""
 
@@ -199,6 +213,8 @@ def open_toy(request: Load, progress: Callable[[str, int, int], None]) -> Model:
             raise ZeroDivisionError
         case "growing":
             return Model("toy", GrowingExecutor(n_blocks=32), make_tokenizer())
+        case "hanging":
+            return Model("toy", HangingExecutor(), make_tokenizer())
         case "poison":
             return Model("toy", ToyExecutor(_poison), make_tokenizer())
     return Model("toy", ToyExecutor(n_blocks=256, max_rows=request.num_batch), make_tokenizer())

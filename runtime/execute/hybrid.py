@@ -59,7 +59,7 @@ class Options:
 
 
 class HybridExecutor:
-    """Implements runtime.core.Executor."""
+    """Implements runtime.core.Executor and Watched."""
 
     def __init__(self, weights: Weights, model: Transformer, chosen: Plan, module: Module, options: Options) -> None:
         config, device = model.config, module.device
@@ -118,6 +118,10 @@ class HybridExecutor:
                 for keys, values in self._ops.caches:
                     keys[target].copy_(keys[source])
                     values[target].copy_(values[source])
+
+    def stuck(self) -> str:
+        """Why the step that runs will not end, or ""."""
+        return self._ops.mailbox.stuck() if self._ops.mailbox else ""
 
     def close(self) -> None:
         """Stop the threads and give the memory of both sides back."""

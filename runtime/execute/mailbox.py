@@ -18,6 +18,8 @@ from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
 from runtime.weights import aligned_array
 
+LOST = "the GPU and the CPU lost each other in the middle of a step"
+PATIENCE = 0.4  # seconds in which a step ends once one side gave up
 WORD = 32  # int32 between words that different sides write, a cache line and its neighbour
 
 
@@ -36,6 +38,7 @@ class Mailbox:
 
     def __init__(self, rows: int, width: int, used: int, *, pinned: bool) -> None:
         self.rows, self.width, self.used = rows, width, used
+        self._lost_since = math.inf
         self._words = torch.zeros(3 * WORD, dtype=torch.int32, pin_memory=pinned)
         self._x = torch.zeros((rows, width), pin_memory=pinned)
         self._y = torch.zeros((rows, width), pin_memory=pinned)
@@ -61,7 +64,15 @@ class Mailbox:
     def check(self) -> None:
         """HandoffError when one side gave up."""
         if self._words[2 * WORD]:
-            raise HandoffError("the GPU and the CPU lost each other in the middle of a step")
+            raise HandoffError(LOST)
+
+    def stuck(self) -> str:
+        """LOST when one side gave up and the other has not noticed for PATIENCE, else "". To be asked again and again."""
+        if not self._words[2 * WORD]:
+            return ""
+        now = time.monotonic()
+        self._lost_since = min(self._lost_since, now)
+        return LOST if now - self._lost_since >= PATIENCE else ""
 
     def abort(self) -> None:
         """Let both sides give up."""

@@ -3,7 +3,8 @@
 What it says is found in the prompt: `say(TEXT)` is answered with TEXT, word by word; without that it answers "A b c.".
 `frame()` tells the grammar fields of its request as JSON; `refuse()` is answered Failed.
 `slow()` says one word every 10 ms until it is cancelled or has said 1000; `hang()` says nothing; `die()` ends the process;
-with `cached()` all but one token of the prompt came from the cache.
+`busy()` computes for 1.5 s first and answers nothing meanwhile; with `cached()` all but one token of the prompt came from
+the cache.
 Requests for vectors are refused, unless an argument is `--embed`. Other arguments change the load: `--fail=KIND` answers Failed,
 `--die` exits, `--hang` never answers, `--train=N` is the training context. Tokens are words with the space before them. Like the
 real worker it ends when its input does.
@@ -15,6 +16,7 @@ import asyncio
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,10 @@ class FakeWorker:
             self._send(frames.Token(request.id, "last words", [0]))
             sys.stdout.flush()
             sys.exit(3)
+        if "busy()" in prompt:
+            end = time.process_time() + 1.5
+            while time.process_time() < end:
+                pass
         if "hang()" in prompt:
             await asyncio.sleep(3600)
         if "frame()" in prompt:

@@ -155,15 +155,37 @@ async def test_a_death_in_the_middle_of_an_answer_ends_it_with_an_error() -> Non
 
 
 async def test_a_runner_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_compat.runner._WATCH_SECONDS", 0.02)
-    monkeypatch.setattr("ollama_compat.runner._PING_SECONDS", 0.2)
+    monkeypatch.setattr("ollama_compat.pulse.BEAT", 0.2)
     async with loaded() as runner:
         waiting = asyncio.create_task(collect(runner, "hang()"))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.9)
         assert not waiting.done()  # silent, but it answers
         os.kill(runner.pid, signal.SIGSTOP)
         with pytest.raises(RunnerDied):
             await waiting
+
+
+async def test_a_runner_that_hangs_before_it_is_asked_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_compat.pulse.BEAT", 0.05)
+    async with loaded() as runner:
+        os.kill(runner.pid, signal.SIGSTOP)
+        assert not await runner.alive()
+        await runner.dead.wait()
+
+
+async def test_a_runner_that_is_busy_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_compat.pulse.BEAT", 0.2)
+    async with loaded() as runner:
+        said, _ = await collect(runner, "busy() say(done)")  # for many beats
+    assert said == "done"
+
+
+async def test_a_runner_that_is_busy_for_ever_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_compat.pulse.BEAT", 0.1)
+    monkeypatch.setattr("ollama_compat.pulse.LONGEST", 4)
+    async with loaded() as runner:
+        with pytest.raises(RunnerDied):
+            await collect(runner, "busy() say(done)")
 
 
 async def test_a_runner_knows_whether_it_lives() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hanging_worker
 import naive
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ import tiny_gguf
 from stepping import Text, blocks_for
 from tiny_gguf import Type
 
+from ollama_compat.errors import ApiError
+from ollama_compat.runner import Runner
 from runtime.core import Batch
-from runtime.frames import Load
+from runtime.frames import Generate, Load
 from runtime.quants import BY_NAME
 
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
@@ -24,6 +28,7 @@ if not torch.cuda.is_available():
 from runtime.cuda.module import U64, Module  # noqa: E402
 from runtime.execute import hybrid  # noqa: E402
 from runtime.execute.cuda_ops import Groups, Matrix  # noqa: E402
+from runtime.execute.mailbox import HandoffError  # noqa: E402
 
 KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
 Open = Callable[..., "hybrid.HybridExecutor"]
@@ -145,3 +150,23 @@ def test_rows_of_several_texts(resident: int | None, demo_model: Path, opened: O
     tables = np.concatenate([text.table for text in texts])
     together = executor.forward(Batch(np.full(5, 7, np.int32), positions, rows, tables, rows))
     assert naive.nmse(together, np.array(alone)) <= 1e-5
+
+
+def test_a_cpu_that_does_not_answer_ends_the_step(demo_model: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = opened(demo_model, resident=0)
+    text = Text(executor, blocks_for(64))
+    text.feed([7])
+    monkeypatch.setattr(executor._program, "run", lambda rows: None)
+    with pytest.raises(HandoffError, match="lost each other"):
+        text.feed([7])
+
+
+async def test_a_hand_off_thread_that_hangs_ends_its_requests_with_a_typed_error(demo_model: Path) -> None:
+    runner = await Runner.spawn((sys.executable, hanging_worker.__file__))
+    try:
+        await runner.load(Load(str(demo_model), num_ctx=512))
+        with pytest.raises(ApiError, match="a step hangs: the GPU and the CPU lost each other"):
+            async for _ in runner.generate(lambda number: Generate(number, "Once", num_predict=100)):
+                pass
+    finally:
+        await runner.close()

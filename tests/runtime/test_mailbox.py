@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,15 @@ def test_a_stale_ticket_is_not_answered_and_abort_ends_the_wait(layers: list[Lay
     with pytest.raises(HandoffError):
         mailbox.check()
     program.close()
+
+
+def test_a_step_that_does_not_end_after_one_side_gave_up_is_told(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.execute.mailbox.PATIENCE", 0.05)
+    assert not mailbox.stuck()
+    mailbox.abort()
+    assert not mailbox.stuck()  # it may end by itself yet
+    time.sleep(0.06)
+    assert "lost each other" in mailbox.stuck()
 
 
 def test_a_gpu_that_never_sends_is_given_up(layers: list[Layer], mailbox: Mailbox) -> None:

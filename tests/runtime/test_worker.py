@@ -232,6 +232,15 @@ def test_a_step_that_fails_ends_all_requests_and_the_process(start: Callable[...
     assert "Traceback" in child.log()
 
 
+def test_a_step_that_hangs_ends_all_requests_and_the_process(start: Callable[..., Child]) -> None:
+    child = start("hanging")
+    child.send(ask(1, "a", 1000), ask(2, "bb", 1000))
+    failures = [frame for frame in child.rest() if isinstance(frame, Failed)]
+    assert [(failed.id, failed.kind) for failed in failures] == [(1, "internal"), (2, "internal")]
+    assert failures[0].message == "a step hangs: nobody answers"
+    assert child.end() == 1
+
+
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff\xff", b"\x02\0\0\0{}", b"\x05\0\0\0hello"])
 def test_a_broken_protocol_ends_it(child: Child, garbage: bytes) -> None:
     assert child.process.stdin is not None
