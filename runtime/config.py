@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.core import Metadata, ModelError
 
+SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN = 1, 2, 3  # `expert_gating_func`
 LARGEST = {"block_count": 1024, "embedding_length": 1 << 17, "context_length": 1 << 27, "vocab": 1 << 22}
 
 
@@ -16,10 +17,13 @@ class Rope:
 
     dimensions: int
     freq_base: float
+    freq_base_swa: float  # of blocks that see a window; 0: the file does not say
     scaling: str  # "none", "linear", "yarn"
     factor: float
     original_context: int
     attn_factor: float
+    beta_fast: float  # YaRN: turns within the original context where its ramp ends and begins
+    beta_slow: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,8 +46,28 @@ class ModelConfig:
     expert_count: int
     expert_used_count: int
     expert_feed_forward_length: int
+    expert_gating_func: int  # 0: the file does not say
+    expert_weights_norm: bool | None  # None: the file does not say
+    expert_weights_scale: float
+    expert_group_count: int
+    expert_group_used_count: int
+    leading_dense_block_count: int  # blocks without experts
+    sliding_window: int | None  # tokens
+    sliding_window_pattern: tuple[bool, ...] | int | None  # which blocks have it: by block, or all but every so manieth
+    final_logit_softcapping: float
+    attn_logit_softcapping: float
     n_vocab: int
     rope: Rope
+
+    def windows(self, period: int, default: int = 0) -> list[int]:
+        """The window of each block, 0 for none. `period`, `default`: of the architecture, where the file says nothing."""
+        window = default if self.sliding_window is None else self.sliding_window
+        pattern = period if self.sliding_window_pattern is None else self.sliding_window_pattern
+        if isinstance(pattern, int):
+            pattern = tuple(pattern == 0 or i % pattern < pattern - 1 for i in range(self.block_count))
+        if len(pattern) < self.block_count:
+            raise ModelError(f"key '{self.architecture}.attention.sliding_window_pattern' has no entry for some blocks")
+        return [window if pattern[i] else 0 for i in range(self.block_count)]
 
 
 class Keys:
@@ -79,6 +103,20 @@ class Keys:
         if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e30:
             raise ModelError(f"key '{self.architecture}.{key}' is {value!r}, expected a number")
         return float(value)
+
+    def flag(self, key: str) -> bool | None:
+        """True or false; None where the key is absent."""
+        value = self._metadata.get(f"{self.architecture}.{key}")
+        if value is not None and not isinstance(value, bool):
+            raise ModelError(f"key '{self.architecture}.{key}' is {value!r}, expected true or false")
+        return value
+
+    def pattern(self, key: str) -> tuple[bool, ...] | int | None:
+        """True or false for each block, or a period; None where the key is absent."""
+        value = self._metadata.get(f"{self.architecture}.{key}")
+        if value is None or isinstance(value, str | int | float):
+            return self.count(key) if key in self else None
+        return tuple(bool(item) for item in value)
 
     def _value(self, key: str, default: Any) -> Any:
         value = self._metadata.get(f"{self.architecture}.{key}", default)
@@ -127,9 +165,30 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         expert_count=experts,
         expert_used_count=used,
         expert_feed_forward_length=keys.count("expert_feed_forward_length", feed_forward),
+        **_read_routing(keys, experts),
+        leading_dense_block_count=keys.count("leading_dense_block_count", 0),
+        sliding_window=keys.count("attention.sliding_window", largest=1 << 30) if "attention.sliding_window" in keys else None,
+        sliding_window_pattern=keys.pattern("attention.sliding_window_pattern"),
+        final_logit_softcapping=keys.number("final_logit_softcapping", 0.0),
+        attn_logit_softcapping=keys.number("attn_logit_softcapping", 0.0),
         n_vocab=n_vocab,
         rope=_read_rope(keys, key_length),
     )
+
+
+def _read_routing(keys: Keys, experts: int) -> dict[str, Any]:
+    """How experts are chosen and weighted."""
+    groups = keys.count("expert_group_count", 0) or 1
+    used = keys.count("expert_group_used_count", 0) or groups
+    if experts % groups or used > groups or (groups > 1 and experts // groups < 2):
+        raise ModelError(f"{experts} experts cannot be {used} of {groups} groups")
+    return {
+        "expert_gating_func": keys.count("expert_gating_func", 0, largest=255),
+        "expert_weights_norm": keys.flag("expert_weights_norm"),
+        "expert_weights_scale": keys.number("expert_weights_scale", 0.0) or 1.0,
+        "expert_group_count": groups,
+        "expert_group_used_count": used,
+    }
 
 
 def _absent(other: str, keys: Keys) -> float | None:
@@ -155,8 +214,11 @@ def _read_rope(keys: Keys, key_length: int) -> Rope:
     return Rope(
         dimensions=dimensions,
         freq_base=keys.number("rope.freq_base", 10000.0),
+        freq_base_swa=keys.number("rope.freq_base_swa", 0.0),
         scaling=scaling,
         factor=keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1.0)),
         original_context=keys.count("rope.scaling.original_context_length", 0, largest=LARGEST["context_length"]),
         attn_factor=keys.number("rope.scaling.attn_factor", 1.0),
+        beta_fast=keys.number("rope.scaling.yarn_beta_fast", 32.0),
+        beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1.0),
     )

@@ -147,6 +147,13 @@ class Weights:
             raise ModelError(f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(shape)}")
         return tensor
 
+    def rows(self, name: str) -> int:
+        """Rows of the tensor `name`; ModelError when it is missing."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"missing tensor {name!r}")
+        return tensor.rows
+
     def vector(self, name: str, length: int) -> FloatArray:
         """A small tensor (norm, bias) as float32, whatever its type."""
         return self.dequantize(self.matrix(name, length))

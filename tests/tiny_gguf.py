@@ -27,6 +27,8 @@ class Shape:
     vocab: int = 320
     type: Type = Type.F32
     down: Type | None = None
+    experts_type: Type | None = None
+    mix: tuple[Type, Type, Type | None] = (Type.Q4_K, Type.Q8_0, None)  # these three of the variant MIX
     context: int = 1024
     tied: bool = True
     biases: bool = False
@@ -36,6 +38,8 @@ class Shape:
     encoder: bool = False  # sees whole texts, norms after each layer, and has a WordPiece vocabulary
     labels: int = 0  # of a head that ranks
     gated: bool = True  # the feed-forward layers of an encoder
+    more: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # further tensors of a block: sizes by name
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # tensors of a block that have another name
 
 
 _YARN: dict[str, object] = {
@@ -43,6 +47,15 @@ _YARN: dict[str, object] = {
     "rope.scaling.factor": 8.0,
     "rope.scaling.original_context_length": 512,
 }
+_GPT_OSS: dict[str, object] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 8.0,
+    "rope.scaling.original_context_length": 64,
+    "attention.sliding_window": 16,
+}
+_GEMMA: dict[str, object] = {"attention.sliding_window": 16, "rope.freq_base_swa": 5000.0, "rope.freq_base": 1e6}
+_POST_NORMS = {"post_attention_norm.weight": ("d",), "post_ffw_norm.weight": ("d",)}
+_SOFTCAPS: dict[str, object] = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": 16}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
     "mixtral": Shape("llama", experts=4, used=2),
@@ -52,7 +65,37 @@ ARCHITECTURES = {
     "llama3": Shape("llama", rope_freqs=True),
     "llama-linear": Shape("llama", metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}),
     "qwen3-yarn": Shape("qwen3", head_norms=True, context=4096, metadata=_YARN),
+    "gpt-oss": Shape(
+        "gpt-oss",
+        experts=8,
+        used=3,
+        feed_forward=256,
+        tied=False,
+        biases=True,
+        metadata=_GPT_OSS,
+        mix=(Type.Q8_0, Type.Q8_0, Type.MXFP4),
+        renamed={"ffn_norm.weight": "post_attention_norm.weight"},
+        more={
+            "attn_sinks.weight": ("heads",),
+            "attn_output.bias": ("d",),
+            "ffn_gate_inp.bias": ("e",),
+            "ffn_gate_exps.bias": ("e", "f"),
+            "ffn_up_exps.bias": ("e", "f"),
+            "ffn_down_exps.bias": ("e", "d"),
+        },
+    ),
+    "gemma2": Shape("gemma2", layers=3, metadata=_SOFTCAPS, more=_POST_NORMS),
+    "gemma3": Shape("gemma3", layers=7, feed_forward=256, head_norms=True, metadata=_GEMMA, more=_POST_NORMS),
 }
+
+RECENT = ("gpt-oss", "gemma2", "gemma3")
+"""Those whose goldens are of F32 and MIX; of the others F32 and F16."""
+
+
+def kinds(architecture: str) -> tuple[str, str]:
+    """The variants that llama.cpp's logits are recorded of."""
+    return ("F32", "MIX") if architecture in RECENT else ("F32", "F16")
+
 
 ADAPTED = {
     "llama": ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "output", "token_embd"),
@@ -76,8 +119,11 @@ ENCODERS = {
 
 
 def variant(architecture: str, kind: str) -> Shape:
-    """The tiny model of an architecture with all matrices of one type, by its name."""
-    return dataclasses.replace((ARCHITECTURES | ENCODERS | RANKERS)[architecture], type=Type[kind])
+    """The tiny model of an architecture with all matrices of one type, by its name, or of several: MIX."""
+    shape = (ARCHITECTURES | ENCODERS | RANKERS)[architecture]
+    if kind == "MIX":
+        return dataclasses.replace(shape, type=shape.mix[0], down=shape.mix[1], experts_type=shape.mix[2])
+    return dataclasses.replace(shape, type=Type[kind])
 
 
 def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarray] | None = None) -> Path:
@@ -86,7 +132,7 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     _metadata(writer, shape)
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
-        is_vector = len(size) == 1
+        is_vector = len(size) == 1 or name.endswith(".bias")
         mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" else 0.0
         values = rng.normal(mean, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
         values = given[name].astype(np.float32) if given else values
@@ -172,12 +218,14 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
         if shape.head_norms:
             block |= {"attn_q_norm.weight": (shape.head,), "attn_k_norm.weight": (shape.head,)}
         e, f = shape.experts, shape.feed_forward
+        known = {"d": d, "q": q, "kv": kv, "head": shape.head, "heads": shape.heads, "e": e, "f": f}
+        block |= {name: tuple(known[size] for size in sizes) for name, sizes in shape.more.items()}
         if e:
             block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_exps.weight": (e, f, d), "ffn_up_exps.weight": (e, f, d)}
             block |= {"ffn_down_exps.weight": (e, d, f)}
         else:
             block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
-        out |= {f"blk.{i}.{name}": size for name, size in block.items()}
+        out |= {f"blk.{i}.{shape.renamed.get(name, name)}": size for name, size in block.items()}
     return out
 
 
@@ -214,6 +262,8 @@ def _random_blocks(values: np.ndarray, kind: Type, rng: np.random.Generator) -> 
 
 
 def _type(name: str, shape: Shape) -> Type:
+    if shape.experts_type is not None and "_exps" in name:
+        return shape.experts_type
     return shape.down if shape.down is not None and ("down" in name or "attn_v" in name) else shape.type
 
 

@@ -283,7 +283,8 @@ def _gpt_oss() -> Checkpoint:
             "mlp.experts.down_proj_bias": (experts, d),
         }
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in block.items()}
-    more = {"num_local_experts": experts, "quantization_config": {"quant_method": "mxfp4"}}
+    scaling = {"rope_type": "yarn", "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 32}
+    more = {"num_local_experts": experts, "quantization_config": {"quant_method": "mxfp4"}, "rope_scaling": scaling}
     return dataclasses.replace(base, config={**base.config, **more}, shapes=shapes, dtype="BF16")
 
 

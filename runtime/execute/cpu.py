@@ -179,13 +179,11 @@ def bytes_per_token(weights: Weights, model: Transformer) -> int:
     for tensor in weights:
         if tensor.name == model.token_embd.weight.name != output:
             continue
-        stacked = len(tensor.shape) == 3
+        stacked = "_exps." in tensor.name
         total += tensor.nbytes * config.expert_used_count // config.expert_count if stacked else tensor.nbytes
     return total
 
 
 def budget(model: Transformer, memory: int) -> Budget:
     """Of the model's cache. `memory`: bytes free beside its weights, 0 where nobody knows."""
-    config = model.config
-    layer = 2 * config.head_count_kv * BLOCK_TOKENS * (config.key_length + config.value_length)
-    return Budget(layer * config.block_count, config.context_length, memory)
+    return Budget(2 * BLOCK_TOKENS * model.cache_values, model.config.context_length, memory)

@@ -21,8 +21,9 @@ from runtime.execute.device_step import DeviceStep
 from runtime.execute.experts import KINDS, Layer, Residence, stack
 from runtime.execute.mailbox import Mailbox
 from runtime.kernels import cores
+from runtime.kernels.activations import CODES
 from runtime.kernels.leaves import Leaves
-from runtime.layers.ops import Heads, Of, Rotation, Routing
+from runtime.layers.ops import Activation, Experts, Heads, Of, Rotation, Routing
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor
 
@@ -33,6 +34,9 @@ SHORT = 8  # rows of one text that attend as single rows; more attend together
 TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
 TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
 MOST_EXPERTS = 1024  # of experts.cu
+WARP = 32  # of its groups, and of the experts of a token, at the most
+FUSED_HEAD = 256  # values of a head that torch's fused attention takes
+SCORES = 1 << 24  # of a text that are held at a time where it does not
 MOST_MATRICES = 4  # of one launch of matvec.cu
 HEAD_VALUES = (1, 2, 3, 4, 6, 8)  # values of a head that a lane of attention.cu holds
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
@@ -67,7 +71,22 @@ class Groups(ctypes.Structure):
 class HeadShape(ctypes.Structure):
     """`Heads` of runtime/cuda/source/attention.cu."""
 
-    _fields_ = (*((name, ctypes.c_int) for name in ("q", "kv", "key", "value")), ("scale", ctypes.c_float))
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("q", "kv", "key", "value")),
+        ("scale", ctypes.c_float),
+        ("window", ctypes.c_int),
+        ("softcap", ctypes.c_float),
+    )
+
+
+class Router(ctypes.Structure):
+    """`Routing` of runtime/cuda/source/experts.cu."""
+
+    _fields_ = (
+        ("bias", ctypes.c_void_p),
+        *((name, ctypes.c_int) for name in ("experts", "k", "normalize", "gating", "groups", "groups_used")),
+        ("scale", ctypes.c_float),
+    )
 
 
 class Pages(ctypes.Structure):
@@ -158,7 +177,7 @@ class CudaOps:
         self._leaves = leaves
         self._weights: dict[str, Weight] = {}
         self._vectors: dict[int, tuple[Any, torch.Tensor]] = {}  # by id; the array is kept so that the id stays its own
-        self._turns: tuple[Rotation, torch.Tensor] | None = None
+        self._turns: list[tuple[Rotation, torch.Tensor]] = []
         self._sent = torch.zeros(1, dtype=torch.int32, device=self.device)
         self._rows = self._outputs = 1
         self._pending: tuple[Value, Value, Value] | None = None  # x, y and their sum, which most often is normed at once
@@ -168,7 +187,7 @@ class CudaOps:
     def begin(self, rows: int, outputs: int, batch: Batch | None) -> None:
         """A step with buffers for `rows` and `outputs`. With its batch, long runs of one text attend together; without (in a
         graph), every row attends alone."""
-        self._rows, self._outputs, self._turns, self._pending = rows, outputs, None, None
+        self._rows, self._outputs, self._turns, self._pending = rows, outputs, [], None
         self._long, self._short = [], None
         if batch is not None:
             texts = spans(batch)
@@ -236,42 +255,49 @@ class CudaOps:
         heads: Heads,
         rotation: Rotation | None,
         norms: tuple[FloatArray, FloatArray, float] | None,
+        sinks: FloatArray | None = None,
     ) -> Value:
-        if rotation is None or not heads.causal:
+        if not heads.causal:
             raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
-        shape = HeadShape(heads.head_count, heads.head_count_kv, heads.key_length, heads.value_length, heads.scale)
+        shape = HeadShape(
+            *(heads.head_count, heads.head_count_kv, heads.key_length, heads.value_length),
+            *(heads.scale, heads.window, heads.softcap),
+        )
+        own = self._vector(sinks) if sinks is not None else None
         keys, values = self._cache(layer, heads)
         step = self._step
         pages = Pages(*(part.data_ptr() for part in (step.positions, step.sequences, step.tables)), step.table,
                       keys.data_ptr(), values.data_ptr())  # fmt: skip
         weights = (self._vector(norms[0]), self._vector(norms[1]), norms[2]) if norms else (None, None, 0.0)
         tasks = q.rows * (heads.head_count + 2 * heads.head_count_kv)
-        half = len(rotation.frequencies)
+        table, half = (self._turn_table(rotation), len(rotation.frequencies)) if rotation else (None, 0)
         self._launch(
             "rotate_store", (math.ceil(tasks / 8),), 256,
-            *(q.data, k.data, v.data, *weights, self._turn_table(rotation), half, int(heads.rope_interleaved)),
+            *(q.data, k.data, v.data, *weights, table, half, int(heads.rope_interleaved)),
             *(shape, pages, q.count),
         )  # fmt: skip
         out = self._like(q, heads.head_count * heads.value_length)
         for span, table in self._long:
             part = slice(span.first, span.last)
-            out.data[part] = self._attend_long(q.data[part], keys, values, span, table, heads)
+            out.data[part] = self._attend_long(q.data[part], keys, values, span, table, heads, own)
         if self._short is None:
-            self._attend_rows(q, out, heads, shape, pages, None, q.count, q.rows)
+            self._attend_rows(q, out, heads, shape, pages, own, None, q.count, q.rows)
         elif self._short[2]:
-            self._attend_rows(q, out, heads, shape, pages, *self._short)
+            self._attend_rows(q, out, heads, shape, pages, own, *self._short)
         return out
 
-    def silu_mul(self, gate: Value, up: Value) -> Value:
-        self._elementwise("silu_mul", gate, up, gate, gate.width)
+    def gated(self, gate: Value, up: Value, activation: Activation) -> Value:
+        self._elementwise("gated", gate, up, gate, gate.width, CODES[activation])
         return gate
 
     def gelu(self, x: Value) -> Value:
         self._settle()
         return Value(functional.gelu(x.data, approximate="tanh"), x.count)
 
-    def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
-        residence = self.residences[gate.name]
+    def experts(
+        self, x: Value, logits: Value, experts: Experts, routing: Routing, beside: Callable[[], Value] | None = None
+    ) -> Value:
+        residence = self.residences[experts.gate.name]
         streamed = self.table_of(residence)
         complete = residence.complete or streamed is not None
         over_pcie = 0.0 if complete or x.rows > PCIE_ROWS else self.over_pcie
@@ -282,13 +308,23 @@ class CudaOps:
         run = self._few_experts if x.rows <= FEW_PAIRS else self._many_experts
         own = run(x, residence.layer, choice) if complete or residence.present or over_pcie else None
         self.after(residence)
-        return own if own is not None and complete else self._receive(x, own)
+        other = beside() if beside else None  # while the CPU computes
+        out = own if own is not None and complete else self._receive(x, own)
+        return out if other is None else self.add(out, other)
 
     def add(self, x: Value, y: Value) -> Value:
         self._settle()
         out = self._like(x, x.width)
         self._pending = x, y, out
         return out
+
+    def scale(self, x: Value, factor: float) -> Value:
+        self._settle()
+        return Value(x.data * factor, x.count)
+
+    def softcap(self, x: Value, cap: float) -> Value:
+        self._settle()
+        return Value(torch.tanh(x.data / cap) * cap, x.count)
 
     def outputs(self, x: Value) -> Value:
         out = Value(torch.empty((self._outputs, x.width), device=self.device), self._step.outputs_count)
@@ -335,12 +371,16 @@ class CudaOps:
         return x.packed
 
     def _choose(self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float) -> Choice:
-        k, n_experts = routing.expert_used_count, table.shape[1]
+        k, groups = routing.expert_used_count, routing.group_count
+        if max(k, groups) > WARP:
+            raise ModelError(f"{k} experts a token, of {groups} groups, are too many for the GPU")
+        bias = self._vector(routing.bias).data_ptr() if routing.bias is not None else None
+        router = Router(
+            *(bias, table.shape[1], k, int(routing.normalize), routing.gating, groups, routing.group_used_count, routing.scale)
+        )
         choice = Choice(self._ints(x.rows, k), self._floats(x.rows, k), self._ints(x.rows, k), k, table)
-        self._launch(
-            "choose", (math.ceil(x.rows / 4),), 128, logits.data, table[0], over_pcie, choice.ids, choice.weights, choice.where,
-            *(n_experts, k, int(routing.normalize), routing.scale, x.count),
-        )  # fmt: skip
+        chosen = choice.ids, choice.weights, choice.where
+        self._launch("choose", (math.ceil(x.rows / 4),), 128, logits.data, table[0], over_pcie, *chosen, router, x.count)
         return choice
 
     def _send(self, x: Value, choice: Choice) -> None:
@@ -359,10 +399,12 @@ class CudaOps:
 
     def _few_experts(self, x: Value, layer: Layer, choice: Choice) -> Value:
         """Pair by pair; those over PCIe too."""
-        gate, up, down = (stack(layer, kind, choice.table) for kind in range(KINDS))
+        gate, up, down = (stack(layer, kind, choice.table, self._bias(layer, kind)) for kind in range(KINDS))
+        activation = CODES[layer.matrices.activation]
         hidden = self._floats(x.rows * choice.k, gate.rows)
         grid = math.ceil(gate.rows / 16), x.rows * choice.k
-        self._launch("expert_hidden", grid, 256, gate, up, x.data, x.width, choice.ids, choice.where, choice.k, hidden, x.count)
+        pairs = choice.ids, choice.where, choice.k
+        self._launch("expert_hidden", grid, 256, gate, up, x.data, x.width, *pairs, hidden, activation, x.count)
         out = self._like(x, down.rows)
         chosen = choice.ids, choice.where, choice.weights, choice.k
         grid = math.ceil(down.rows / DOWN_ROWS), x.rows
@@ -380,7 +422,8 @@ class CudaOps:
         def product(kind: int, of: Value, share: int) -> Value:
             tensor = layer.tensors[kind]
             out = Value(self._floats(pairs, tensor.rows), x.count)
-            matrix = Matrix(None, None, out.data.data_ptr(), tensor.row_bytes, tensor.rows, tensor.quant.type_id)
+            bias = self._bias(layer, kind)
+            matrix = Matrix(None, bias, out.data.data_ptr(), tensor.row_bytes, tensor.rows, tensor.quant.type_id)
             groups = Groups(tiles.data_ptr(), n_tiles.data_ptr(), order.data_ptr(), share)
             grid = math.ceil(tensor.rows / TILE_ROWS), most_tiles
             packed = self._pack(of, 1 if share == k else k)
@@ -388,7 +431,7 @@ class CudaOps:
             return out
 
         hidden, up = product(0, x, k), product(1, x, k)
-        self._elementwise("silu_mul", hidden, up, hidden, k * hidden.width)
+        self._elementwise("gated", hidden, up, hidden, k * hidden.width, CODES[layer.matrices.activation])
         y = product(2, hidden, 1)
         out = self._like(x, y.width)
         self._launch("combine", (x.rows,), 256, y.data, choice.where, choice.weights, k, out.data, out.width, x.count)
@@ -401,6 +444,7 @@ class CudaOps:
         heads: Heads,
         shape: HeadShape,
         pages: Pages,
+        sinks: torch.Tensor | None,
         listed: torch.Tensor | None,
         count: torch.Tensor,
         n: int,
@@ -417,7 +461,7 @@ class CudaOps:
         part = torch.empty((n, heads.head_count, splits, 2 + heads.value_length), device=self.device)
         grid = splits, heads.head_count // together, n
         self._launch(f"attend_{together}_{per}", grid, 128, q.data, part, shape, pages, listed, count)
-        self._launch("attend_join", (heads.head_count, n), 128, part, out.data, shape, pages, splits, listed, count)
+        self._launch("attend_join", (heads.head_count, n), 128, part, out.data, shape, pages, splits, sinks, listed, count)
 
     def _blocks_of(self, span: Span, batch: Batch) -> torch.Tensor:
         """The blocks of a text, int64."""
@@ -426,9 +470,17 @@ class CudaOps:
 
     @staticmethod
     def _attend_long(
-        q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span, table: torch.Tensor, heads: Heads
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        span: Span,
+        table: torch.Tensor,
+        heads: Heads,
+        sinks: torch.Tensor | None,
     ) -> torch.Tensor:
         """Many rows of one text, (rows, heads * size): torch's fused attention over the text's gathered blocks."""
+        if sinks is not None or not is_plain(heads):
+            return attend_text(q, keys, values, span.length, table, heads, sinks)
         group = heads.head_count // heads.head_count_kv
 
         def text(cache: torch.Tensor) -> torch.Tensor:  # -> (heads, tokens, size)
@@ -449,16 +501,16 @@ class CudaOps:
 
     def _turn_table(self, rotation: Rotation) -> torch.Tensor:
         """cos and sin of the step's positions, (rows, half, 2); made once a step."""
-        if self._turns is None or self._turns[0] is not rotation:
-            half = len(rotation.frequencies)
-            table = torch.empty((self._rows, half, 2), device=self.device)
-            frequencies, step = self._vector(rotation.frequencies), self._step
-            magnitude = float(rotation.magnitude)
-            self._launch(
-                "rotary_table", (self._rows,), 64, step.positions, frequencies, table, half, magnitude, step.rows_count
-            )
-            self._turns = rotation, table
-        return self._turns[1]
+        for known, table in self._turns:
+            if known is rotation:
+                return table
+        half = len(rotation.frequencies)
+        table = torch.empty((self._rows, half, 2), device=self.device)
+        frequencies, step = self._vector(rotation.frequencies), self._step
+        magnitude = float(rotation.magnitude)
+        self._launch("rotary_table", (self._rows,), 64, step.positions, frequencies, table, half, magnitude, step.rows_count)
+        self._turns.append((rotation, table))
+        return table
 
     def _cache(self, layer: int, heads: Heads) -> tuple[torch.Tensor, torch.Tensor]:
         if layer == len(self.caches):
@@ -476,10 +528,15 @@ class CudaOps:
             self._vectors[id(array)] = array, torch.from_numpy(array).to(self.device)
         return self._vectors[id(array)][1]
 
-    def _elementwise(self, kernel: str, x: Value, y: Value, out: Value, width: int) -> None:
+    def _bias(self, layer: Layer, kind: int) -> int | None:
+        """Address of the biases of all experts of a layer, where they have some."""
+        biases = layer.matrices.biases
+        return None if biases is None else self._vector(biases[kind]).data_ptr()
+
+    def _elementwise(self, kernel: str, x: Value, y: Value, out: Value, width: int, *more: int) -> None:
         """On `width` values of each row that is counted."""
         blocks = max(1, min(2048, math.ceil(x.rows * x.width / 1024)))
-        self._launch(kernel, (blocks,), 256, x.data, y.data, out.data, width, x.count)
+        self._launch(kernel, (blocks,), 256, x.data, y.data, out.data, width, x.count, *more)
 
     def _new(self, width: int) -> Value:
         return Value(torch.empty((self._rows, width), device=self.device), self._step.rows_count)
@@ -525,11 +582,75 @@ def memory(address: int, nbytes: int) -> torch.Tensor:
     return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address)))
 
 
-def layer_of(gate: Tensor, up: Tensor, down: Tensor) -> Layer:
-    """The three stacks of a Mixture of Experts; ModelError where the GPU's kernels cannot read them."""
+def is_plain(heads: Heads) -> bool:
+    """Whether torch's fused attention takes such heads."""
+    return not heads.window and not heads.softcap and heads.key_length <= FUSED_HEAD
+
+
+def text_bytes(heads: Heads, num_ctx: int) -> int:
+    """Bytes that many rows of a text of so many tokens take beside the cache: its keys and values, gathered, and scores."""
+    if is_plain(heads):
+        return 3 * heads.head_count * num_ctx * (heads.key_length + heads.value_length)
+    return 6 * heads.head_count_kv * num_ctx * (heads.key_length + heads.value_length) + 12 * SCORES
+
+
+def attend_text(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    length: int,
+    table: torch.Tensor,
+    heads: Heads,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The last rows of a text of `length` tokens, (rows, heads * size): for heads that no fused attention takes. `table`: the
+    text's blocks in `keys` and `values`, (blocks, kv heads, 64, size)."""
+    rows, kv = len(q), heads.head_count_kv
+    query = q.view(rows, kv, heads.head_count // kv, heads.key_length).permute(1, 2, 0, 3) * heads.scale
+    step = max(1, SCORES // (heads.head_count * length))
+    parts = [
+        _attend_part(query[:, :, first : first + step], keys, values, length - rows + first, table, heads, sinks)
+        for first in range(0, rows, step)
+    ]
+    return torch.cat(parts, 2).permute(2, 0, 1, 3).flatten(1)
+
+
+def _attend_part(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    position: int,
+    table: torch.Tensor,
+    heads: Heads,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Rows from `position` on, (kv heads, group, rows, size), against the blocks of what they see."""
+    rows = query.shape[2]
+    start = max(0, position + 1 - heads.window) // BLOCK_TOKENS * BLOCK_TOKENS if heads.window else 0
+    end = position + rows
+    seen = table[start // BLOCK_TOKENS : -(-end // BLOCK_TOKENS)]
+    key, value = (cache[seen].transpose(0, 1).flatten(1, 2)[:, None, : end - start].float() for cache in (keys, values))
+    scores = query @ key.transpose(-1, -2)
+    if heads.softcap:
+        scores = torch.tanh(scores / heads.softcap) * heads.softcap
+    own = torch.arange(position, end, device=query.device)[:, None]
+    tokens = torch.arange(start, end, device=query.device)
+    hidden = tokens > own
+    if heads.window:
+        hidden |= tokens <= own - heads.window
+    scores.masked_fill_(hidden, -torch.inf)
+    if sinks is not None:
+        sink = sinks.view(*query.shape[:2], 1, 1).expand(-1, -1, rows, 1)
+        return torch.cat((scores, sink), -1).softmax(-1)[..., :-1] @ value
+    return scores.softmax(-1) @ value
+
+
+def layer_of(experts: Experts) -> Layer:
+    """A layer's experts; ModelError where the GPU's kernels cannot read them."""
+    gate, up, down = experts.gate, experts.up, experts.down
     if gate.shape[2] > MOST_EXPERTS:
         raise ModelError(f"{gate.shape[2]} experts are too many for the GPU")
     for tensor in (gate, up, down):
         if not tensor.quant.cuda or tensor.shape[0] % 8:
             raise ModelError(f"tensor {tensor.name!r} of type {tensor.quant.name} cannot run on the GPU")
-    return Layer(gate, up, down)
+    return Layer(experts)

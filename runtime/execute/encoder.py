@@ -56,7 +56,10 @@ class TextRecorder(Recorder):
         heads: Heads,
         rotation: Rotation | None,
         norms: tuple[FloatArray, FloatArray, float] | None,
+        sinks: FloatArray | None = None,
     ) -> Value:
+        if sinks is not None or heads.softcap or 0 < heads.window < self._longest:
+            raise ModelError("a model that makes vectors with attention of this kind is not supported")
         if rotation is not None:
             self._turn(q, k, heads, rotation, norms)
         stride = self._limits.rows + APART

@@ -7,6 +7,7 @@ import dataclasses
 
 import torch
 
+from runtime.layers.ops import Experts
 from runtime.weights import Tensor
 
 KINDS = 3  # gate, up, down
@@ -20,6 +21,7 @@ class Stack(ctypes.Structure):
         ("host", ctypes.c_void_p),
         ("bytes", ctypes.c_uint64),
         ("row_bytes", ctypes.c_uint64),
+        ("bias", ctypes.c_void_p),
         ("rows", ctypes.c_int),
         ("type", ctypes.c_int),
     )
@@ -29,13 +31,15 @@ class Stack(ctypes.Structure):
 class Layer:
     """One layer's three stacks of experts, in the host's memory."""
 
-    gate: Tensor
-    up: Tensor
-    down: Tensor
+    matrices: Experts
+
+    @property
+    def gate(self) -> Tensor:
+        return self.matrices.gate
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.gate, self.up, self.down
+        return self.matrices.gate, self.matrices.up, self.matrices.down
 
     @property
     def experts(self) -> int:
@@ -61,11 +65,12 @@ class Residence:
         self.present, self._kept = count, parts
 
 
-def stack(layer: Layer, kind: int, table: torch.Tensor) -> Stack:
-    """What the kernels get of one kind of matrix; `table`: addresses of all experts, (KINDS, experts)."""
+def stack(layer: Layer, kind: int, table: torch.Tensor, bias: int | None) -> Stack:
+    """What the kernels get of one kind of matrix; `table`: addresses of all experts, (KINDS, experts); `bias`: address of
+    theirs."""
     tensor = layer.tensors[kind]
     each = tensor.nbytes // layer.experts
-    return Stack(table[kind].data_ptr(), tensor.address, each, tensor.row_bytes, tensor.rows, tensor.quant.type_id)
+    return Stack(table[kind].data_ptr(), tensor.address, each, tensor.row_bytes, bias, tensor.rows, tensor.quant.type_id)
 
 
 def addresses(layer: Layer, starts: list[int], count: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
 from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL
-from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
+from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory, text_bytes
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.experts import Residence
 from runtime.execute.mailbox import ExpertProgram, Mailbox
@@ -192,7 +192,7 @@ class HybridExecutor:
     # ------------------------------------------------------------ loading
 
     def _place(self, chosen: Plan, leaves: Leaves, options: Options) -> None:
-        layers = [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(self._model)]
+        layers = [layer_of(mixture.experts) for mixture in mixtures(self._model)]
         stacked = {tensor.name for layer in layers for tensor in layer.tensors}
         if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
             self._pin()
@@ -345,10 +345,11 @@ def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_c
     experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(model)]
     stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
     dense = sum(tensor.nbytes for tensor in weights if tensor.name not in stacked)
-    block = 2 * config.block_count * BLOCK_TOKENS * config.head_count_kv * (config.key_length + config.value_length)
+    block = 2 * BLOCK_TOKENS * model.cache_values
     width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
     values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
-    text = 3 * config.head_count * num_ctx * (config.key_length + config.value_length)  # keys and values of a long one, gathered
+    heads = [blk.attention.heads for blk in model.blk]
+    text = max(text_bytes(shape, num_ctx) for shape in heads)
     step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text
     sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
     return Needs(config.block_count, dense, sizes, block, blocks, step)

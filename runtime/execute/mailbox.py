@@ -104,7 +104,7 @@ class ExpertProgram(Recorder):
         """Between a ticket and its answer: y = the chosen experts' sum."""
         pairs = 4 * mailbox.rows * mailbox.used
         ids, weights = Buffer(mailbox.box.ids, pairs), Buffer(mailbox.box.weights, pairs)
-        self.routed(x, ids, weights, *layer.tensors, mailbox.used, y)
+        self.routed(x, ids, weights, layer.matrices, mailbox.used, y)
 
     def run(self, rows: int) -> None:
         """Answer all tickets of a step of `rows` rows; returns when the last is answered or one side gave up."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,10 @@ from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
 from runtime.execute.strips import Strips
-from runtime.kernels import attention, encode, interleave, matmul, router, rows
+from runtime.kernels import activations, attention, encode, interleave, matmul, reshape, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
-from runtime.layers.ops import Heads, Of, Rotation, Routing
+from runtime.layers.ops import Activation, Experts, Heads, Of, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
@@ -112,7 +113,7 @@ class Recorder:
         self._tables: dict[str, int] = {}  # leaf tables by type name
         self._strips = Strips(leaves, strip_rows)
         self._embeds: dict[int, int] = {}  # rows of the program that read a table, by its address
-        self._rotary: tuple[Rotation, Buffer] | None = None
+        self._rotary: list[tuple[Rotation, Buffer]] = []
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
     def nbytes(self, blocks: int = 0) -> int:
@@ -184,11 +185,12 @@ class Recorder:
         heads: Heads,
         rotation: Rotation | None,
         norms: tuple[FloatArray, FloatArray, float] | None,
+        sinks: FloatArray | None = None,
     ) -> Value:
-        if rotation is None or not heads.causal:
+        if not heads.causal:
             raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
-        cache = self._cache(layer, heads)
-        step, table = self.step, self._rotary_table(rotation)
+        cache, step = self._cache(layer, heads), self.step
+        table = self._rotary_table(rotation) if rotation else None
         q_norm, k_norm, eps = (self._keep(norms[0]), self._keep(norms[1]), norms[2]) if norms else (0, 0, 0.0)
         where = (
             step.positions.ctypes.data,
@@ -203,8 +205,8 @@ class Recorder:
         self._row(
             attention.rotate_store,
             *(q.count, q.address, k.address, v.address, q_norm, k_norm),
-            *(table.address, len(rotation.frequencies), style),
-            *(*shape, *where, eps),
+            *((table.address, len(rotation.frequencies)) if rotation and table else (0, 0)),
+            *(style, *shape, *where, eps),
         )
         out = self._like(q, heads.head_count * heads.value_length)
         size = attention.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
@@ -212,44 +214,59 @@ class Recorder:
         self._row(
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
-            *(self._mix_table(), scratch.address, size, heads.scale),
+            *(self._mix_table(), scratch.address, size, heads.window, self._keep(sinks) if sinks is not None else 0),
+            *(heads.scale, heads.softcap),
         )
         return out
 
-    def silu_mul(self, gate: Value, up: Value) -> Value:
-        self._row(rows.silu_mul, gate.count, gate.address, up.address, gate.width)
+    def gated(self, gate: Value, up: Value, activation: Activation) -> Value:
+        self._row(rows.gated, gate.count, gate.address, up.address, gate.width, activations.CODES[activation])
         return gate
 
     def gelu(self, x: Value) -> Value:
         self._row(encode.gelu, x.count, x.address, x.width)
         return x
 
-    def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
-        k, n_experts = routing.expert_used_count, gate.shape[2]
+    def experts(
+        self, x: Value, logits: Value, experts: Experts, routing: Routing, beside: Callable[[], Value] | None = None
+    ) -> Value:
+        k, bias = routing.expert_used_count, routing.bias
         ids, weights = self._buffers.take(4 * x.limit * k), self._buffers.take(4 * x.limit * k)
         self._row(
             router.choose,
-            *(x.count, logits.address, ids.address, weights.address, n_experts, k, int(routing.normalize), routing.scale),
+            *(x.count, logits.address, ids.address, weights.address, experts.gate.shape[2], k, int(routing.normalize)),
+            *(routing.gating, self._keep(bias) if bias is not None else 0),
+            *(routing.group_count, routing.group_used_count, routing.scale),
         )
-        out = self._like(x, down.rows)
-        self.routed(x, ids, weights, gate, up, down, k, out)
-        return out
+        out = self._like(x, experts.down.rows)
+        self.routed(x, ids, weights, experts, k, out)
+        return out if beside is None else self.add(out, beside())
 
-    def routed(self, x: Value, ids: Buffer, weights: Buffer, gate: Tensor, up: Tensor, down: Tensor, k: int, out: Value) -> None:
+    def routed(self, x: Value, ids: Buffer, weights: Buffer, experts: Experts, k: int, out: Value) -> None:
         """The sum of chosen experts: `ids` (rows, k) i32, -1 for none, and `weights` (rows, k) f32."""
-        n_experts = gate.shape[2]
-        plan = self._buffers.take(4 * router.plan_size(n_experts, x.limit * k))
-        self._row(router.plan, x.count, ids.address, plan.address, n_experts, k)
+        gate, up, down = experts.gate, experts.up, experts.down
+        plan = self._buffers.take(4 * router.plan_size(gate.shape[2], x.limit * k))
+        self._row(router.plan, x.count, ids.address, plan.address, gate.shape[2], k)
         hidden, other = self._pairs(x, k, gate.rows), self._pairs(x, k, up.rows)
-        self._experts(plan, n_experts, k, k, [(gate, self._pack(x, gate), hidden), (up, self._pack(x, up), other)])
+        gate_bias, up_bias, down_bias = experts.biases or (None, None, None)
+        first = (gate, self._pack(x, gate), hidden, gate_bias), (up, self._pack(x, up), other, up_bias)
+        self._experts(plan, k, k, experts, *first)
         y = self._pairs(x, k, down.rows)
-        self._experts(plan, n_experts, k, 1, [(down, self._pack(hidden, down, k), y)])
+        self._experts(plan, k, 1, experts, (down, self._pack(hidden, down, k), y, down_bias))
         self._row(router.combine, x.count, y.address, ids.address, weights.address, out.address, out.width, k)
 
     def add(self, x: Value, y: Value) -> Value:
         out = self._like(x, x.width)
         self._row(rows.add, x.count, x.address, y.address, out.address, x.width)
         return out
+
+    def scale(self, x: Value, factor: float) -> Value:
+        self._row(reshape.scale, x.count, x.address, x.width, factor)
+        return x
+
+    def softcap(self, x: Value, cap: float) -> Value:
+        self._row(reshape.softcap, x.count, x.address, x.width, cap)
+        return x
 
     def outputs(self, x: Value) -> Value:
         count = self.step.counts.ctypes.data + 8
@@ -319,14 +336,15 @@ class Recorder:
         return True
 
     def _experts(
-        self, plan: Buffer, n_experts: int, used: int, share: int, matrices: list[tuple[Tensor, Buffer, Value]]
+        self, plan: Buffer, used: int, share: int, experts: Experts, *matrices: tuple[Tensor, Buffer, Value, FloatArray | None]
     ) -> None:
-        n_rows = matrices[0][0].rows
+        n_rows, n_experts = matrices[0][0].rows, experts.gate.shape[2]
         step = min(n_rows, self._piece(matrices[0][0].row_bytes, n_rows * used))
         pieces = math.ceil(n_rows / step)
         fields = [field for matrix in matrices for field in self._matrix(*matrix)]
-        sizes = [tensor.nbytes // n_experts for tensor, _, _ in matrices]
-        head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices)
+        sizes = [tensor.nbytes // n_experts for tensor, *_ in matrices]
+        activation = activations.CODES[experts.activation]
+        head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices), activation
         self._row(matmul.experts, *head, *fields, *sizes, label=matrices[0][0].name)
 
     def _leaf_table(self, quant: str, form: str = "dot") -> int:
@@ -350,16 +368,18 @@ class Recorder:
         return self._tables["mix"]
 
     def _rotary_table(self, rotation: Rotation) -> Buffer:
-        if self._rotary is None or self._rotary[0] is not rotation:
-            half = len(rotation.frequencies)
-            table = self._buffers.take(8 * self._limits.rows * half)
-            self._row(
-                attention.rotary_table,
-                *(self.step.counts.ctypes.data, self.step.positions.ctypes.data),
-                *(self._keep(rotation.frequencies), table.address, half, rotation.magnitude),
-            )
-            self._rotary = rotation, table
-        return self._rotary[1]
+        for known, table in self._rotary:
+            if known is rotation:
+                return table
+        half = len(rotation.frequencies)
+        table = self._buffers.take(8 * self._limits.rows * half)
+        self._row(
+            attention.rotary_table,
+            *(self.step.counts.ctypes.data, self.step.positions.ctypes.data),
+            *(self._keep(rotation.frequencies), table.address, half, rotation.magnitude),
+        )
+        self._rotary.append((rotation, table))
+        return table
 
     def _cache(self, layer: int, heads: Heads) -> Cache:
         assert layer == len(self.caches), "layers are recorded in order"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtime.core import BLOCK_TOKENS
+from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, claim, driver, exp, inline, rms_scale
 from runtime.kernels.jit import njit
 from runtime.kernels.matmul import WIDEST, leaf_width
@@ -148,17 +149,22 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
 
 
 @inline
-def weigh(scores: Any, count: int, padded: int, scale: Any, top: Any) -> Any:
-    """The first `count` scores become e**(score * scale - maximum), the rest up to `padded` become 0. Returns the maximum,
-    which is at least `top`, and the sum."""
-    for t in range(count):
+def weigh(scores: Any, first: int, end: int, padded: int, scale: Any, softcap: Any, top: Any) -> Any:
+    """Scores in [first, end) become e**(score * scale - maximum), the others up to `padded` become 0. Returns the maximum,
+    which is at least `top`, and the sum. `softcap`: see `Heads`."""
+    if softcap != np.float32(0):
+        for t in range(first, end):
+            scores[t] = softcap / scale * tanh(scores[t] * scale / softcap)
+    for t in range(first, end):
         scores[t] *= scale
         top = max(top, scores[t])
     total = np.float32(0)
-    for t in range(count):
+    for t in range(first, end):
         scores[t] = exp(scores[t] - top)
         total += scores[t]
-    for t in range(count, padded):
+    for t in range(first):
+        scores[t] = np.float32(0)
+    for t in range(end, padded):
         scores[t] = np.float32(0)
     return top, total
 
@@ -175,9 +181,10 @@ def _run_length(sequences: Any, row: int, end: int) -> int:
 @njit(nogil=True, error_model="numpy", fastmath=FAST)
 def _attend_rows(args: int, row: int, rows: int, kv: int, pointers: int) -> None:
     """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attend`."""
-    a = i64(args, 17)
-    heads, kv_heads, size, value_size = a[3], a[4], a[5], a[6]
-    group, leaves, scale = heads // kv_heads, i64(a[13], WIDEST + 1), np.float32(f64(args, 17)[16])
+    a = i64(args, 20)
+    heads, kv_heads, size, value_size, window = a[3], a[4], a[5], a[6], a[16]
+    group, leaves = heads // kv_heads, i64(a[13], WIDEST + 1)
+    scale, softcap = np.float32(f64(args, 20)[18]), np.float32(f64(args, 20)[19])
     columns = rows * group
     scores_at = pointers + 16 * WIDEST
     sums_at = scores_at + 4 * columns * SEGMENT
@@ -188,25 +195,31 @@ def _attend_rows(args: int, row: int, rows: int, kv: int, pointers: int) -> None
         sums[i] = np.float32(0)
     for c in range(columns):
         state[2 * c], state[2 * c + 1] = np.float32(-1e30), np.float32(0)
+        if a[17] != 0:  # a sink is a score without a value
+            state[2 * c], state[2 * c + 1] = f32(a[17], heads)[kv * group + c % group], np.float32(1)
     positions = i32(a[7] + 4 * row, rows)
     blocks = i32(a[9] + 4 * i32(a[8], row + 1)[row] * a[10], a[10])
     queries = a[1] + 4 * (row * heads + kv * group) * size
     length = positions[rows - 1] + 1
-    for start in range(0, length, SEGMENT):
+    seen = max(positions[0] + 1 - window, 0) if window != 0 else 0  # the first token that any row sees
+    for start in range(seen // SEGMENT * SEGMENT, length, SEGMENT):
         end = min(start + SEGMENT, length)
+        first = max(start, seen // BLOCK_TOKENS * BLOCK_TOKENS)
         padded = (end - start + BLOCK_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
-        for t in range(start, end, BLOCK_TOKENS):
+        for t in range(first, end, BLOCK_TOKENS):
             keys = a[11] + 2 * (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * BLOCK_TOKENS * size
             products(leaves, keys, 2 * BLOCK_TOKENS, size, BLOCK_TOKENS, queries, 4 * heads * size, 4 * size, group,
                      scores_at + 4 * (t - start), 4 * SEGMENT, columns, pointers)
         for c in range(columns):
             known = min(max(positions[c // group] + 1 - start, 0), SEGMENT)
-            top, total = weigh(f32(scores_at + 4 * c * SEGMENT, SEGMENT), known, padded, scale, state[2 * c])
+            low = max(positions[c // group] + 1 - window - start, 0) if window != 0 else 0
+            scores = f32(scores_at + 4 * c * SEGMENT, SEGMENT)
+            top, total = weigh(scores, min(low, known), known, padded, scale, softcap, state[2 * c])
             shrink = exp(state[2 * c] - top)  # what the weights of earlier segments are to be multiplied with
             state[2 * c], state[2 * c + 1] = top, state[2 * c + 1] * shrink + total
             for i in range(c * value_size, (c + 1) * value_size):
                 sums[i] *= shrink
-        for t in range(start, end, BLOCK_TOKENS):
+        for t in range(first, end, BLOCK_TOKENS):
             values = a[12] + 2 * (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * BLOCK_TOKENS * value_size
             products(leaves, values, 2 * value_size, min(BLOCK_TOKENS, end - t), value_size, scores_at + 4 * (t - start), 0,
                      4 * SEGMENT, columns, part_at, 4 * value_size, columns, pointers)
@@ -225,9 +238,10 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
     Rows of one text are taken several at a time, as columns of the same products. Segments of 512 keys follow one another with
     a running maximum, and weights beyond a row's position are zeros, so the order of every sum depends on the position alone.
     Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
-    tables i32, blocks a table, key cache, value cache, `mix` leaves, scratch, scratch bytes, scale (f64).
+    tables i32, blocks a table, key cache, value cache, `mix` leaves, scratch, scratch bytes, window (0: none), sinks (heads,)
+    f32 or 0, scale, softcap (f64).
     """
-    a = i64(args, 17)
+    a = i64(args, 20)
     count, kv_heads = i64(a[0], 1)[0], a[4]
     group = a[3] // kv_heads
     tile = tile_rows(group)

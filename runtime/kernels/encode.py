@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from runtime.kernels import activations
 from runtime.kernels.attention import products, turn_heads, weigh
-from runtime.kernels.driver import claim, driver, exp
+from runtime.kernels.driver import claim, driver
 from runtime.kernels.matmul import WIDEST
 from runtime.kernels.memory import f32, f64, i32, i64
 
@@ -61,9 +62,7 @@ def gelu(args: int, counter: int, thread: int, threads: int) -> None:
             return
         x = f32(a[1] + 4 * row * width, width)
         for i in range(width):
-            # (1 + tanh(u)) / 2 = 1 / (1 + e**(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x**3)
-            u = np.float32(-1.5957691216) * x[i] * (np.float32(1) + np.float32(0.044715) * x[i] * x[i])
-            x[i] = x[i] / (np.float32(1) + exp(min(u, np.float32(80))))
+            x[i] = activations.gelu(x[i])
 
 
 @driver
@@ -125,7 +124,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
         for r in range(rows):
             scores = f32(scores_at + 4 * r * longest, length)
             seen = length if a[11] == 0 else first + r + 1 - begin
-            _, total = weigh(scores, seen, length, scale, np.float32(-1e30))
+            _, total = weigh(scores, 0, seen, length, scale, np.float32(0), np.float32(-1e30))
             share = np.float32(1) / total
             for t in range(seen):
                 scores[t] *= share

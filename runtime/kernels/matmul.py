@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from runtime.kernels.driver import claim, driver, inline, silu
+from runtime.kernels.activations import activate
+from runtime.kernels.driver import claim, driver, inline
 from runtime.kernels.memory import call6, f32, i32, i64
 
 WIDEST = 8  # columns of the widest leaf
@@ -78,17 +77,17 @@ def linear(args: int, counter: int, thread: int, threads: int) -> None:
 def experts(args: int, counter: int, thread: int, threads: int) -> None:
     """out[p] = W[expert of p] x[p // share] for every (token, expert) pair p, over the plan that `router.plan` made.
 
-    With two matrices (gate, up) the first output becomes silu(gate) * up.
-    Arguments: plan, experts, share, rows a piece, pieces an expert, scratch, matrices, then MATRIX fields each, and after
-    them the bytes of one expert in each matrix.
+    With two matrices (gate, up) the first output becomes activation(gate) * up. A bias has the rows of all experts.
+    Arguments: plan, experts, share, rows a piece, pieces an expert, scratch, matrices, activation, then MATRIX fields each, and
+    after them the bytes of one expert in each matrix.
     """
-    head = i64(args, 7)
+    head = i64(args, 8)
     n_experts, share, step, pieces, matrices = head[1], head[2], head[3], head[4], head[6]
     active = i32(head[0], 1)[0]
     chosen = i32(head[0] + 4, n_experts)  # the experts that have pairs
     offsets = i32(head[0] + 4 * (1 + n_experts), n_experts + 1)
     order = i32(head[0] + 4 * (2 + 2 * n_experts), offsets[n_experts])
-    expert_bytes = i64(args + 8 * (7 + MATRIX * matrices), matrices)
+    expert_bytes = i64(args + 8 * (8 + MATRIX * matrices), matrices)
     scratch = head[5] + thread * 16 * WIDEST
     inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
     while True:
@@ -99,7 +98,7 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
         first = (item % pieces) * step
         begin, end = offsets[expert], offsets[expert + 1]
         for m in range(matrices):
-            w = i64(args + 8 * (7 + MATRIX * m), MATRIX)
+            w = i64(args + 8 * (8 + MATRIX * m), MATRIX)
             rows = min(step, w[2] - first)
             leaves = i64(w[8], WIDEST + 1)
             weights = w[0] + expert * expert_bytes[m] + first * w[1]
@@ -111,12 +110,13 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
                     inputs[c] = w[3] + (pair // share) * w[4]
                     outputs[c] = w[5] + pair * w[6] + 4 * first
                 call6(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7]))
+                if w[9] != 0:
+                    for c in range(width):
+                        _add_bias(w[9] + 4 * expert * w[2], outputs[c] - 4 * first, first, rows)
                 column += width
         if matrices == 2:
-            gate, up = i64(args + 8 * 7, MATRIX), i64(args + 8 * (7 + MATRIX), MATRIX)
+            gate, up = i64(args + 8 * 8, MATRIX), i64(args + 8 * (8 + MATRIX), MATRIX)
             rows = min(step, gate[2] - first)
             for j in range(begin, end):
-                g = f32(gate[5] + order[j] * gate[6] + 4 * first, rows)
-                u = f32(up[5] + order[j] * up[6] + 4 * first, rows)
-                for i in range(rows):
-                    g[i] = np.float32(silu(g[i]) * u[i])
+                to = order[j] * gate[6] + 4 * first
+                activate(head[7], gate[5] + to, up[5] + to, rows)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from runtime.kernels.driver import claim, driver, exp
+from runtime.config import SIGMOID, SOFTMAX, SOFTMAX_OF_CHOSEN
+from runtime.kernels.driver import claim, driver, exp, inline
 from runtime.kernels.memory import f32, f64, i32, i64
 
 COMBINED = 512  # values of a row that a piece of `combine` makes
+OUT = np.float32(-3e38)  # of an expert that is chosen already, or cannot be
+LEAST_SUM = np.float32(6.103515625e-5)  # that weights are divided by, as in llama.cpp
 
 
 def plan_size(n_experts: int, pairs: int) -> int:
@@ -15,42 +20,92 @@ def plan_size(n_experts: int, pairs: int) -> int:
     return 1 + n_experts + n_experts + 1 + pairs
 
 
+@inline
+def _probabilities(p: Any, count: int, gating: int) -> None:
+    """A router's logits to what experts are chosen and weighted by."""
+    if gating == SIGMOID:
+        for e in range(count):
+            p[e] = np.float32(1) / (np.float32(1) + exp(min(-p[e], np.float32(80))))
+    elif gating == SOFTMAX:
+        top = p[0]
+        for e in range(count):
+            top = max(top, p[e])
+        total = np.float32(0)
+        for e in range(count):
+            p[e] = exp(p[e] - top)
+            total += p[e]
+        for e in range(count):
+            p[e] /= total
+
+
+@inline
+def _score(p: Any, bias: int, e: int) -> Any:
+    """What expert e is chosen by; of one that is out, far below all others."""
+    return p[e] + f32(bias + 4 * e, 1)[0] if bias != 0 else p[e]
+
+
+@inline
+def _two_best(p: Any, bias: int, first: int, size: int) -> Any:
+    """The sum of the two best scores of a group."""
+    best = second = OUT
+    for e in range(first, first + size):
+        score = _score(p, bias, e)
+        second = max(second, min(best, score))
+        best = max(best, score)
+    return best + second
+
+
+@inline
+def _keep_groups(p: Any, bias: int, count: int, groups: int, used: int) -> None:
+    """Only the experts of the best groups stay in; of equal groups the first."""
+    size = count // groups
+    for _ in range(groups - used):
+        worst, least = -1, np.float32(0)
+        for g in range(groups):
+            if p[g * size] != OUT:
+                total = _two_best(p, bias, g * size, size)
+                if worst < 0 or total <= least:
+                    worst, least = g, total
+        for e in range(worst * size, (worst + 1) * size):
+            p[e] = OUT
+
+
 @driver
 def choose(args: int, counter: int, thread: int, threads: int) -> None:
-    """Per row: softmax over the experts' logits, the k best (the lower id first on a tie), their weights.
+    """Per row: probabilities from the experts' logits, the k best (the lower id first on a tie), their weights.
 
     Arguments: address of the row count, logits (rows, experts) f32, ids (rows, k) i32, weights (rows, k) f32, experts, k,
-    normalise (0 or 1), scale (f64).
+    normalise (0 or 1), gating, bias (f32 or 0) that counts in the choice alone, groups, groups used, scale (f64).
     """
-    a = i64(args, 8)
-    count, n_experts, k = i64(a[0], 1)[0], a[4], a[5]
-    scale = np.float32(f64(args, 8)[7])
+    a = i64(args, 12)
+    count, n_experts, k, gating, bias = i64(a[0], 1)[0], a[4], a[5], a[7], a[8]
+    scale = np.float32(f64(args, 12)[11])
     while True:
         row = claim(counter, 1)
         if row >= count:
             return
         p = f32(a[1] + 4 * row * n_experts, n_experts)
         ids, weights = i32(a[2] + 4 * row * k, k), f32(a[3] + 4 * row * k, k)
-        top = p[0]
-        for e in range(n_experts):
-            top = max(top, p[e])
-        total = np.float32(0)
-        for e in range(n_experts):
-            p[e] = exp(p[e] - top)
-            total += p[e]
-        for e in range(n_experts):
-            p[e] /= total
-        kept = np.float32(0)
+        _probabilities(p, n_experts, gating)
+        if a[9] > 1:
+            _keep_groups(p, bias, n_experts, a[9], a[10])
         for j in range(k):
             best = 0
             for e in range(n_experts):
-                if p[e] > p[best]:
+                if _score(p, bias, e) > _score(p, bias, best):
                     best = e
             ids[j], weights[j] = best, p[best]
-            kept += p[best]
-            p[best] = np.float32(-1)
+            p[best] = OUT
+        if gating == SOFTMAX_OF_CHOSEN:
+            top = weights[0]
+            for j in range(k):
+                weights[j] = exp(weights[j] - top)
+        kept = np.float32(0)
         for j in range(k):
-            weights[j] = (weights[j] / kept if a[6] != 0 else weights[j]) * scale
+            kept += weights[j]
+        kept = max(kept, LEAST_SUM) if a[6] != 0 or gating == SOFTMAX_OF_CHOSEN else np.float32(1)
+        for j in range(k):
+            weights[j] = weights[j] / kept * scale
 
 
 @driver

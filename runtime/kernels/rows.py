@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from runtime.kernels.driver import claim, driver, rms_scale, silu
+from runtime.kernels.activations import activate
+from runtime.kernels.driver import claim, driver, rms_scale
 from runtime.kernels.memory import call3, f32, f64, i32, i64
 
 
@@ -74,17 +73,15 @@ def add(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def silu_mul(args: int, counter: int, thread: int, threads: int) -> None:
-    """gate[row] = silu(gate[row]) * up[row]. Arguments: address of the row count, gate, up f32, width."""
-    a = i64(args, 4)
+def gated(args: int, counter: int, thread: int, threads: int) -> None:
+    """gate[row] = activation(gate[row]) * up[row]. Arguments: address of the row count, gate, up f32, width, activation."""
+    a = i64(args, 5)
     count, width = i64(a[0], 1)[0], a[3]
     while True:
         row = claim(counter, 1)
         if row >= count:
             return
-        gate, up = f32(a[1] + 4 * row * width, width), f32(a[2] + 4 * row * width, width)
-        for i in range(width):
-            gate[i] = np.float32(silu(gate[i]) * up[i])
+        activate(a[4], a[1] + 4 * row * width, a[2] + 4 * row * width, width)
 
 
 @driver

@@ -24,6 +24,9 @@ class Attention:
         rope_interleaved: bool = False,
         head_norms: bool = False,
         causal: bool = True,
+        window: int = 0,
+        softcap: float = 0.0,
+        scale: float | None = None,
     ) -> None:
         blk, width = f"blk.{layer}", config.embedding_length
         keys, values = config.key_length, config.value_length
@@ -38,13 +41,17 @@ class Attention:
             eps = config.layer_norm_rms_epsilon
             self.attn_q_norm = RMSNorm(weights, f"{blk}.attn_q_norm", keys, eps)
             self.attn_k_norm = RMSNorm(weights, f"{blk}.attn_k_norm", keys, eps)
-        scale = 1 / math.sqrt(keys)
-        self.heads = Heads(config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal)
+        scale = scale or 1 / math.sqrt(keys)
+        self.heads = Heads(
+            config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal, window, softcap
+        )
         self.rotation = rotation
+        sinks = f"{blk}.attn_sinks.weight"
+        self.attn_sinks = weights.vector(sinks, config.head_count) if sinks in weights else None
 
     def __call__(self, ops: Ops, x: Value) -> Value:
         q, k, v = together(ops, x, self.attn_q, self.attn_k, self.attn_v)
         norms = None
         if self.attn_q_norm and self.attn_k_norm:
             norms = self.attn_q_norm.weight, self.attn_k_norm.weight, self.attn_q_norm.eps
-        return self.attn_output(ops, ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms))
+        return self.attn_output(ops, ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms, self.attn_sinks))

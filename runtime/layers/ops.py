@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.config import SOFTMAX
 from runtime.core import FloatArray
 from runtime.weights import Tensor
 
 Value = Any
 Of = Literal["tokens", "positions", "types"]
+Activation = Literal["silu", "gelu", "swiglu_oai"]  # see runtime/kernels/activations.py
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Heads:
     rope_interleaved: bool  # pairs (2 i, 2 i + 1) turn together; else (i, i + half)
     scale: float  # of the scores
     causal: bool = True  # a token sees those before it; else the whole text
+    window: int = 0  # so many tokens are seen, the own one included; 0: all of them
+    softcap: float = 0.0  # scores s become softcap * tanh(s / softcap); 0: they stay
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,11 +43,30 @@ class Rotation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Routing:
-    """How a router's logits become experts and weights: softmax, the k best, normalised to 1 or not, times scale."""
+    """How a router's logits become experts and weights: a probability each, the k best, normalised to 1 or not, times scale.
+
+    `gating` as GGUF numbers it (runtime/config.py). `bias`, (experts,), counts in the choice and not in the weights.
+    With several groups only the experts of the `group_used_count` best count: those whose two best have the largest sum.
+    """
 
     expert_used_count: int
     normalize: bool
     scale: float
+    gating: int = SOFTMAX
+    bias: FloatArray | None = None
+    group_count: int = 1
+    group_used_count: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Experts:
+    """The stacked matrices of a layer's experts, their biases (experts, rows) where they have some, and what lies between."""
+
+    gate: Tensor
+    up: Tensor
+    down: Tensor
+    biases: tuple[FloatArray, FloatArray, FloatArray] | None = None
+    activation: Activation = "silu"
 
 
 class Ops(Protocol):
@@ -67,19 +91,32 @@ class Ops(Protocol):
         heads: Heads,
         rotation: Rotation | None,
         norms: tuple[FloatArray, FloatArray, float] | None,
+        sinks: FloatArray | None = None,
     ) -> Value:
-        """Norm q and k by head (norms: q weight, k weight, eps), turn them, store k and v, attend; (tokens, heads * value)."""
+        """Norm q and k by head (norms: q weight, k weight, eps), turn them, store k and v, attend; (tokens, heads * value).
 
-    def silu_mul(self, gate: Value, up: Value) -> Value:
-        """silu(gate) * up; may reuse gate's memory."""
+        `sinks`: a score for each head that takes its share of the softmax and gives nothing.
+        """
+
+    def gated(self, gate: Value, up: Value, activation: Activation) -> Value:
+        """activation(gate) * up; may reuse gate's memory."""
 
     def gelu(self, x: Value) -> Value:
         """gelu(x) by its approximation with tanh; may reuse x's memory."""
 
-    def experts(self, x: Value, logits: Value, gate: Tensor, up: Tensor, down: Tensor, routing: Routing) -> Value:
-        """The routed experts' weighted sum: down(silu(gate x) * up x)."""
+    def experts(
+        self, x: Value, logits: Value, experts: Experts, routing: Routing, beside: Callable[[], Value] | None = None
+    ) -> Value:
+        """The routed experts' weighted sum: down(activation(gate x) * up x). `beside`: what is to be added, and does not wait
+        for the experts."""
 
     def add(self, x: Value, y: Value) -> Value: ...
+
+    def scale(self, x: Value, factor: float) -> Value:
+        """factor * x; may reuse x's memory."""
+
+    def softcap(self, x: Value, cap: float) -> Value:
+        """cap * tanh(x / cap); may reuse x's memory."""
 
     def outputs(self, x: Value) -> Value:
         """The rows whose logits are wanted."""

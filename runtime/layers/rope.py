@@ -11,8 +11,6 @@ from runtime.config import Rope
 from runtime.layers.ops import Rotation
 from runtime.weights import Weights
 
-_BETA_FAST, _BETA_SLOW = 32.0, 1.0  # YaRN: turns within the original context where its ramp ends and begins
-
 
 def rotation(rope: Rope, weights: Weights) -> Rotation:
     """Frequencies of a model; `rope_freqs.weight` (Llama 3) divides them where the file has it."""
@@ -29,8 +27,8 @@ def rotation(rope: Rope, weights: Weights) -> Rotation:
 
 def _yarn(frequencies: npt.NDArray[np.float64], rope: Rope) -> npt.NDArray[np.float64]:
     """Fast dimensions keep their frequency, slow ones are stretched, a ramp lies between (arXiv 2309.00071)."""
-    low = max(0.0, math.floor(_turning_point(_BETA_FAST, rope)))
-    high = min(rope.dimensions - 1.0, math.ceil(_turning_point(_BETA_SLOW, rope)))
+    low = max(0.0, math.floor(_turning_point(rope.beta_fast, rope)))
+    high = min(rope.dimensions - 1.0, math.ceil(_turning_point(rope.beta_slow, rope)))
     ramp = 1 - np.clip((np.arange(len(frequencies)) - low) / max(0.001, high - low), 0, 1)
     stretched: npt.NDArray[np.float64] = frequencies / rope.factor * (1 - ramp) + frequencies * ramp
     return stretched

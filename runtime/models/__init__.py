@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import bert, llama, qwen2, qwen3
+from runtime.models import bert, gemma, gpt_oss, llama, qwen2, qwen3
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
@@ -15,6 +15,9 @@ Model = Transformer | Encoder
 
 ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "bert": bert.build,
+    "gemma2": gemma.build_2,
+    "gemma3": gemma.build_3,
+    "gpt-oss": gpt_oss.build,
     "llama": llama.build,
     "nomic-bert": bert.build_nomic,
     "qwen2": qwen2.build,

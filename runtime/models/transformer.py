@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from runtime.config import ModelConfig
 from runtime.layers.linear import Embedding, Output
 from runtime.layers.norm import RMSNorm
-from runtime.layers.ops import Ops, Value
+from runtime.layers.ops import Heads, Ops, Value
 from runtime.weights import Weights
 
 Layer = Callable[[Ops, Value], Value]
 
 
+class AttentionLayer(Protocol):
+    """A layer that keeps keys and values in the cache, of the shapes in `heads`."""
+
+    heads: Heads
+
+    def __call__(self, ops: Ops, x: Value) -> Value: ...
+
+
 class Block:
     """x + attention(norm x), then x + feed_forward(norm x)."""
 
-    def __init__(self, weights: Weights, config: ModelConfig, layer: int, attention: Layer, feed_forward: Layer) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        config: ModelConfig,
+        layer: int,
+        attention: AttentionLayer,
+        feed_forward: Layer,
+        *,
+        ffn_norm: str = "ffn_norm",
+    ) -> None:
         width, eps = config.embedding_length, config.layer_norm_rms_epsilon
         self.attn_norm = RMSNorm(weights, f"blk.{layer}.attn_norm", width, eps)
         self.attention = attention
-        self.ffn_norm = RMSNorm(weights, f"blk.{layer}.ffn_norm", width, eps)
+        self.ffn_norm = RMSNorm(weights, f"blk.{layer}.{ffn_norm}", width, eps)
         self.feed_forward = feed_forward
 
     def __call__(self, ops: Ops, x: Value) -> Value:
@@ -39,6 +57,12 @@ class Transformer:
         self.output_norm = RMSNorm(weights, "output_norm", width, config.layer_norm_rms_epsilon)
         self.output = Output(weights, self.token_embd, width, config.n_vocab)
 
+    @property
+    def cache_values(self) -> int:
+        """Values that a token keeps in the cache, on all layers."""
+        heads = (blk.attention.heads for blk in self.blk)
+        return sum(h.head_count_kv * (h.key_length + h.value_length) for h in heads)
+
     def __call__(self, ops: Ops) -> Value:
         """Logits of the rows that are wanted, (outputs, vocabulary)."""
         return self.output(ops, self.output_norm(ops, ops.outputs(self._blocks(ops))))
@@ -48,7 +72,10 @@ class Transformer:
         return self.output_norm(ops, self._blocks(ops))
 
     def _blocks(self, ops: Ops) -> Value:
-        x = self.token_embd(ops)
+        x = self._embedded(ops)
         for blk in self.blk:
             x = blk(ops, x)
         return x
+
+    def _embedded(self, ops: Ops) -> Value:
+        return self.token_embd(ops)

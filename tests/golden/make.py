@@ -93,7 +93,7 @@ def summary(tokens: list[int], logits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def tiny(name: str) -> None:
-    """Architectures with random F32 and F16 weights: all logits."""
+    """Architectures with random weights: all logits."""
     architecture, _, kind = name.removeprefix("tiny-").rpartition("-")
     shape = tiny_gguf.variant(architecture, kind)
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +184,7 @@ def greedy(llm: llama_cpp.Llama, prompt: list[int]) -> tuple[list[int], list[flo
 
 def main(names: list[str]) -> None:
     for architecture in tiny_gguf.ARCHITECTURES:
-        for kind in ("F32", "F16"):
+        for kind in tiny_gguf.kinds(architecture):
             name = f"tiny-{architecture}-{kind}"
             if not names or name in names:
                 tiny(name)

@@ -16,7 +16,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import tiny_hf
 
-NAMES = ["llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "qwen3-embedding", "bert"]
+NAMES = ["llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "qwen3-embedding", "bert", "gemma3", "gpt-oss"]
 TOKENS = np.random.default_rng(5).integers(5, 250, 24)
 
 
@@ -25,7 +25,7 @@ def record(name: str, folder: Path) -> np.ndarray:
     kind = {"bert": transformers.AutoModel, "qwen3-embedding": transformers.AutoModel}.get(
         name, transformers.AutoModelForCausalLM
     )
-    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval().float()
     with torch.inference_mode():
         out = model(input_ids=torch.tensor(TOKENS[None]))
     if name == "bert":

@@ -24,7 +24,7 @@ from runtime.execute.cpu import CpuExecutor
 from runtime.gguf_file import GGUFFile, open_gguf
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-TEXT = ("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe")
+TEXT = ("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma3", "gpt-oss")
 DECODER = "attn_k attn_norm attn_output attn_q attn_v ffn_norm"
 DENSE, EXPERTS = "ffn_down ffn_gate ffn_up", "ffn_down_exps ffn_gate_exps ffn_gate_inp ffn_up_exps"
 HEAD_NORMS = "attn_k_norm attn_q_norm"

@@ -30,6 +30,7 @@ from runtime.execute import hybrid  # noqa: E402
 from runtime.execute.cuda_ops import Groups, Matrix  # noqa: E402
 from runtime.execute.mailbox import HandoffError  # noqa: E402
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
 Open = Callable[..., "hybrid.HybridExecutor"]
 
@@ -111,6 +112,18 @@ def test_logits_match_twin(architecture: str, tmp_path: Path, opened: Open) -> N
     text = Text(opened(path), blocks_for(128)[::-1])
     logits = np.concatenate([text.feed(tokens[:40]), *(text.feed([token]) for token in tokens[40:])])
     assert naive.nmse(logits, naive.Model(path).logits(tokens)) <= 1e-5
+
+
+@pytest.mark.parametrize("architecture", tiny_gguf.RECENT)
+@pytest.mark.parametrize("resident", [None, 1])
+def test_logits_match_llama_cpp(architecture: str, resident: int | None, tmp_path: Path, opened: Open) -> None:
+    """Long runs of a text, few rows of one, and single ones; experts on both sides, and some over PCIe."""
+    golden = np.load(GOLDEN / f"tiny-{architecture}-F32.npz")
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
+    tokens = golden["tokens"].tolist()
+    text = Text(opened(path, resident=resident, over_pcie=0.5), blocks_for(64))
+    parts = [tokens[:20], tokens[20:35], tokens[35:40], *([token] for token in tokens[40:])]
+    assert naive.nmse(np.concatenate([text.feed(part) for part in parts]), golden["logits"]) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

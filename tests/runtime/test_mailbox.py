@@ -79,7 +79,7 @@ def weights(tmp_path: Path) -> Iterator[Weights]:
 
 @pytest.fixture
 def layers(weights: Weights) -> list[Layer]:
-    return [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(models.build(weights))]
+    return [layer_of(mixture.experts) for mixture in mixtures(models.build(weights))]
 
 
 @pytest.fixture

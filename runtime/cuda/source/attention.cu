@@ -6,7 +6,14 @@
 struct Heads {
     int q, kv, key, value;  // heads of q and of k and v; sizes
     float scale;
+    int window;     // so many tokens are seen, the own one included; 0: all
+    float softcap;  // scores s become softcap * tanh(s / softcap); 0: they stay
 };
+
+// The first token that the last one of `length` sees.
+__device__ __forceinline__ int first_seen(const Heads& heads, int length) {
+    return heads.window ? max(0, length - heads.window) : 0;
+}
 
 struct Pages {
     const int *positions, *sequences, *tables;  // of every row; blocks of every sequence, `width` of them
@@ -66,9 +73,9 @@ __device__ void attend_part(const float* q, float* part, const Heads& heads, con
     if (blockIdx.z >= *count) return;
     const int row = list ? list[blockIdx.z] : blockIdx.z, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int first = blockIdx.y * HEADS, head = first / (heads.q / heads.kv), splits = gridDim.x;
-    const int length = pages.positions[row] + 1, span = span_of(length, splits);
-    if (blockIdx.x * span >= length) return;
-    const int begin = min(length, (int)blockIdx.x * span), end = min(length, begin + span);
+    const int length = pages.positions[row] + 1, low = first_seen(heads, length), span = span_of(length - low, splits);
+    if (low + blockIdx.x * span >= length) return;
+    const int begin = low + blockIdx.x * span, end = min(length, begin + span);
     const int* table = pages.tables + (u64)pages.sequences[row] * pages.width;
     float query[HEADS][PER], mix[HEADS][PER], top[HEADS], sum[HEADS];
     for (int h = 0; h < HEADS; h++) {
@@ -91,6 +98,7 @@ __device__ void attend_part(const float* q, float* part, const Heads& heads, con
             float score = 0;
             for (int i = 0; i < PER; i++) score += query[h][i] * key[i];
             score = warp_sum(score);
+            if (heads.softcap) score = heads.softcap * tanhf(score / heads.softcap);
             const float higher = fmaxf(top[h], score), fade = __expf(top[h] - higher), weight = __expf(score - higher);
             top[h] = higher, sum[h] = sum[h] * fade + weight;
             for (int i = 0; i < PER; i++) mix[h][i] = mix[h][i] * fade + weight * value[i];
@@ -125,19 +133,24 @@ ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8)
 ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8)
 
 // One block a head of a row: the parts become one, (rows, heads * value). Grid: (heads, listed rows); 128 threads.
-extern "C" __global__ void attend_join(const float* part, float* out, Heads heads, Pages pages, int splits, const int* list, const int* count) {
-    __shared__ float weights[32], totals[32];
+// `sinks`: a score for each head that has no value, or null.
+extern "C" __global__ void attend_join(const float* part, float* out, Heads heads, Pages pages, int splits, const float* sinks,
+                                       const int* list, const int* count) {
+    __shared__ float weights[32], totals[32], rest;
     if (blockIdx.y >= *count) return;
     const int row = list ? list[blockIdx.y] : blockIdx.y, head = blockIdx.x, size = 2 + heads.value, lane = threadIdx.x;
-    const int length = pages.positions[row] + 1, span = span_of(length, splits), used = (length + span - 1) / span;
+    const int length = pages.positions[row] + 1, seen = length - first_seen(heads, length);
+    const int span = span_of(seen, splits), used = (seen + span - 1) / span;
     part += ((u64)blockIdx.y * heads.q + head) * splits * size;
     if (lane < 32) {  // splits <= 32: one a lane
-        const float own = lane < used ? part[lane * size] : -1e30f, higher = warp_max(own);
+        const float own = lane < used ? part[lane * size] : -1e30f, sink = sinks ? sinks[head] : -1e30f;
+        const float higher = fmaxf(warp_max(own), sink);
+        if (lane == 0) rest = sinks ? __expf(sink - higher) : 0;
         weights[lane] = lane < used ? __expf(own - higher) : 0;
         totals[lane] = lane < used ? weights[lane] * part[lane * size + 1] : 0;
     }
     __syncthreads();
-    float total = 0;
+    float total = rest;
     for (int s = 0; s < used; s++) total += totals[s];
     for (int at = threadIdx.x; at < heads.value; at += blockDim.x) {
         float value = 0;

@@ -4,49 +4,93 @@
 
 enum Where { ON_CPU, IN_VRAM, OVER_PCIE };  // who computes a pair (row, expert), and from what memory
 
-// By a warp: softmax over the logits, the k best (the lower id first on a tie), their weights. A lane has PER experts.
-template <int PER>
-__device__ void choose_row(const float* logits, int* ids, float* weights, int n_experts, int k, int normalize, float scale) {
+enum Gating { SOFTMAX = 1, SIGMOID, SOFTMAX_OF_CHOSEN };  // numbered as in runtime/config.py
+
+struct Routing {
+    const float* bias;  // that counts in the choice and not in the weights, or null
+    int experts, k, normalize, gating, groups, groups_used;  // at most 32 groups, and k
+    float scale;
+};
+
+// Only the experts of the groups whose two best scores have the largest sums stay in; of equal groups the first.
+template <int PER> __device__ void keep_groups(float* score, float* shared, const Routing& r) {
+    const int lane = threadIdx.x & 31, size = r.experts / r.groups;
+    for (int i = 0; i < PER; i++)
+        if (32 * i + lane < r.experts) shared[32 * i + lane] = score[i];
+    __syncwarp();
+    float best = -3e38f, second = -3e38f;
+    for (int e = lane * size; lane < r.groups && e < (lane + 1) * size; e++) {
+        second = fmaxf(second, fminf(best, shared[e]));
+        best = fmaxf(best, shared[e]);
+    }
+    const float sum = best + second;
+    int better = 0;
+    for (int g = 0; g < r.groups; g++) {
+        const float other = __shfl_sync(FULL, sum, g);
+        better += other > sum || (other == sum && g < lane);
+    }
+    const u32 kept = __ballot_sync(FULL, lane < r.groups && better < r.groups_used);
+    for (int i = 0; i < PER; i++)
+        if (32 * i + lane < r.experts && !(kept >> (32 * i + lane) / size & 1)) score[i] = -3.1e38f;
+}
+
+// By a warp: probabilities from the logits, the k best (the lower id first on a tie), their weights. A lane has PER experts.
+template <int PER> __device__ void choose_row(const float* logits, int* ids, float* weights, const Routing& r, float* shared) {
     const int lane = threadIdx.x & 31;
-    float p[PER], top = -3e38f, total = 0, kept = 0;
-    for (int i = 0; i < PER; i++) p[i] = 32 * i + lane < n_experts ? logits[32 * i + lane] : -3e38f, top = fmaxf(top, p[i]);
-    top = warp_max(top);
-    for (int i = 0; i < PER; i++) total += __expf(p[i] - top);
-    total = warp_sum(total);
-    for (int j = 0; j < k; j++) {
-        float best = -3e38f;
-        int id = n_experts;
+    float p[PER], score[PER], top = -3e38f, total = 0, own = 0;
+    for (int i = 0; i < PER; i++) p[i] = 32 * i + lane < r.experts ? logits[32 * i + lane] : -3e38f, top = fmaxf(top, p[i]);
+    if (r.gating == SOFTMAX) {
+        top = warp_max(top);
+        for (int i = 0; i < PER; i++) p[i] = __expf(p[i] - top), total += p[i];
+        total = warp_sum(total);
+        for (int i = 0; i < PER; i++) p[i] /= total;
+    } else if (r.gating == SIGMOID) {
+        for (int i = 0; i < PER; i++) p[i] = 1.0f / (1.0f + __expf(-p[i]));
+    }
+    for (int i = 0; i < PER; i++) {
+        const int e = 32 * i + lane;
+        score[i] = e < r.experts ? p[i] + (r.bias ? r.bias[e] : 0.0f) : -3e38f;
+    }
+    if (r.groups > 1) keep_groups<PER>(score, shared, r);
+    for (int j = 0; j < r.k; j++) {
+        float best = -3e38f, weight = 0;
+        int id = r.experts;
         for (int i = 0; i < PER; i++)
-            if (p[i] > best) best = p[i], id = 32 * i + lane;
+            if (score[i] > best) best = score[i], id = 32 * i + lane;
         for (int step = 16; step; step >>= 1) {
             const float other = __shfl_xor_sync(FULL, best, step);
             const int its = __shfl_xor_sync(FULL, id, step);
             if (other > best || (other == best && its < id)) best = other, id = its;
         }
-        id = min(id, n_experts - 1);  // of a row that is not a number
+        id = min(id, r.experts - 1);  // of a row that is not a number
         for (int i = 0; i < PER; i++)
-            if (32 * i + lane == id) p[i] = -3.1e38f;
-        const float weight = __expf(best - top) / total;
-        kept += weight;
-        if (lane == 0) ids[j] = id, weights[j] = weight;
+            if (32 * i + lane == id) weight = p[i], score[i] = -3.1e38f;
+        weight = __shfl_sync(FULL, weight, id & 31);
+        if (lane == 0) ids[j] = id;
+        if (lane == j) own = weight;
     }
-    __syncwarp();
-    if (lane < k) weights[lane] = weights[lane] / (normalize ? kept : 1.0f) * scale;  // k <= 32
+    const bool ours = lane < r.k;
+    if (r.gating == SOFTMAX_OF_CHOSEN) own = __expf(own - warp_max(ours ? own : -3e38f));
+    const float kept = warp_sum(ours ? own : 0.0f);
+    const bool divide = r.normalize || r.gating == SOFTMAX_OF_CHOSEN;
+    if (ours) weights[lane] = own / (divide ? fmaxf(kept, 6.103515625e-5f) : 1.0f) * r.scale;
 }
 
 // One warp a row. A pair runs where its expert lies; of a row's experts that are not in VRAM, the part `over_pcie` is read by
 // the GPU from the host's memory, and the others are the CPU's.
 extern "C" __global__ void choose(const float* logits, const u64* in_vram, float over_pcie, int* ids, float* weights, int* where,
-                                  int n_experts, int k, int normalize, float scale, const int* rows) {
-    const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+                                  Routing r, const int* rows) {
+    __shared__ float shared[4][MOST_EXPERTS];
+    const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, k = r.k;
+    float* scores = shared[threadIdx.x / 32];
     if (row >= *rows) return;
     ids += row * k, weights += row * k, where += row * k;
-    logits += (u64)row * n_experts;
-    const int each = (n_experts + 31) / 32;
-    if (each <= 1) choose_row<1>(logits, ids, weights, n_experts, k, normalize, scale);
-    else if (each <= 4) choose_row<4>(logits, ids, weights, n_experts, k, normalize, scale);
-    else if (each <= 8) choose_row<8>(logits, ids, weights, n_experts, k, normalize, scale);
-    else choose_row<MOST_EXPERTS / 32>(logits, ids, weights, n_experts, k, normalize, scale);
+    logits += (u64)row * r.experts;
+    const int each = (r.experts + 31) / 32;
+    if (each <= 1) choose_row<1>(logits, ids, weights, r, scores);
+    else if (each <= 4) choose_row<4>(logits, ids, weights, r, scores);
+    else if (each <= 8) choose_row<8>(logits, ids, weights, r, scores);
+    else choose_row<MOST_EXPERTS / 32>(logits, ids, weights, r, scores);
     __syncwarp();
     if (threadIdx.x & 31) return;
     int absent = 0, read = 0;
@@ -82,8 +126,13 @@ struct Stack {  // the matrices of one kind of all experts
     const u64* address;  // of those in VRAM
     const u8* host;      // all of them in the host's memory, `bytes` each
     u64 bytes, row_bytes;
+    const float* bias;  // (experts, rows), or null
     int rows, type;
 };
+
+__device__ __forceinline__ float bias(const Stack& stack, int id, int row) {
+    return stack.bias ? stack.bias[(u64)id * stack.rows + row] : 0.0f;
+}
 
 // The matrix of a pair that the GPU takes, else null.
 __device__ __forceinline__ const u8* matrix(const Stack& stack, int where, int id) {
@@ -91,9 +140,9 @@ __device__ __forceinline__ const u8* matrix(const Stack& stack, int where, int i
     return where == OVER_PCIE ? stack.host + id * stack.bytes : nullptr;
 }
 
-// hidden[pair] = silu(gate x) * up x. Grid: (rows / 16, pairs); a warp for two rows of both matrices.
+// hidden[pair] = activation(gate x) * up x. Grid: (rows / 16, pairs); a warp for two rows of both matrices.
 extern "C" __global__ void __launch_bounds__(256) expert_hidden(Stack gate, Stack up, const float* x, int width, const int* ids, const int* where, int k,
-                                                                   float* hidden, const int* rows) {
+                                                                   float* hidden, int activation, const int* rows) {
     const int pair = blockIdx.y, row = blockIdx.x * 16 + (threadIdx.x >> 5) * 2, next = min(row + 1, gate.rows - 1);
     if (pair >= *rows * k || row >= gate.rows) return;
     const u8 *g = matrix(gate, where[pair], ids[pair]), *u = matrix(up, where[pair], ids[pair]);
@@ -113,7 +162,9 @@ extern "C" __global__ void __launch_bounds__(256) expert_hidden(Stack gate, Stac
     }
     for (int r = 0; r < 2; r++) {
         const float a = warp_sum(sums[2 * r][0]), b = warp_sum(sums[2 * r + 1][0]);
-        if ((threadIdx.x & 31) == 0 && row + r < gate.rows) hidden[(u64)pair * gate.rows + row + r] = silu(a) * b;
+        if ((threadIdx.x & 31) == 0 && row + r < gate.rows)
+            hidden[(u64)pair * gate.rows + row + r] =
+                activate(activation, a + bias(gate, ids[pair], row + r), b + bias(up, ids[pair], row + r));
     }
 }
 
@@ -133,6 +184,8 @@ extern "C" __global__ void __launch_bounds__(256) expert_down(Stack down, const 
         for (int r = 0; r < DOWN_ROWS; r++) w[r] = m + min(first + r, down.rows - 1) * down.row_bytes;
         float sums[DOWN_ROWS][1] = {};
         with_type(down.type, [&](auto q) { dot<decltype(q)>(w, hidden + (u64)(row * k + j) * width, width, sums); });
+        if ((threadIdx.x & 31) == 0)
+            for (int r = 0; r < DOWN_ROWS; r++) sums[r][0] += bias(down, ids[row * k + j], min(first + r, down.rows - 1));
         for (int r = 0; r < DOWN_ROWS; r++) total[r] += weights[row * k + j] * sums[r][0];
     }
     for (int r = 0; r < DOWN_ROWS; r++) {

@@ -46,10 +46,12 @@ extern "C" __global__ void __launch_bounds__(256, 2) matmul(Matrix m, const u64*
     __shared__ int pairs[BN];
     int first = blockIdx.y * BN, count = min(BN, *rows - first);
     const u8* w = m.w;
+    const float* bias = m.bias;
     if (groups.tiles) {
         if (blockIdx.y >= *groups.n_tiles) return;
         const int4 tile = groups.tiles[blockIdx.y];
         first = tile.y, count = tile.z, w = reinterpret_cast<const u8*>(experts[tile.x]);
+        if (bias) bias += (u64)tile.x * m.rows;
     }
     if (count <= 0) return;
     const int row0 = blockIdx.x * BM, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
@@ -85,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) matmul(Matrix m, const u64*
             for (int i = 0; i < 2; i++)
                 for (int lower = 0; lower < 2; lower++) {
                     const int row = row0 + wm + 16 * i + 8 * lower + (lane >> 2);
-                    if (row < m.rows) m.out[(u64)pair * m.rows + row] = c[i][j][2 * lower + half] * factor + (m.bias ? m.bias[row] : 0);
+                    if (row < m.rows) m.out[(u64)pair * m.rows + row] = c[i][j][2 * lower + half] * factor + (bias ? bias[row] : 0);
                 }
         }
 }

@@ -30,9 +30,9 @@ extern "C" __global__ void add(const float* x, const float* y, float* out, int w
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) out[i] = x[i] + y[i];
 }
 
-extern "C" __global__ void silu_mul(const float* gate, const float* up, float* out, int width, const int* rows) {
+extern "C" __global__ void gated(const float* gate, const float* up, float* out, int width, const int* rows, int activation) {
     const u64 n = (u64)*rows * width;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) out[i] = silu(gate[i]) * up[i];
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) out[i] = activate(activation, gate[i], up[i]);
 }
 
 // One block a row: out[i] = x[index[i]].
