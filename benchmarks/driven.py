@@ -115,7 +115,7 @@ def traffic(executor: hybrid.HybridExecutor, text: int = AT) -> Traffic:
     config, residences = model.config, executor._ops.residences.values()
     stacked = {tensor.name: (tensor.nbytes, r) for r in residences for tensor in r.layer.tensors}
     used = config.expert_used_count / max(1, config.expert_count)
-    hits = sum(used * nbytes * r.present / r.layer.experts for nbytes, r in stacked.values())
+    hits = sum(used * nbytes * r.slots / r.layer.experts for nbytes, r in stacked.values())
     table = model.token_embd.weight.name
     dense = sum(t.nbytes for t in weights if t.name not in stacked and (t.name != table or t.name == model.output.weight.name))
     kept = 2 * config.block_count * config.head_count_kv * (config.key_length + config.value_length)

@@ -69,7 +69,6 @@ class Ours:
             self._forward(position, 1).argmax()
         return count / (time.perf_counter() - begin)
 
-
     def decode_batch(self, texts: int, count: int) -> float:
         """Tokens a second of several texts together, from empty caches."""
         numbers = np.arange(texts, dtype=np.int32)

@@ -1,7 +1,7 @@
 """Measures the hybrid executor on a machine with an NVIDIA GPU: `python benchmarks/hybrid.py STEP [STEP ...] --json FILE`.
 
-- `decode`: experts in RAM, with a share over PCIe, half of them in VRAM, all in VRAM; `prefill`, `users`: the same for prompts
-  and for several texts at a time
+- `decode`: experts in RAM, with a share over PCIe, half of them in VRAM (chosen evenly, and with skew), all in VRAM;
+  `prefill`, `users`: the same for prompts and for several texts at a time
 - `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB
 - `breakdown`: microseconds a token by kernel
 - `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
@@ -37,6 +37,7 @@ import torch
 from driven import Model, bandwidths, in_turns, share, with_model
 from machine import ROOT
 from random_gguf import SHAPES, write
+from routed import decoding
 
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
@@ -64,7 +65,8 @@ def decode(run: Run) -> dict[str, float]:
     return {
         **with_model(run.path, one("decode_ram"), resident=0),
         **with_model(run.path, one("decode_ram_pcie"), resident=0, over_pcie=None),
-        **with_model(run.path, one("decode_half"), resident=experts // 2),
+        **with_model(run.path, decoding("decode_half", 0.0, 0.0), resident=experts // 2),
+        **with_model(run.path, decoding("decode_half_skew", 1.0, 0.3), resident=experts // 2),
         **with_model(run.path, one("decode_vram")),
     }
 

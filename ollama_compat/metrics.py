@@ -6,7 +6,6 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ollama_compat.errors import ApiError
 from ollama_compat.request_log import note
 from ollama_compat.residency import Residency
 from ollama_compat.resident import Resident
@@ -14,7 +13,6 @@ from runtime.frames import Done, Stats
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 _RATES = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
-_ANSWER_SECONDS = 2.0  # a runner that does not tell its counters within this time is left out
 _SECOND = 1e9  # nanoseconds
 
 
@@ -46,6 +44,12 @@ class Metrics:
         self._blocks = Gauge(
             "moellama_cache_blocks", "Blocks of the key and value cache, by state", ["model", "state"], registry=registry
         )
+        self._experts = Gauge(
+            "moellama_expert_lookups",
+            "Experts asked for by rows since the model was loaded, found in VRAM or not",
+            ["model", "result"],
+            registry=registry,
+        )
         self._bytes = Gauge(
             "moellama_model_bytes", "Memory of loaded models: planned, on the GPU, resident", ["model", "kind"], registry=registry
         )
@@ -76,9 +80,9 @@ class Metrics:
         """Everything, with the present state of the runners."""
         residents = residency.list()
         self._queue.set(residency.queued)
-        for gauge in (self._sequences, self._blocks, self._bytes):
+        for gauge in (self._sequences, self._blocks, self._bytes, self._experts):
             gauge.clear()
-        for resident, stats in zip(residents, await asyncio.gather(*map(_stats, residents)), strict=True):
+        for resident, stats in zip(residents, await asyncio.gather(*(resident.stats() for resident in residents)), strict=True):
             self._show(resident, stats)
         return generate_latest(self._registry)
 
@@ -94,11 +98,6 @@ class Metrics:
         held = stats.blocks_total - stats.blocks_free - stats.blocks_cached
         for state, count in (("held", held), ("reusable", stats.blocks_cached), ("blank", stats.blocks_free)):
             self._blocks.labels(name, state).set(count)
-
-
-async def _stats(resident: Resident) -> Stats | None:
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            return await resident.runner.stats()
-    except (ApiError, TimeoutError):
-        return None
+        if stats.expert_lookups:
+            self._experts.labels(name, "hit").set(stats.expert_hits)
+            self._experts.labels(name, "miss").set(stats.expert_lookups - stats.expert_hits)

@@ -7,14 +7,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ollama_compat.errors import ApiError
 from ollama_compat.options import Options
 from ollama_compat.runner import Runner
 from ollama_compat.settings import EVERY_LAYER, Settings
-from runtime.frames import Load, Loaded
+from runtime.frames import Load, Loaded, Stats
 
 _EMBEDDING_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
 MIN_CONTEXT = 4
 LARGEST_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
+_ANSWER_SECONDS = 2.0  # a runner that does not tell its counters within this time is left out
 _EMBEDDING_BATCH = 2048  # tokens of one input at most, as in Ollama
 
 
@@ -55,6 +57,14 @@ class Resident:
     timer: asyncio.TimerHandle | None = None  # that ends it
     expires_ns: int = 0  # wall clock
     idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    async def stats(self) -> Stats | None:
+        """The runner's counters; None where it does not tell them soon."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self.runner.stats()
+        except (ApiError, TimeoutError):
+            return None
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether the request can run here. Another context, or anything the client left open, never reloads."""

@@ -83,6 +83,19 @@ class Watched(Protocol):
 
 
 @runtime_checkable
+class Caching(Protocol):
+    """An executor that keeps the hottest experts in VRAM."""
+
+    @property
+    def expert_lookups(self) -> int:
+        """Experts that rows have asked for, but not those of prompts that brought all experts to the card."""
+
+    @property
+    def expert_hits(self) -> int:
+        """How many of these were in VRAM."""
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A loaded embedding model: texts in, one vector each out."""
 

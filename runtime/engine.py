@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from runtime.answer import Answer
-from runtime.core import BLOCK_TOKENS, LONGEST, ContextLengthError, Executor, FloatArray, Growing
+from runtime.core import BLOCK_TOKENS, LONGEST, Caching, ContextLengthError, Executor, FloatArray, Growing
 from runtime.frames import Cut, Done, Embed, Failed, Generate, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
@@ -176,6 +176,7 @@ class Engine:
     def stats(self, number: int) -> Stats:
         """Counters, for the request `number`. Any thread may call this."""
         scheduler, pool = self._scheduler, self._scheduler.pool
+        caching = self._executor if isinstance(self._executor, Caching) else None
         return Stats(
             id=number,
             running=len(scheduler.running),
@@ -186,6 +187,8 @@ class Engine:
             steps=self._steps,
             size=self._executor.size,
             size_vram=self._executor.size_vram,
+            expert_lookups=caching.expert_lookups if caching else 0,
+            expert_hits=caching.expert_hits if caching else 0,
         )
 
     def step(self) -> list[Reply]:

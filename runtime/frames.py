@@ -296,6 +296,8 @@ class Stats:
     steps: int
     size: int
     size_vram: int
+    expert_lookups: int = 0  # by rows; prompts that brought all experts to the card do not count
+    expert_hits: int = 0  # of these, found in VRAM
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

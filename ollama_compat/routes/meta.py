@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from aiohttp import web
 
 from ollama_compat import duration, wire
 from ollama_compat.errors import ApiError, BadRequest
+from ollama_compat.resident import Resident
 from ollama_compat.services import services
 from ollama_compat.settings import VERSION
 
@@ -46,23 +50,26 @@ async def loading(request: web.Request) -> web.Response:
 async def ps(request: web.Request) -> web.Response:
     """What is loaded, the one that stays longest first."""
     loaded = services(request).residency.list()
-    return wire.json_response(
-        {
-            "models": [
-                {
-                    "name": resident.wanted.name,
-                    "model": resident.wanted.name,
-                    "size": resident.loaded.size,
-                    "digest": resident.wanted.digest,
-                    "details": resident.wanted.details,
-                    "expires_at": duration.local(resident.expires_ns),
-                    "size_vram": resident.loaded.size_vram,
-                    "context_length": resident.context_length,
-                }
-                for resident in loaded
-            ]
-        }
-    )
+    return wire.json_response({"models": list(await asyncio.gather(*map(_running, loaded)))})
+
+
+async def _running(resident: Resident) -> dict[str, Any]:
+    loaded, wanted = resident.loaded, resident.wanted
+    model: dict[str, Any] = {
+        "name": wanted.name,
+        "model": wanted.name,
+        "size": loaded.size,
+        "digest": wanted.digest,
+        "details": wanted.details,
+        "expires_at": duration.local(resident.expires_ns),
+        "size_vram": loaded.size_vram,
+        "context_length": resident.context_length,
+    }
+    stats = await resident.stats() if loaded.size_vram else None
+    if stats and stats.expert_lookups:
+        rate = round(stats.expert_hits / stats.expert_lookups, 4)
+        model["expert_cache"] = {"lookups": stats.expert_lookups, "hits": stats.expert_hits, "hit_rate": rate}
+    return model
 
 
 async def me(_: web.Request) -> web.Response:

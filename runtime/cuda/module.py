@@ -42,6 +42,12 @@ class Module:
         code = self._driver.cuLaunchKernel(self._function(name), x, y, z, threads, 1, 1, 0, stream, pointers, None)
         self._check(code, f"launching {name}")
 
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy from the host's memory to the card, in the order of torch's current stream; returns at once where it is pinned."""
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
+        code = self._driver.cuMemcpyHtoDAsync_v2(U64(target), ctypes.c_void_p(source), ctypes.c_size_t(nbytes), stream)
+        self._check(code, "copying to the card")
+
     def pin(self, address: int, nbytes: int) -> bool:
         """Let the card read a piece of the host's memory by itself; False where the system does not allow it."""
         code: int = self._driver.cuMemHostRegister_v2(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), PORTABLE | MAPPED)

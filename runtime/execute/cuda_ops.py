@@ -18,7 +18,7 @@ from torch.nn import functional
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
 from runtime.cuda.module import U64, Module
 from runtime.execute.device_step import DeviceStep
-from runtime.execute.experts import KINDS, Layer, Residence, stack
+from runtime.execute.experts import KINDS, LOOKED_UP, STREAMED, Layer, Residence, stack
 from runtime.execute.mailbox import Mailbox
 from runtime.kernels import cores
 from runtime.kernels.activations import CODES
@@ -302,11 +302,12 @@ class CudaOps:
         complete = residence.complete or streamed is not None
         over_pcie = 0.0 if complete or x.rows > PCIE_ROWS else self.over_pcie
         table = residence.addresses if streamed is None else streamed
-        choice = self._choose(x, logits, table, routing, over_pcie)
+        uses = None if residence.uses is None else residence.uses[LOOKED_UP if streamed is None else STREAMED]
+        choice = self._choose(x, logits, table, routing, over_pcie, uses)
         if not complete:
             self._send(x, choice)
         run = self._few_experts if x.rows <= FEW_PAIRS else self._many_experts
-        own = run(x, residence.layer, choice) if complete or residence.present or over_pcie else None
+        own = run(x, residence.layer, choice) if complete or residence.slots or over_pcie else None
         self.after(residence)
         other = beside() if beside else None  # while the CPU computes
         out = own if own is not None and complete else self._receive(x, own)
@@ -370,7 +371,9 @@ class CudaOps:
             x.packed = halves, scales
         return x.packed
 
-    def _choose(self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float) -> Choice:
+    def _choose(
+        self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float, uses: torch.Tensor | None
+    ) -> Choice:
         k, groups = routing.expert_used_count, routing.group_count
         if max(k, groups) > WARP:
             raise ModelError(f"{k} experts a token, of {groups} groups, are too many for the GPU")
@@ -380,7 +383,7 @@ class CudaOps:
         )
         choice = Choice(self._ints(x.rows, k), self._floats(x.rows, k), self._ints(x.rows, k), k, table)
         chosen = choice.ids, choice.weights, choice.where
-        self._launch("choose", (math.ceil(x.rows / 4),), 128, logits.data, table[0], over_pcie, *chosen, router, x.count)
+        self._launch("choose", (math.ceil(x.rows / 4),), 128, logits.data, table[0], over_pcie, *chosen, uses, router, x.count)
         return choice
 
     def _send(self, x: Value, choice: Choice) -> None:

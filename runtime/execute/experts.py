@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from runtime.layers.ops import Experts
 from runtime.weights import Tensor
 
 KINDS = 3  # gate, up, down
+LOOKED_UP, STREAMED = 0, 1  # uses of experts: wherever they lie, or in a pass that brings the missing ones to the card
+Addresses = npt.NDArray[np.int64]
 
 
 class Stack(ctypes.Structure):
@@ -45,40 +49,90 @@ class Layer:
     def experts(self) -> int:
         return self.gate.shape[2]
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Bytes of one expert's matrices."""
+        gate, up, down = (tensor.nbytes // self.experts for tensor in self.tensors)
+        return gate, up, down
+
+
+class Tables:
+    """Addresses of the experts of several layers on the card, (layers, KINDS, experts), 0 for those that are not there: the
+    host's copy is changed, then `upload` makes it the card's."""
+
+    def __init__(self, layers: list[Layer], device: torch.device) -> None:
+        most = max((layer.experts for layer in layers), default=0)
+        pinned = device.type == "cuda"
+        self._host = torch.zeros((len(layers), KINDS, most), dtype=torch.int64, pin_memory=pinned)
+        self._device = torch.zeros_like(self._host, device=device, pin_memory=False)
+        self.host: Addresses = self._host.numpy()
+        self._experts = [layer.experts for layer in layers]
+
+    def of(self, layer: int) -> torch.Tensor:
+        """The card's addresses of one layer, (KINDS, experts)."""
+        return self._device[layer, :, : self._experts[layer]]
+
+    def upload(self) -> None:
+        """In the order of the current stream; the host's copy stays as it is until then."""
+        self._device.copy_(self._host, non_blocking=True)
+
 
 class Residence:
-    """Addresses of a layer's experts on the device, (KINDS, experts) int64, 0 for those that are not there."""
+    """The experts of one layer that lie on the card: slots of equal size, and who is in them."""
 
-    def __init__(self, layer: Layer, device: torch.device) -> None:
+    def __init__(self, layer: Layer, table: torch.Tensor, host: Addresses) -> None:
         self.layer = layer
-        self.addresses = torch.zeros((KINDS, layer.experts), dtype=torch.int64, device=device)
-        self.present = 0
-        self._kept: list[torch.Tensor] = []
+        self.addresses = table  # (KINDS, experts) on the card
+        self.uses: torch.Tensor | None = None  # how often each was chosen, (LOOKED_UP and STREAMED, experts) int32 on the card
+        self._host = host  # (KINDS, experts or more)
+        self._slot = np.full(layer.experts, -1, np.int32)
+        self._parts: list[torch.Tensor] = []
+
+    @property
+    def slots(self) -> int:
+        """How many experts may lie on the card."""
+        return len(self._parts[0]) // self.layer.sizes[0] if self._parts else 0
 
     @property
     def complete(self) -> bool:
-        return self.present == self.layer.experts
+        return self.slots == self.layer.experts
 
-    def keep(self, parts: list[torch.Tensor], count: int) -> None:
-        """The first `count` experts are on the device now: one tensor a kind."""
-        self.addresses[:, :count] = addresses(self.layer, [part.data_ptr() for part in parts], count)
-        self.present, self._kept = count, parts
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """Runs [first, last) of experts that are not on the card."""
+        edges = np.flatnonzero(np.diff(self._slot < 0, prepend=False, append=False)).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    @property
+    def places(self) -> Addresses:
+        """Addresses of all experts, (KINDS, experts), 0 for those that are not on the card: a view."""
+        return self._host[:, : self.layer.experts]
+
+    def keep(self, parts: list[torch.Tensor]) -> None:
+        """The first experts are on the card now: bytes, one tensor a kind."""
+        self._parts = parts
+        for expert in range(self.slots):
+            self.enter(expert, expert)
+
+    def enter(self, expert: int, slot: int) -> None:
+        """The slot holds this expert."""
+        self._slot[expert] = slot
+        self._host[:, expert] = self.matrices(slot)
+
+    def leave(self, expert: int) -> int:
+        """The expert is no longer looked for on the card. Returns its slot."""
+        slot, self._slot[expert] = int(self._slot[expert]), -1
+        self._host[:, expert] = 0
+        return slot
+
+    def matrices(self, slot: int) -> list[int]:
+        """Addresses of a slot's three matrices."""
+        return [part.data_ptr() + slot * size for part, size in zip(self._parts, self.layer.sizes, strict=True)]
 
 
 def stack(layer: Layer, kind: int, table: torch.Tensor, bias: int | None) -> Stack:
     """What the kernels get of one kind of matrix; `table`: addresses of all experts, (KINDS, experts); `bias`: address of
     theirs."""
     tensor = layer.tensors[kind]
-    each = tensor.nbytes // layer.experts
-    return Stack(table[kind].data_ptr(), tensor.address, each, tensor.row_bytes, bias, tensor.rows, tensor.quant.type_id)
-
-
-def addresses(layer: Layer, starts: list[int], count: int) -> torch.Tensor:
-    """(KINDS, count) int64 of experts that lie one behind the other from `starts`."""
-    return torch.tensor(
-        [
-            [start + expert * (tensor.nbytes // layer.experts) for expert in range(count)]
-            for start, tensor in zip(starts, layer.tensors, strict=True)
-        ],
-        dtype=torch.int64,
-    )
+    size = layer.sizes[kind]
+    return Stack(table[kind].data_ptr(), tensor.address, size, tensor.row_bytes, bias, tensor.rows, tensor.quant.type_id)

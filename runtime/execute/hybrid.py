@@ -20,9 +20,11 @@ from runtime import models
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
+from runtime.cuda.side import SideStream
 from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL
 from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory, text_bytes
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
+from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
 from runtime.execute.mailbox import ExpertProgram, Mailbox
 from runtime.execute.placement import Needs, NoRoom, Plan, plan
@@ -104,12 +106,23 @@ class HybridExecutor:
         self._step.fill(batch)
         single = len(batch.tables) == rows == outputs <= BUCKETS[-1]
         with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._cache.begin(rows)
             if single:
                 self._replay(rows)
             else:
                 self._eager(batch, rows, outputs)
         logits: FloatArray = self._logits[:outputs].numpy()
         return logits
+
+    @property
+    def expert_hits(self) -> int:
+        """Experts of rows that were found in VRAM; whole-prompt passes do not count."""
+        return self._cache.hits
+
+    @property
+    def expert_lookups(self) -> int:
+        """Experts of rows that were looked up."""
+        return self._cache.lookups
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""
@@ -126,7 +139,7 @@ class HybridExecutor:
     def close(self) -> None:
         """Stop the threads and give the memory of both sides back."""
         self._release()
-        del self._ops, self._model, self._streamer, self._step, self._logits
+        del self._ops, self._model, self._cache, self._streamer, self._step, self._logits
         self._weights.close()
         torch.cuda.empty_cache()
 
@@ -149,6 +162,7 @@ class HybridExecutor:
         self._graphs[size].replay()
         if self._program:
             self._program.run(rows)
+        self._cache.move()
         self._finish()
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
@@ -165,6 +179,7 @@ class HybridExecutor:
         handed = self._program if not streamed else None
         job = self._helper.submit(handed.run, rows) if handed else None
         if streamed and self._streamer:
+            self._cache.settle()
             self._streamer.start(self._stream)
         try:
             self._compute(len(batch.tables), outputs)
@@ -183,6 +198,7 @@ class HybridExecutor:
         self._step.upload(sequences)
         logits: Value = self._model(self._ops)
         self._logits[:outputs].copy_(logits.data[:outputs], non_blocking=True)
+        self._cache.report()
 
     def _finish(self) -> None:
         self._stream.synchronize()
@@ -202,15 +218,18 @@ class HybridExecutor:
             self._ops.weight(tensor)
             done += tensor.nbytes
             options.progress("uploading weights", done, total)
-        for layer, count in zip(layers, chosen.resident, strict=True):
-            self._ops.residences[layer.gate.name] = residence = Residence(layer, self._ops.device)
+        self._cache = ExpertCache(layers, self._ops.device, SideStream(self._module))
+        for residence, count in zip(self._cache.residences, chosen.resident, strict=True):
+            layer = residence.layer
+            self._ops.residences[layer.gate.name] = residence
             if count:
-                parts = [memory(t.address, t.nbytes // layer.experts * count).to(self._ops.device) for t in layer.tensors]
-                residence.keep(parts, count)
+                firsts = [memory(tensor.address, tensor.nbytes // layer.experts * count) for tensor in layer.tensors]
+                parts = [first.to(self._ops.device) for first in firsts]
+                residence.keep(parts)
                 done += sum(part.nbytes for part in parts)
                 options.progress("uploading weights", done, total)
-        absent = [self._ops.residences[layer.gate.name] for layer in layers]
-        absent = [residence for residence in absent if not residence.complete]
+        self._cache.open(moving=self._pinned)
+        absent = [residence for residence in self._cache.residences if not residence.complete]
         if absent:
             self._share(absent, leaves, options)
 
@@ -224,7 +243,7 @@ class HybridExecutor:
         threads = options.threads or cores.physical()
         self._program = ExpertProgram(leaves, threads, mailbox, layers)
         self._ops.mailbox = mailbox
-        self._streamer = Streamer(absent, self._ops.device)
+        self._streamer = Streamer(absent, self._module)
         self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
         probed = min(rows, PROBED_ROWS)
         self._handed_rows = min(rows, self._crossover(probed, mailbox.seconds(leaves, threads, layers[0], probed)))

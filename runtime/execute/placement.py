@@ -93,7 +93,7 @@ def _words(needs: Needs, resident: tuple[int, ...], held: int, total: int, gpu: 
         return f"all {needs.layers} layers on GPU {gpu} ({_size(needs.dense + total)})"
     count = sum(n for n, _ in needs.experts)
     words = f"{dense}, {count} experts in RAM ({_size(total)})"
-    return f"{words}, {sum(resident)} of them also in VRAM ({_size(held)})" if held else words
+    return f"{words}, {sum(resident)} hottest also in VRAM ({_size(held)})" if held else words
 
 
 def _size(nbytes: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
-from runtime.execute.cuda_ops import memory
-from runtime.execute.experts import KINDS, Residence, addresses
+from runtime.cuda.module import Module
+from runtime.execute.experts import Residence, Tables
 
 SLOTS = 2  # layers on their way or in use
 
@@ -15,20 +16,24 @@ SLOTS = 2  # layers on their way or in use
 class Streamer:
     """Copies on a stream of its own, ahead of the layer that computes. One `start`, then the layers in order, then `stop`."""
 
-    def __init__(self, residences: list[Residence], device: torch.device) -> None:
-        self._residences = residences
+    def __init__(self, residences: list[Residence], module: Module) -> None:
+        self._residences, self._module = residences, module
         self._index = {residence.layer.gate.name: i for i, residence in enumerate(residences)}
         size = max(_missing_bytes(residence) for residence in residences)
-        self._slots = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(min(SLOTS, len(residences)))]
-        self._tables = [self._table(residence, self._slots[i % len(self._slots)]) for i, residence in enumerate(residences)]
-        self._copies = torch.cuda.Stream(device)
+        slots = range(min(SLOTS, len(residences)))
+        self._slots = [torch.empty(size, dtype=torch.uint8, device=module.device) for _ in slots]
+        self._tables = Tables([residence.layer for residence in residences], module.device)
+        self._copies = torch.cuda.Stream(module.device)
         self._arrived = [torch.cuda.Event() for _ in residences]
         self._free = [torch.cuda.Event() for _ in self._slots]
         self._main: torch.cuda.Stream | None = None
 
     def start(self, main: torch.cuda.Stream) -> None:
-        """Begin a pass whose kernels run on `main`."""
+        """Begin a pass whose kernels run on `main`; experts stay where they live during it."""
         self._main = main
+        for i, residence in enumerate(self._residences):
+            self._address(i, residence)
+        self._tables.upload()
         self._copies.wait_stream(main)
         for i in range(len(self._slots)):
             self._copy(i)
@@ -55,7 +60,7 @@ class Streamer:
         if self._main is None or i is None:
             return None
         self._main.wait_event(self._arrived[i])
-        return self._tables[i]
+        return self._tables.of(i)
 
     def after(self, residence: Residence) -> None:
         """A layer's kernels are launched: its slot takes the layer after the next."""
@@ -69,32 +74,35 @@ class Streamer:
             self._copy(i + len(self._slots))
 
     def _copy(self, i: int) -> None:
-        residence, slot, at = self._residences[i], self._slots[i % len(self._slots)], 0
+        """Each run of missing experts, one behind the other."""
+        residence, at = self._residences[i], self._slots[i % len(self._slots)].data_ptr()
+        runs, layer = residence.missing, residence.layer
         with torch.cuda.stream(self._copies):
-            for tensor in residence.layer.tensors:
-                each = tensor.nbytes // residence.layer.experts
-                start = residence.present * each
-                size = tensor.nbytes - start
-                slot[at : at + size].copy_(memory(tensor.address + start, size), non_blocking=True)
-                at += _aligned(size)
+            for tensor, size in zip(layer.tensors, layer.sizes, strict=True):
+                target = at
+                for first, last in runs:
+                    self._module.copy(target, tensor.address + first * size, (last - first) * size)
+                    target += (last - first) * size
+                at += _aligned(_missing(residence) * size)
             self._arrived[i].record(self._copies)
 
-    def _table(self, residence: Residence, slot: torch.Tensor) -> torch.Tensor:
-        layer, table, starts, at = residence.layer, residence.addresses.clone(), [], slot.data_ptr()
-        missing = layer.experts - residence.present
-        for tensor in layer.tensors:
-            starts.append(at)
-            at += _aligned(tensor.nbytes // layer.experts * missing)
-        table[:, residence.present :] = addresses(layer, starts, missing)
-        assert table.shape[0] == KINDS
-        return table
+    def _address(self, i: int, residence: Residence) -> None:
+        layer, at = residence.layer, self._slots[i % len(self._slots)].data_ptr()
+        table = self._tables.host[i, :, : layer.experts]
+        table[:] = residence.places
+        missing = np.flatnonzero(table[0] == 0)
+        for kind, size in enumerate(layer.sizes):
+            table[kind, missing] = at + size * np.arange(len(missing))
+            at += _aligned(_missing(residence) * size)
 
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // 256) * 256
 
 
+def _missing(residence: Residence) -> int:
+    return residence.layer.experts - residence.slots
+
+
 def _missing_bytes(residence: Residence) -> int:
-    layer = residence.layer
-    missing = layer.experts - residence.present
-    return sum(_aligned(tensor.nbytes // layer.experts * missing) for tensor in layer.tensors)
+    return sum(_aligned(size * _missing(residence)) for size in residence.layer.sizes)

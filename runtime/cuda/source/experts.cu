@@ -77,9 +77,9 @@ template <int PER> __device__ void choose_row(const float* logits, int* ids, flo
 }
 
 // One warp a row. A pair runs where its expert lies; of a row's experts that are not in VRAM, the part `over_pcie` is read by
-// the GPU from the host's memory, and the others are the CPU's.
+// the GPU from the host's memory, and the others are the CPU's. `uses`, if not null, counts how often each expert is chosen.
 extern "C" __global__ void choose(const float* logits, const u64* in_vram, float over_pcie, int* ids, float* weights, int* where,
-                                  Routing r, const int* rows) {
+                                  int* uses, Routing r, const int* rows) {
     __shared__ float shared[4][MOST_EXPERTS];
     const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, k = r.k;
     float* scores = shared[threadIdx.x / 32];
@@ -92,7 +92,9 @@ extern "C" __global__ void choose(const float* logits, const u64* in_vram, float
     else if (each <= 8) choose_row<8>(logits, ids, weights, r, scores);
     else choose_row<MOST_EXPERTS / 32>(logits, ids, weights, r, scores);
     __syncwarp();
-    if (threadIdx.x & 31) return;
+    const int lane = threadIdx.x & 31;
+    if (uses && lane < k) atomicAdd(uses + ids[lane], 1);
+    if (lane) return;
     int absent = 0, read = 0;
     for (int j = 0; j < k; j++) absent += !in_vram[ids[j]];
     const int share = (int)(absent * over_pcie + 0.5f);

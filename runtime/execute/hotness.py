@@ -1,0 +1,58 @@
+"""Which experts are worth a place in VRAM: a pure policy over counts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+HALF_LIFE = 128  # tokens after which a use counts half
+TWICE = 1.2  # of the score: one use alone is none yet, the second within a while is
+MARGIN = 1.5  # by how much a newcomer must be hotter than the one it replaces: else chance alone moves experts about
+EVEN = 1.0  # and by how much at least, where both are cold
+
+Counts = npt.NDArray[np.integer[Any]]
+Mask = npt.NDArray[np.bool_]
+
+
+class Move(NamedTuple):
+    """`expert` of `layer` takes the place of `victim`."""
+
+    layer: int
+    expert: int
+    victim: int
+
+
+class Hotness:
+    """Uses of each expert, of which old ones count less: between the least recently and the least frequently used (LRFU)."""
+
+    def __init__(self, layers: int, experts: int) -> None:
+        self._score = np.zeros((layers, experts))
+
+    def see(self, counts: Counts, rows: int) -> None:
+        """Steps of so many rows in all have used the experts so often, (layers, experts)."""
+        if rows == 0:
+            return
+        keep = 0.5 ** (1 / HALF_LIFE)
+        after = keep**rows
+        self._score *= after
+        self._score += counts * ((1 - after) / (rows * (1 - keep)))  # as if each use were spread over the rows
+
+    def moves(self, resident: Mask, most: int) -> list[Move]:
+        """At most so many moves, those that gain most first; `resident`: (layers, experts)."""
+        absent = np.where(resident, -1.0, self._score)
+        present = np.where(resident, self._score, np.inf)
+        layers = np.arange(len(absent))
+        found: list[Move] = []
+        while len(found) < most:
+            expert, victim = absent.argmax(1), present.argmin(1)
+            hot, cold = absent[layers, expert], present[layers, victim]
+            gain = np.where((hot >= TWICE) & np.isfinite(cold), hot - MARGIN * cold, 0)
+            chosen = [i for i in np.argsort(-gain).tolist() if gain[i] >= EVEN][: most - len(found)]
+            if not chosen:
+                break
+            found += [Move(i, int(expert[i]), int(victim[i])) for i in chosen]
+            absent[chosen, expert[chosen]] = -1.0
+            present[chosen, victim[chosen]] = np.inf
+        return found
