@@ -185,15 +185,16 @@ async def test_a_hand_off_thread_that_hangs_ends_its_requests_with_a_typed_error
         await runner.close()
 
 
-def test_hot_experts_move_into_vram(demo_model: Path, opened: Open) -> None:
+def test_hot_experts_move_into_vram(tmp_path: Path, opened: Open) -> None:
     """A text long enough that experts move, streamed prompts in between; the logits stay those of experts in RAM."""
-    executor, fixed = opened(demo_model, resident=2), opened(demo_model, resident=0)
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
+    executor, fixed = opened(path, resident=2), opened(path, resident=0)
     text, again = Text(executor, blocks_for(448)), Text(fixed, blocks_for(448))
-    tokens = np.random.default_rng(4).integers(0, 4000, 60).tolist() * 7
+    tokens = np.random.default_rng(4).integers(0, 300, 60).tolist() * 7
     for i in range(0, len(tokens), 105):
         for token in tokens[i : i + 60]:
-            assert naive.nmse(text.feed([token]), again.feed([token])) <= 1e-2
-        assert naive.nmse(text.feed(tokens[i + 60 : i + 105]), again.feed(tokens[i + 60 : i + 105])) <= 1e-2
+            assert naive.nmse(text.feed([token]), again.feed([token])) <= 1e-5
+        assert naive.nmse(text.feed(tokens[i + 60 : i + 105]), again.feed(tokens[i + 60 : i + 105])) <= 1e-5
     assert executor._cache.moves > 0
     assert 0 < executor.expert_hits < executor.expert_lookups
     assert fixed.expert_lookups == 0
