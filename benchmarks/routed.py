@@ -28,10 +28,10 @@ class Routed:
         self._now, self._at = torch.zeros_like(self._logits[0]), 0
         index, route = {layer.gate.name: i for i, layer in enumerate(layers)}, ops.experts
 
-        def experts_of(x: Any, logits: Any, gate: Any, *others: Any) -> Any:
+        def experts_of(x: Any, logits: Any, stacks: Any, *others: Any) -> Any:
             if logits.rows == 1:
-                logits.data.copy_(self._now[index[gate.name]])
-            return route(x, logits, gate, *others)
+                logits.data.copy_(self._now[index[stacks.gate.name]])
+            return route(x, logits, stacks, *others)
 
         ops.experts = experts_of  # type: ignore[method-assign]
         executor._graphs.clear()
