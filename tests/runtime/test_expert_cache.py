@@ -53,7 +53,7 @@ def side() -> LateCopies:
 def cache(tmp_path: Path, side: LateCopies) -> Iterator[ExpertCache]:
     """Of a model with the first SLOTS experts of each layer on the "card", which here is the host's memory."""
     weights = open_weights(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32")), lambda *_: None)
-    layers = [layer_of(m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(models.build(weights))]
+    layers = [layer_of(m.experts) for m in mixtures(models.build(weights))]
     made = ExpertCache(layers, torch.device("cpu"), side)
     for residence in made.residences:
         sizes = zip(residence.layer.tensors, residence.layer.sizes, strict=True)
