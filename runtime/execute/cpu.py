@@ -7,20 +7,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from runtime import models
 from runtime.core import BLOCK_TOKENS, LONGEST, Batch, FloatArray
 from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
-from runtime.execute.recorder import Limits, Recorder, Value, view
+from runtime.execute.recorded import Recorded
+from runtime.execute.recorder import Limits, Recorder, view
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
-from runtime.kernels.pool import Pool
 from runtime.models.transformer import Transformer
-from runtime.weights import Progress, Weights, aligned_array, open_weights
+from runtime.weights import Progress, Weights, open_weights
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +70,7 @@ class CpuExecutor:
         self._sizes = sizes
         limits = sizes.limits()
         self._recorder = Recorder(leaves, threads, limits, leaves.strip_rows)
-        logits: Value = model(self._recorder)
-        self._pool = Pool(threads)
-        self._program = self._recorder.table()
-        layout = self._recorder.layout()
-        self._counters: npt.NDArray[np.int64] = aligned_array((max(len(self._program), len(layout)), 8), np.int64)
-        if len(layout):
-            self._pool.run(layout, self._counters)
-        self._logits = logits
+        self._recorded = Recorded(self._recorder, model(self._recorder), threads)
         self._closed = False
         config = model.config
         self.n_vocab = config.n_vocab
@@ -96,35 +86,16 @@ class CpuExecutor:
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
-        self._enter(batch)
-        self._pool.run(self._program, self._counters)
-        return view(self._logits, len(batch.outputs))
+        self._recorded.run(batch)
+        return view(self._recorded.out, len(batch.outputs))
 
     def timed(self, batch: Batch) -> list[tuple[str, float]]:
         """One pass, and for each row of the Program its label (see Recorder) and its share of the time."""
-        self._enter(batch)
-        times = np.diff(self._pool.run_timed(self._program, self._counters))
-        return list(zip(self._recorder.labels, (times / max(1, times.sum())).tolist(), strict=True))
-
-    def _enter(self, batch: Batch) -> None:
-        """Write a batch where the kernels read it."""
-        step, rows, outputs = self._recorder.step, len(batch.tokens), len(batch.outputs)
-        assert 0 < rows <= self.max_rows
-        assert outputs <= self.max_outputs
-        assert batch.tables.shape[1] <= step.tables.shape[1]
-        step.counts[:] = rows, outputs
-        step.tokens[:rows] = batch.tokens
-        step.positions[:rows] = batch.positions
-        step.sequences[:rows] = batch.sequences
-        step.tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
-        step.outputs[:outputs] = batch.outputs
+        return self._recorded.timed(batch)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""
-        for cache in self._recorder.caches:
-            for source, target in pairs:
-                cache.keys[target] = cache.keys[source]
-                cache.values[target] = cache.values[source]
+        self._recorded.copy_blocks(pairs)
 
     def grow(self, num_ctx: int, memory: int) -> int:
         """Let the cache hold longer contexts: the blocks that there are now, old ones where they were. `memory`: bytes free."""
@@ -137,7 +108,7 @@ class CpuExecutor:
         """Stop the threads, then give the weights back."""
         if not self._closed:
             self._closed = True
-            self._pool.close()
+            self._recorded.close()
             self._weights.close()
 
 

@@ -36,8 +36,8 @@ class GemmaBlock(Block):
 class Gemma(Transformer):
     """Embeddings are scaled by the root of their width, and logits may be kept within bounds."""
 
-    def __call__(self, ops: Ops) -> Value:
-        logits = super().__call__(ops)
+    def end(self, ops: Ops, x: Value, layers: int) -> Value:
+        logits = super().end(ops, x, layers)
         cap = self.config.final_logit_softcapping
         return ops.softcap(logits, cap) if cap else logits
 

@@ -65,17 +65,24 @@ class Transformer:
 
     def __call__(self, ops: Ops) -> Value:
         """Logits of the rows that are wanted, (outputs, vocabulary)."""
-        return self.output(ops, self.output_norm(ops, ops.outputs(self._blocks(ops))))
+        return self.end(ops, self.begin(ops, 0), 0)
+
+    def begin(self, ops: Ops, layers: int) -> Value:
+        """The embedded tokens after the first so many blocks, (tokens, width)."""
+        x = self._embedded(ops)
+        for blk in self.blk[:layers]:
+            x = blk(ops, x)
+        return x
+
+    def end(self, ops: Ops, x: Value, layers: int) -> Value:
+        """Logits of the rows that are wanted, from what `begin` made with so many layers."""
+        for blk in self.blk[layers:]:
+            x = blk(ops, x)
+        return self.output(ops, self.output_norm(ops, ops.outputs(x)))
 
     def states(self, ops: Ops) -> Value:
         """What the model knows of each token, (tokens, width)."""
-        return self.output_norm(ops, self._blocks(ops))
-
-    def _blocks(self, ops: Ops) -> Value:
-        x = self._embedded(ops)
-        for blk in self.blk:
-            x = blk(ops, x)
-        return x
+        return self.output_norm(ops, self.begin(ops, len(self.blk)))
 
     def _embedded(self, ops: Ops) -> Value:
         return self.token_embd(ops)
