@@ -24,6 +24,7 @@ class Rope:
     attn_factor: float
     beta_fast: float  # YaRN: turns within the original context where its ramp ends and begins
     beta_slow: float
+    yarn_log_multiplier: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class ModelConfig:
     head_count_kv: int
     key_length: int
     value_length: int
+    kv_lora_rank: int  # values of the latent vector; 0 in a model without
+    key_length_mla: int  # of a head of a model with latent vectors
+    value_length_mla: int
     layer_norm_rms_epsilon: float  # 0 in a model that norms otherwise
     layer_norm_epsilon: float  # 0 in a model that norms otherwise
     pooling_type: int | None  # how tokens become one vector; None: the model makes text
@@ -148,16 +152,21 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
     used = keys.count("expert_used_count", 0, largest=1 << 12)
     if used > experts or (experts and not used):
         raise ModelError(f"{used} of {experts} experts cannot be used")
+    value_length = keys.count("attention.value_length", embedding // heads, largest=1 << 12)
+    more = keys.count("nextn_predict_layers", 0, largest=LARGEST["block_count"])  # blocks that only guess tokens ahead
     return ModelConfig(
         architecture=keys.architecture,
-        block_count=keys.count("block_count", largest=LARGEST["block_count"]),
+        block_count=max(0, keys.count("block_count", largest=LARGEST["block_count"]) - more),
         context_length=keys.count("context_length", largest=LARGEST["context_length"]),
         embedding_length=embedding,
         feed_forward_length=feed_forward,
         head_count=heads,
         head_count_kv=kv_heads,
         key_length=key_length,
-        value_length=keys.count("attention.value_length", embedding // heads, largest=1 << 12),
+        value_length=value_length,
+        kv_lora_rank=keys.count("attention.kv_lora_rank", 0, largest=1 << 16),
+        key_length_mla=keys.count("attention.key_length_mla", key_length, largest=1 << 12),
+        value_length_mla=keys.count("attention.value_length_mla", value_length, largest=1 << 12),
         layer_norm_rms_epsilon=keys.number("attention.layer_norm_rms_epsilon", _absent("layer_norm_epsilon", keys)),
         layer_norm_epsilon=keys.number("attention.layer_norm_epsilon", 0.0),
         pooling_type=keys.count("pooling_type", largest=255) if "pooling_type" in keys else None,
@@ -181,7 +190,9 @@ def _read_routing(keys: Keys, experts: int) -> dict[str, Any]:
     groups = keys.count("expert_group_count", 0) or 1
     used = keys.count("expert_group_used_count", 0) or groups
     if experts % groups or used > groups or (groups > 1 and experts // groups < 2):
-        raise ModelError(f"{experts} experts cannot be {used} of {groups} groups")
+        raise ModelError(f"{experts} experts cannot be in {groups} groups of which {used} count")
+    if keys.count("expert_used_count", 0, largest=1 << 12) > experts // groups * used:
+        raise ModelError(f"{used} of {groups} groups have fewer experts than a token uses")
     return {
         "expert_gating_func": keys.count("expert_gating_func", 0, largest=255),
         "expert_weights_norm": keys.flag("expert_weights_norm"),
@@ -221,4 +232,5 @@ def _read_rope(keys: Keys, key_length: int) -> Rope:
         attn_factor=keys.number("rope.scaling.attn_factor", 1.0),
         beta_fast=keys.number("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1.0),
+        yarn_log_multiplier=keys.number("rope.scaling.yarn_log_multiplier", 0.0),
     )

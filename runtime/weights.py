@@ -51,6 +51,12 @@ class Tensor:
         """Rows of one matrix; a stack of experts has shape[2] of them."""
         return self.shape[1] if len(self.shape) > 1 else 1
 
+    def matrix(self, number: int) -> Tensor:
+        """One matrix of a stack."""
+        nbytes = self.nbytes // self.shape[2]
+        address = self.address + number * nbytes
+        return dataclasses.replace(self, name=f"{self.name}[{number}]", shape=self.shape[:2], address=address, nbytes=nbytes)
+
     def part(self, first: int, rows: int) -> Tensor:
         """Some of a matrix's rows."""
         assert first + rows <= self.rows

@@ -38,6 +38,13 @@ class Shape:
     encoder: bool = False  # sees whole texts, norms after each layer, and has a WordPiece vocabulary
     labels: int = 0  # of a head that ranks
     gated: bool = True  # the feed-forward layers of an encoder
+    dense: int = 0  # leading blocks without experts
+    shared: int = 0  # width of the shared expert
+    latent: int = 0  # length of latent vectors; of a head `head - turning` values do not turn, and `head` are its value's
+    turning: int = 0
+    query: int = 0  # rank of the queries
+    spread: float = 1.5  # of weights, times the root of a row's length; less where rounding would be magnified
+    fused: bool = False  # keys and values of latent vectors in one matrix
     more: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # further tensors of a block: sizes by name
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # tensors of a block that have another name
 
@@ -56,6 +63,17 @@ _GPT_OSS: dict[str, object] = {
 _GEMMA: dict[str, object] = {"attention.sliding_window": 16, "rope.freq_base_swa": 5000.0, "rope.freq_base": 1e6}
 _POST_NORMS = {"post_attention_norm.weight": ("d",), "post_ffw_norm.weight": ("d",)}
 _SOFTCAPS: dict[str, object] = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": 16}
+_DEEPSEEK_V3: dict[str, object] = {
+    **_YARN,
+    "rope.scaling.original_context_length": 64,
+    "rope.scaling.yarn_log_multiplier": 0.1,
+    "expert_weights_norm": True,
+    "expert_weights_scale": 2.5,
+    "expert_gating_func": 2,
+    "expert_group_count": 4,
+    "expert_group_used_count": 2,
+}
+_DEEPSEEK_LITE: dict[str, object] = {**_YARN, "rope.scaling.yarn_log_multiplier": 0.0707, "expert_weights_scale": 1.0}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
     "mixtral": Shape("llama", experts=4, used=2),
@@ -84,11 +102,59 @@ ARCHITECTURES = {
             "ffn_down_exps.bias": ("e", "d"),
         },
     ),
+    "glm4moe": Shape(
+        "glm4moe",
+        layers=3,
+        dense=1,
+        experts=8,
+        used=3,
+        feed_forward=256,
+        shared=256,
+        turning=32,
+        biases=True,
+        head_norms=True,
+        metadata={"expert_weights_norm": True, "expert_weights_scale": 1.5, "expert_gating_func": 2},
+        renamed={"ffn_norm.weight": "post_attention_norm.weight"},
+        more={"exp_probs_b.bias": ("e",)},
+    ),
+    "deepseek2": Shape(
+        "deepseek2",
+        layers=3,
+        dense=1,
+        experts=16,
+        used=3,
+        feed_forward=256,
+        shared=256,
+        latent=128,
+        turning=32,
+        query=64,
+        spread=0.7,
+        metadata=_DEEPSEEK_V3,
+        more={"exp_probs_b.bias": ("e",)},
+        mix=(Type.Q4_0, Type.Q8_0, Type.Q4_K),
+    ),
+    "deepseek2-lite": Shape(
+        "deepseek2",
+        layers=27,
+        dense=1,
+        embedding=128,
+        experts=8,
+        used=3,
+        feed_forward=64,
+        shared=128,
+        latent=64,
+        turning=32,
+        fused=True,
+        kv_heads=4,
+        spread=0.7,
+        metadata=_DEEPSEEK_LITE,
+        mix=(Type.Q8_0, Type.Q8_0, Type.Q8_0),
+    ),
     "gemma2": Shape("gemma2", layers=3, metadata=_SOFTCAPS, more=_POST_NORMS),
     "gemma3": Shape("gemma3", layers=7, feed_forward=256, head_norms=True, metadata=_GEMMA, more=_POST_NORMS),
 }
 
-RECENT = ("gpt-oss", "gemma2", "gemma3")
+RECENT = ("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite")
 """Those whose goldens are of F32 and MIX; of the others F32 and F16."""
 
 
@@ -134,7 +200,7 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1 or name.endswith(".bias")
         mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" else 0.0
-        values = rng.normal(mean, 0.1 if is_vector else 1.5 / np.sqrt(size[-1]), size).astype(np.float32)
+        values = rng.normal(mean, 0.1 if is_vector else shape.spread / np.sqrt(size[-1]), size).astype(np.float32)
         values = given[name].astype(np.float32) if given else values
         kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
@@ -217,9 +283,16 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
             block |= {"attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,)}
         if shape.head_norms:
             block |= {"attn_q_norm.weight": (shape.head,), "attn_k_norm.weight": (shape.head,)}
-        e, f = shape.experts, shape.feed_forward
+        e, f = shape.experts if i >= shape.dense else 0, shape.feed_forward
         known = {"d": d, "q": q, "kv": kv, "head": shape.head, "heads": shape.heads, "e": e, "f": f}
-        block |= {name: tuple(known[size] for size in sizes) for name, sizes in shape.more.items()}
+        more = {name: tuple(known[size] for size in sizes) for name, sizes in shape.more.items()}
+        block |= {name: size for name, size in more.items() if e or "exp" not in name}
+        if shape.latent:
+            block = {name: size for name, size in block.items() if name[:6] not in ("attn_q", "attn_k", "attn_v")}
+            block |= _latent_tensors(shape)
+        if shape.shared and e:
+            block |= {f"ffn_{part}_shexp.weight": (shape.shared, d) for part in ("gate", "up")}
+            block["ffn_down_shexp.weight"] = (d, shape.shared)
         if e:
             block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_exps.weight": (e, f, d), "ffn_up_exps.weight": (e, f, d)}
             block |= {"ffn_down_exps.weight": (e, d, f)}
@@ -227,6 +300,18 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
             block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
         out |= {f"blk.{i}.{shape.renamed.get(name, name)}": size for name, size in block.items()}
     return out
+
+
+def _latent_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    d, heads, head, latent, still = shape.embedding, shape.heads, shape.head, shape.latent, shape.head - shape.turning
+    out = {"attn_q.weight": (heads * head, d)}
+    if shape.query:
+        out = {"attn_q_a.weight": (shape.query, d), "attn_q_a_norm.weight": (shape.query,)}
+        out["attn_q_b.weight"] = (heads * head, shape.query)
+    out |= {"attn_kv_a_mqa.weight": (latent + shape.turning, d), "attn_kv_a_norm.weight": (latent,)}
+    if shape.fused:
+        return out | {"attn_kv_b.weight": (heads * (still + head), latent)}
+    return out | {"attn_k_b.weight": (heads, latent, still), "attn_v_b.weight": (heads, head, latent)}
 
 
 SCALES = {
@@ -273,9 +358,17 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_embedding_length(shape.embedding)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(shape.head)
-    writer.add_value_length(shape.head)
+    together = shape.latent and not shape.fused
+    writer.add_head_count_kv(1 if together else shape.kv_heads)
+    writer.add_key_length(shape.latent + shape.turning if together else shape.head)
+    writer.add_value_length(shape.latent if together else shape.head)
+    if shape.latent:
+        writer.add_kv_lora_rank(shape.latent)
+        if shape.query:
+            writer.add_q_lora_rank(shape.query)
+    if together:
+        writer.add_key_length_mla(shape.head)
+        writer.add_value_length_mla(shape.head)
     if shape.encoder:
         writer.add_layer_norm_eps(1e-12)
         writer.add_causal_attention(False)
@@ -283,12 +376,16 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     else:
         writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(shape.head)
+    writer.add_rope_dimension_count(shape.turning or shape.head)
     writer.add_vocab_size(shape.vocab)
     if shape.experts:
         writer.add_expert_count(shape.experts)
         writer.add_expert_used_count(shape.used)
         writer.add_expert_feed_forward_length(shape.feed_forward)
+        if shape.shared:
+            writer.add_expert_shared_count(shape.shared // shape.feed_forward)
+        if shape.dense:
+            writer.add_leading_dense_block_count(shape.dense)
     for key, value in shape.metadata.items():
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)]
         add(f"{shape.architecture}.{key}", value)

@@ -14,7 +14,7 @@ from runtime.quants import BY_NAME
 from runtime.quants.base import QuantType
 
 _SOURCE = Path(__file__).parent / "source"
-FILES = ("rows.cu", "attention.cu", "matvec.cu", "matmul.cu", "experts.cu", "mailbox.cu")
+FILES = ("rows.cu", "attention.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu")
 
 U64 = ctypes.c_uint64
 PORTABLE, MAPPED = 1, 2  # flags of cuMemHostRegister

@@ -23,7 +23,7 @@ from runtime.execute.mailbox import Mailbox
 from runtime.kernels import cores
 from runtime.kernels.activations import CODES
 from runtime.kernels.leaves import Leaves
-from runtime.layers.ops import Activation, Experts, Heads, Of, Rotation, Routing
+from runtime.layers.ops import Activation, Experts, Heads, Of, Part, Rotation, Routing
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor
 
@@ -34,11 +34,12 @@ SHORT = 8  # rows of one text that attend as single rows; more attend together
 TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
 TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
 MOST_EXPERTS = 1024  # of experts.cu
+HEAD_ROWS = 32  # of heads.cu
 WARP = 32  # of its groups, and of the experts of a token, at the most
 FUSED_HEAD = 256  # values of a head that torch's fused attention takes
 SCORES = 1 << 24  # of a text that are held at a time where it does not
 MOST_MATRICES = 4  # of one launch of matvec.cu
-HEAD_VALUES = (1, 2, 3, 4, 6, 8)  # values of a head that a lane of attention.cu holds
+HEAD_VALUES = (1, 2, 3, 4, 6, 8, 18)  # values of a head that a lane of attention.cu holds
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
 WARPS_WANTED = 2048  # of a product: fewer leave an H100's memory waiting
 BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
@@ -228,6 +229,32 @@ class CudaOps:
                 grid = math.ceil(weight.rows / TILE_ROWS), math.ceil(x.rows / TILE_COLUMNS)
                 self._launch("matmul", grid, 256, matrix, None, Groups(share=1), *self._pack(x), x.width, x.count)
         return outs
+
+    def by_head(self, x: Value, weight: Tensor) -> Value:
+        self._settle()
+        n_in, n_out, heads = weight.shape
+        own, out = self.weight(weight), self._like(x, heads * n_out)
+        if x.rows <= FEW_PAIRS:
+            blocks = math.ceil(n_out / HEAD_ROWS), heads, x.rows
+            matrix = own.data, U64(own.row_bytes), own.type_id
+            self._launch("by_head", blocks, 256, *matrix, x.data, out.data, n_in, n_out, x.count)
+            return out
+        unpacked = torch.empty((heads, n_out, n_in), dtype=torch.float16, device=self.device)
+        grid = (math.ceil(unpacked.numel() / 2048),)
+        self._launch("dequantize", grid, 256, own.data, own.type_id, unpacked, U64(unpacked.numel()))
+        rows = x.data.view(x.rows, heads, n_in)
+        scale = rows.abs().amax((1, 2), keepdim=True).clamp_(min=1e-30) / 16  # so that no sum in f16 overflows
+        product = torch.bmm((rows / scale).half().transpose(0, 1), unpacked.transpose(1, 2))
+        torch.mul(product.transpose(0, 1), scale, out=out.data.view(x.rows, heads, n_out))
+        return out
+
+    def join(self, heads: int, *parts: Part) -> Value:
+        self._settle()
+        pieces = [
+            part.value.data.as_strided((part.value.rows, heads, part.size), (part.value.width, part.stride, 1), part.first)
+            for part in parts
+        ]
+        return Value(torch.cat(pieces, -1).flatten(1), parts[0].value.count)
 
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
         if x.width % 4:

@@ -21,7 +21,7 @@ from runtime.execute.strips import Strips
 from runtime.kernels import activations, attention, encode, interleave, matmul, reshape, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
-from runtime.layers.ops import Activation, Experts, Heads, Of, Rotation, Routing
+from runtime.layers.ops import Activation, Experts, Heads, Of, Part, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
@@ -166,6 +166,28 @@ class Recorder:
         self._row(matmul.linear, x.count, pieces, step, self._pointers, len(weights), *fields, label=weights[0][0].name)
         return outs
 
+    def by_head(self, x: Value, weight: Tensor) -> Value:
+        n_in, n_out, heads = weight.shape
+        form = weight.quant.activation
+        packed, out = self._packed(x, form), self._like(x, heads * n_out)
+        step = self._piece(weight.row_bytes, heads * n_out)
+        fields: list[int] = []
+        for head in range(heads):
+            matrix = weight.matrix(head)
+            places = activation_bytes(form, head * n_in), activation_bytes(form, x.width), 4 * head * n_out
+            fields += self._matrix(matrix, packed, out, places=places)
+        pieces = heads * math.ceil(n_out / step)
+        self._row(matmul.linear, x.count, pieces, step, self._pointers, heads, *fields, label=weight.name)
+        return out
+
+    def join(self, heads: int, *parts: Part) -> Value:
+        out = self._like(parts[0].value, heads * sum(part.size for part in parts))
+        fields = [
+            field for p in parts for field in (p.value.address + 4 * p.first, 4 * p.value.width, p.size, 4 * p.stride)
+        ]
+        self._row(reshape.join, out.count, out.address, heads, out.width // heads, len(parts), *fields)
+        return out
+
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
         out = self._like(x, x.width)
         self._row(rows.rms_norm, x.count, x.address, self._keep(weight), out.address, x.width, eps)
@@ -305,7 +327,9 @@ class Recorder:
         """x in the activation format that the tensor's type multiplies; recorded once for each format."""
         if tensor.shape[0] != x.width:
             raise ModelError(f"tensor {tensor.name!r} takes rows of {tensor.shape[0]}, got {x.width}")
-        form = tensor.quant.activation
+        return self._packed(x, tensor.quant.activation, per_count)
+
+    def _packed(self, x: Value, form: str, per_count: int = 1) -> Buffer:
         if form == "f32":
             return x.buffer
         if form not in x.packed:
@@ -315,12 +339,19 @@ class Recorder:
             self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf)
         return x.packed[form]
 
-    def _matrix(self, tensor: Tensor, x: Buffer, out: Value, bias: FloatArray | None = None) -> tuple[int, ...]:
-        """The fields of matmul.MATRIX."""
-        stride = activation_bytes(tensor.quant.activation, tensor.shape[0])
+    def _matrix(
+        self,
+        tensor: Tensor,
+        x: Buffer,
+        out: Value,
+        bias: FloatArray | None = None,
+        places: tuple[int, int, int] | None = None,
+    ) -> tuple[int, ...]:
+        """The fields of matmul.MATRIX. `places`: where in rows of activations, of so many bytes, and in rows of the output."""
+        first, stride, to = places or (0, activation_bytes(tensor.quant.activation, tensor.shape[0]), 0)
         form = "strip" if self._in_strips(tensor) else "dot"
         return (
-            *(tensor.address, tensor.row_bytes, tensor.rows, x.address, stride, out.address, 4 * out.width),
+            *(tensor.address, tensor.row_bytes, tensor.rows, x.address + first, stride, out.address + to, 4 * out.width),
             *(tensor.row_blocks, self._leaf_table(tensor.quant.name, form), self._keep(bias) if bias is not None else 0),
         )
 

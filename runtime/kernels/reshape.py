@@ -35,3 +35,29 @@ def softcap(args: int, counter: int, thread: int, threads: int) -> None:
         x = f32(a[1] + 4 * row * width, width)
         for i in range(width):
             x[i] = cap * tanh(x[i] / cap)
+
+
+PART = 4  # int64 fields of a part: where in the first row, bytes a row, values, bytes from one head to the next
+
+
+@driver
+def join(args: int, counter: int, thread: int, threads: int) -> None:
+    """out[row][head] = the parts' values for the head, one after the other.
+
+    Arguments: address of the row count, out f32, heads, values of a head in out, parts, then PART fields each.
+    """
+    a = i64(args, 5)
+    count, heads, width, parts = i64(a[0], 1)[0], a[2], a[3], a[4]
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        done = 0
+        for p in range(parts):
+            part = i64(args + 8 * (5 + PART * p), PART)
+            for h in range(heads):
+                x = f32(part[0] + row * part[1] + h * part[3], part[2])
+                out = f32(a[1] + 4 * ((row * heads + h) * width + done), part[2])
+                for i in range(part[2]):
+                    out[i] = x[i]
+            done += part[2]

@@ -69,6 +69,16 @@ class Experts:
     activation: Activation = "silu"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Of each row of a Value and for each head h the values from `first + h * stride` on, `size` of them."""
+
+    value: Value
+    first: int
+    size: int
+    stride: int = 0
+
+
 class Ops(Protocol):
     """One method a kind of work. All take and return Values; the recorder appends rows, a GPU executor computes."""
 
@@ -77,6 +87,12 @@ class Ops(Protocol):
 
     def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
         """x times each matrix, plus its bias; several at once share one pass over x."""
+
+    def by_head(self, x: Value, weight: Tensor) -> Value:
+        """Each head's part of x times a matrix of its own, (inputs, outputs, heads); (tokens, heads * outputs)."""
+
+    def join(self, heads: int, *parts: Part) -> Value:
+        """For each head the parts one after the other, (tokens, heads * the sum of their sizes)."""
 
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value: ...
 

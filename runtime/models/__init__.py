@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import bert, gemma, gpt_oss, llama, qwen2, qwen3
+from runtime.models import bert, deepseek2, gemma, glm4moe, gpt_oss, llama, qwen2, qwen3
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
@@ -15,8 +15,10 @@ Model = Transformer | Encoder
 
 ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "bert": bert.build,
+    "deepseek2": deepseek2.build,
     "gemma2": gemma.build_2,
     "gemma3": gemma.build_3,
+    "glm4moe": glm4moe.build,
     "gpt-oss": gpt_oss.build,
     "llama": llama.build,
     "nomic-bert": bert.build_nomic,

@@ -1,7 +1,7 @@
 // Attention over the paged cache: keys and values (blocks, kv heads, 64, size) in f16; a row is one token of one sequence.
 
 #define BLOCK_TOKENS 64
-#define WIDEST_HEAD 256
+#define WIDEST_HEAD 640
 
 struct Heads {
     int q, kv, key, value;  // heads of q and of k and v; sizes
@@ -128,9 +128,9 @@ __device__ void attend_part(const float* q, float* part, const Heads& heads, con
                                                       const int* count) {                                               \
         attend_part<HEADS, PER>(q, part, heads, pages, list, count);                                                    \
     }
-ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8)
-ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8)
-ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8)
+ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8) ATTEND(1, 18)
+ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8) ATTEND(2, 18)
+ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8) ATTEND(4, 18)
 
 // One block a head of a row: the parts become one, (rows, heads * value). Grid: (heads, listed rows); 128 threads.
 // `sinks`: a score for each head that has no value, or null.
