@@ -12,6 +12,7 @@ from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
 from runtime.kernels.isa import IsaError
+from runtime.published import translated
 from runtime.tokenizer import Tokenizer
 from runtime.weights import Progress
 
@@ -68,7 +69,7 @@ def open_model(request: Load, progress: Progress) -> Model:
     try:
         with open_gguf(request.path) as file:
             architecture = str(file.metadata.get("general.architecture", ""))
-            tokenizer = Tokenizer.from_gguf(file.metadata)
+            tokenizer = Tokenizer.from_gguf(translated(file))
             rank_template = str(file.metadata.get("tokenizer.chat_template.rerank", ""))
             makes_vectors = f"{architecture}.pooling_type" in file.metadata
         if makes_vectors:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from runtime import published
 from runtime.adapters import EMBEDDING, Change, read_adapter
 from runtime.core import FloatArray, Metadata, ModelError
 from runtime.gguf_file import GGUFFile, TensorInfo, open_gguf
@@ -22,6 +23,7 @@ from runtime.quants.base import QuantType
 
 ALIGN = 64  # bytes; a tensor starts on a cache line
 CHUNK = 8 << 20  # bytes of one read
+_TOKENS = "tokenizer.ggml.tokens"
 READERS = 4  # reads in flight; one thread does not fill an NVMe drive
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -86,18 +88,22 @@ class Weights:
 
     def __init__(self, file: GGUFFile, progress: Progress) -> None:
         arrays = {key: file.metadata.array_length(key) for key in file.metadata if key.startswith("tokenizer.")}
+        changes = published.changes(file)
         # without the vocabulary's arrays: decoded, they take tens of MB that nobody here reads
         self.metadata: Metadata = {key: file.metadata[key] for key in file.metadata if arrays.get(key) is None}
-        self.n_vocab = arrays.get("tokenizer.ggml.tokens") or 0
-        self._offsets = _layout(file)
-        self.nbytes = sum(_aligned(info.nbytes) for info in file.tensors.values())
+        self.metadata |= {key: value for key, value in changes.items() if arrays.get(key) is None}
+        self.n_vocab = len(changes.get(_TOKENS, ())) or arrays.get(_TOKENS) or 0
+        self._infos = [info for info in file.tensors.values() if published.is_read(file, info.name)]
+        self._offsets = _layout(self._infos)
+        self.nbytes = sum(_aligned(info.nbytes) for info in self._infos)
         self._unpacked: list[npt.NDArray[Any]] = []
         self._forgotten = 0  # bytes of the arena
         self._adapters: list[FloatArray] = []  # what the tensors of adapters lie in
         self._pairs: dict[str, list[LowRank]] = {}  # by the name of the tensor that they belong to
         self._arena = _anonymous(max(self.nbytes, ALIGN))
         self._bytes = np.frombuffer(self._arena, np.uint8)
-        self._tensors = {info.name: self._place(info) for info in file.tensors.values()}
+        placed = [dataclasses.replace(self._place(info), name=published.tensor_name(file, info.name)) for info in self._infos]
+        self._tensors = {tensor.name: tensor for tensor in placed}
         self._read(file, progress)
 
     def _place(self, info: TensorInfo) -> Tensor:
@@ -114,7 +120,7 @@ class Weights:
             with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
                 jobs = [
                     readers.submit(_read_into, descriptors[info.part], info.offset + at, self._slice(info, at))
-                    for info in file.tensors.values()
+                    for info in self._infos
                     for at in range(0, info.nbytes, CHUNK)
                 ]
                 for job in concurrent.futures.as_completed(jobs):
@@ -238,9 +244,9 @@ def _aligned(n: int) -> int:
     return (n + ALIGN - 1) // ALIGN * ALIGN
 
 
-def _layout(file: GGUFFile) -> dict[str, int]:
+def _layout(infos: list[TensorInfo]) -> dict[str, int]:
     offsets, end = {}, 0
-    for info in file.tensors.values():
+    for info in infos:
         offsets[info.name] = end
         end += _aligned(info.nbytes)
     return offsets

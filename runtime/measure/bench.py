@@ -20,6 +20,7 @@ from runtime.measure import parts
 from runtime.measure.batches import Texts
 from runtime.measure.memory import filled, read_speed
 from runtime.measure.stage import Stage
+from runtime.published import translated
 from runtime.sampling import Breakers, Sampler
 from runtime.tokenizer import Tokenizer
 from runtime.weights import Progress
@@ -137,7 +138,7 @@ class _Run:
     def _sampling(self, logits: FloatArray) -> float:
         """Seconds that Ollama's default chain of samplers takes for a token."""
         with open_gguf(self._path) as file:
-            sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT, Breakers(Tokenizer.from_gguf(file.metadata)))
+            sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT, Breakers(Tokenizer.from_gguf(translated(file))))
         sampler.sample(logits.copy())
         return statistics.median(_seconds(lambda: sampler.sample(logits.copy())) for _ in range(PART_STEPS))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from runtime import models
+from runtime import models, published
 from runtime.execute import strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
@@ -37,7 +37,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         found: dict[str, Any] = {
             "isa": jit.TIER.name,
             "isa_executed": list(isa.probe(jit.FOLDER)),
-            "architectures": sorted(models.ARCHITECTURES),
+            "architectures": sorted({*models.ARCHITECTURES, *published.ARCHITECTURES}),
             "threads": threads,
             "thread_bytes": THREAD_BYTES,
             "clock": memory.clock(one),

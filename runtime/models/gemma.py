@@ -54,9 +54,7 @@ def build_2(weights: Weights, config: ModelConfig) -> Transformer:
 
 
 def build_3(weights: Weights, config: ModelConfig) -> Transformer:
-    """`gemma3`: five of six blocks see a window, and turn with a base of their own. Files of models that see pictures may list
-    more tokens than they have embeddings of."""
-    config = dataclasses.replace(config, n_vocab=min(config.n_vocab, weights.rows("token_embd.weight")))
+    """`gemma3`: five of six blocks see a window, and turn with a base of their own."""
     rope = config.rope
     local = dataclasses.replace(rope, freq_base=rope.freq_base_swa or _BASE_IN_WINDOW, scaling="none")
     windows = config.windows(period=6)
