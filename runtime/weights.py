@@ -83,17 +83,35 @@ class LowRank:
         return LowRank(self.a, self.b.part(first, rows))
 
 
+def metadata(file: GGUFFile) -> tuple[Metadata, int]:
+    """A file's metadata and the number of its tokens."""
+    arrays = {key: file.metadata.array_length(key) for key in file.metadata if key.startswith("tokenizer.")}
+    changes = published.changes(file)
+    # without the vocabulary's arrays: decoded, they take tens of MB that nobody here reads
+    found = {key: file.metadata[key] for key in file.metadata if arrays.get(key) is None}
+    found |= {key: value for key, value in changes.items() if arrays.get(key) is None}
+    return found, len(changes.get(_TOKENS, ())) or arrays.get(_TOKENS) or 0
+
+
+def infos(file: GGUFFile) -> list[TensorInfo]:
+    """The tensors that are read."""
+    return [info for info in file.tensors.values() if published.is_read(file, info.name)]
+
+
+def tensor_at(address: int, info: TensorInfo) -> Tensor:
+    """A tensor of a file whose bytes are, or would be, at an address; ModelError for a type that is not supported."""
+    quant = TYPES.get(info.type_id)
+    if quant is None:
+        raise ModelError(f"tensor {info.name!r} has the type {info.type_name}, which is not supported")
+    return Tensor(info.name, tuple(info.shape), quant, address, info.nbytes)
+
+
 class Weights:
     """The tensors of one model, by GGUF name."""
 
     def __init__(self, file: GGUFFile, progress: Progress) -> None:
-        arrays = {key: file.metadata.array_length(key) for key in file.metadata if key.startswith("tokenizer.")}
-        changes = published.changes(file)
-        # without the vocabulary's arrays: decoded, they take tens of MB that nobody here reads
-        self.metadata: Metadata = {key: file.metadata[key] for key in file.metadata if arrays.get(key) is None}
-        self.metadata |= {key: value for key, value in changes.items() if arrays.get(key) is None}
-        self.n_vocab = len(changes.get(_TOKENS, ())) or arrays.get(_TOKENS) or 0
-        self._infos = [info for info in file.tensors.values() if published.is_read(file, info.name)]
+        self.metadata, self.n_vocab = metadata(file)
+        self._infos = infos(file)
         self._offsets = _layout(self._infos)
         self.nbytes = sum(_aligned(info.nbytes) for info in self._infos)
         self._unpacked: list[npt.NDArray[Any]] = []
@@ -107,11 +125,7 @@ class Weights:
         self._read(file, progress)
 
     def _place(self, info: TensorInfo) -> Tensor:
-        quant = TYPES.get(info.type_id)
-        if quant is None:
-            raise ModelError(f"tensor {info.name!r} has the type {info.type_name}, which is not supported")
-        address = self._bytes.ctypes.data + self._offsets[info.name]
-        return Tensor(info.name, tuple(info.shape), quant, address, info.nbytes)
+        return tensor_at(self._bytes.ctypes.data + self._offsets[info.name], info)
 
     def _read(self, file: GGUFFile, progress: Progress) -> None:
         done = 0

@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES, MODELS, MIX = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/test_mix.py"
+LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
+WHOLE = "tests/runtime/test_kept.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,12 @@ FAULTS = (
     Fault("kernels/strip_leaves.py", "e.builder.udiv(rows, e.index(e.lanes))", "e.index(1)", "Q4_0 and strip"),
     Fault("kernels/strip_leaves.py", "size * number)", "number)", "Q4_0 and strip"),
     Fault("kernels/strip_leaves.py", "e.builder.mul(row, e.index(size))", "row", "Q4_0 and strip"),
-    Fault("kernels/leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "", tests=MIX),
+    Fault("kernels/mix_leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "halves", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "group_rows * BLOCK_TOKENS + place", "group_rows * BLOCK_TOKENS", "keys", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "e.mul(r, groups), e.index(2)", "e.mul(r, groups), e.index(1)", "values", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "e.shr(wide, 4) if part", "e.shr(wide, 3) if part", "values and q4_0", tests=KEPT),
+    Fault("kernels/attention.py", "first | second <<", "second | first <<", "twin", tests=WHOLE),
+    Fault("kernels/attention.py", "1.0 / np.sqrt(span)", "1.0 / span", "twin", tests=WHOLE),
     Fault("kernels/x86.py", "(weights), flipped)", "(weights), signed)", "Q8_0 and dot_is", tier="avx2"),
     Fault("kernels/matmul.py", "w[3] + (pair // share) * w[4]", "w[3] + pair * w[4]", "Q8_0-qwen3moe", tests=MODELS),
     Fault("kernels/activations.py", "silu(g[i]) * u[i]", "silu(g[i]) + u[i]", "Q8_0-qwen3moe", tests=MODELS),

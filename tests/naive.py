@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ ACTIVATION_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 25
 
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
-    that the kernels multiply, so that what is left is the rounding of sums. `cache`: the type of keys and values."""
+    that the kernels multiply, so that what is left is the rounding of sums. `cache`: what is left of keys and values when they
+    are kept, f16 otherwise."""
 
-    def __init__(self, path: Path, *, packed: bool = False, cache: type = np.float16) -> None:
-        self.cache = cache
+    def __init__(self, path: Path, *, packed: bool = False, cache: Callable[[Array], Array] | None = None) -> None:
+        self.cache = cache or (lambda x: x.astype(np.float16).astype(np.float64))
         reader = gguf.GGUFReader(path)
         self.block = {t.name: ACTIVATION_BLOCK.get(t.tensor_type.name, 0) if packed else 0 for t in reader.tensors}
         self.tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in reader.tensors}
@@ -96,7 +98,7 @@ class Model:
             q = rms_norm(q, self.tensors[f"{blk}attn_q_norm.weight"], self._eps)
             k = rms_norm(k, self.tensors[f"{blk}attn_k_norm.weight"], self._eps)
         q, k = self._turn(q), self._turn(k)
-        k, v = k.astype(self.cache).astype(np.float64), v.astype(self.cache).astype(np.float64)
+        k, v = self.cache(k), self.cache(v)
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
@@ -151,6 +153,25 @@ def rounded(x: Array, block: int) -> Array:
     parts = x.reshape(*x.shape[:-1], -1, block)
     scale = np.abs(parts).max(-1, keepdims=True) / 127
     return (np.rint(parts / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
+
+
+def spread(x: Array) -> Array:
+    """Hadamard's transform of each 2**n values of the last axis, as many as divide it."""
+    span = x.shape[-1] & -x.shape[-1]
+    matrix = np.ones((1, 1))
+    while len(matrix) < span:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return (x.reshape(*x.shape[:-1], -1, span) @ (matrix / np.sqrt(span))).reshape(x.shape)
+
+
+def kept(x: Array, bits: int) -> Array:
+    """What a cache of quantised keys or values makes of x: spread, in groups of 32 with a scale in f16."""
+    groups = spread(x).reshape(-1, 32)
+    low, high = groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)
+    scale = np.maximum(high, -low) / 127 if bits == 8 else np.where(-low > high, low, high) / -8
+    quants = np.floor(groups / np.where(scale == 0, 1, scale) + 0.5)
+    quants = quants if bits == 8 else np.minimum(quants, 7)
+    return spread((quants * scale.astype(np.float16).astype(np.float64)).reshape(x.shape))
 
 
 def nmse(a: Array, b: Array) -> float:

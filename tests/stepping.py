@@ -12,7 +12,14 @@ from runtime.execute.cpu import CpuExecutor, load
 
 
 def open_model(
-    path: Path, *, threads: int = 2, ctx: int = 1024, rows: int = 128, parallel: int = 4, adapters: Sequence[Path] = ()
+    path: Path,
+    *,
+    threads: int = 2,
+    ctx: int = 1024,
+    rows: int = 128,
+    parallel: int = 4,
+    adapters: Sequence[Path] = (),
+    kind: str = "f16",
 ) -> CpuExecutor:
     return load(
         path,
@@ -20,7 +27,7 @@ def open_model(
         num_parallel=parallel,
         num_batch=rows,
         num_thread=threads,
-        kv_cache_type="f16",
+        kv_cache_type=kind,
         adapters=[str(adapter) for adapter in adapters],
         progress=lambda phase, done, total: None,
     )

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runtime import models
-from runtime.core import BLOCK_TOKENS, LONGEST, Batch, FloatArray
+from runtime.core import LONGEST, Batch, FloatArray
 from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
 from runtime.execute.recorded import Recorded
 from runtime.execute.recorder import Limits, Recorder, view
 from runtime.kernels import compile as kernel_compile
-from runtime.kernels import cores
+from runtime.kernels import cores, kept
+from runtime.kernels.kept import Kept
 from runtime.kernels.leaves import Leaves
 from runtime.models.transformer import Transformer
-from runtime.weights import Progress, Weights, open_weights
-
-log = logging.getLogger(__name__)
+from runtime.weights import Progress, Tensor, Weights, open_weights
 
 MAX_OUTPUTS = 128  # logits rows of one step
 THREAD_BYTES = 8 << 20  # weights a token for each thread: with less, threads wait for one another more than they compute
@@ -63,13 +61,15 @@ class Sizes:
 class CpuExecutor:
     """Implements runtime.core.Executor."""
 
-    def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes) -> None:
+    def __init__(
+        self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes, kind: Kept
+    ) -> None:
         self.leaves, self.threads = leaves, threads
         self.bytes_per_token = bytes_per_token(weights, model)
         self._weights = weights
         self._sizes = sizes
         limits = sizes.limits()
-        self._recorder = Recorder(leaves, threads, limits, leaves.strip_rows)
+        self._recorder = Recorder(leaves, threads, limits, leaves.strip_rows, kind)
         self._recorded = Recorded(self._recorder, model(self._recorder), threads)
         self._closed = False
         config = model.config
@@ -129,17 +129,21 @@ def load(
     `memory`: bytes that are free before the load, 0 where nobody knows; by it go `num_ctx`, `num_parallel` and `num_batch` where
     they are 0.
     """
-    if kv_cache_type not in ("", "f16"):
-        log.warning("a cache of type %r is not supported yet: keys and values are kept in f16", kv_cache_type)
     weights = open_weights(path, progress, adapters)
     model = models.build(weights)
-    leaves = Leaves()
-    plain, in_strips = strips.types(weights, leaves.strip_rows)
-    kernel_compile.ahead(leaves, plain, progress, strips=in_strips)
+    sizes = {size for heads in model.heads for size in (heads.key_length, heads.value_length)}
+    leaves, kind = Leaves(), kept.chosen(kv_cache_type, *sorted(sizes))
+    kernel_compile.keep(leaves, kernels(leaves, weights, kind), progress)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
-    sizes = Sizes.chosen(budget(model, memory and max(1, memory - weights.resident)), num_ctx, num_parallel, num_batch)
-    return CpuExecutor(weights, model, leaves, threads, sizes)
+    room = budget(model, memory and max(1, memory - weights.resident), kind)
+    return CpuExecutor(weights, model, leaves, threads, Sizes.chosen(room, num_ctx, num_parallel, num_batch), kind)
+
+
+def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept) -> list[str]:
+    """Names of the kernels that a model of these tensors needs."""
+    plain, in_strips = strips.types(tensors, leaves.strip_rows)
+    return kernel_compile.names(leaves.tier, plain, strips=in_strips, kind=kind)
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:
@@ -155,6 +159,7 @@ def bytes_per_token(weights: Weights, model: Transformer) -> int:
     return total
 
 
-def budget(model: Transformer, memory: int) -> Budget:
+def budget(model: Transformer, memory: int, kind: Kept) -> Budget:
     """Of the model's cache. `memory`: bytes free beside its weights, 0 where nobody knows."""
-    return Budget(2 * BLOCK_TOKENS * model.cache_values, model.config.context_length, memory)
+    block = sum(h.head_count_kv * (kind.head_bytes(h.key_length) + kind.head_bytes(h.value_length)) for h in model.heads)
+    return Budget(block, model.config.context_length, memory)

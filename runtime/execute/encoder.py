@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +162,11 @@ class CpuEncoder:
             self._weights.close()
 
 
+def kernels(leaves: Leaves, tensors: Iterable[Tensor]) -> list[str]:
+    """Names of the kernels that a model of these tensors needs."""
+    return kernel_compile.names(leaves.tier, {*LEAF_TYPES, *(tensor.quant.name for tensor in tensors)}, DRIVER_MODULES)
+
+
 def unpacked(weights: Weights) -> Callable[[Tensor], Tensor]:
     """How matrices are multiplied. Activations rounded to int8 move the vector of a short text by a cosine of 0.001, so
     packed matrices become F16; only those of large models stay as they are, which suffer less and would take too much."""
@@ -184,7 +189,7 @@ def load(
     if kind not in (encode.MEAN, encode.CLS, encode.LAST):
         raise ModelError(f"key '{model.config.architecture}.pooling_type' is {kind}, which is not supported")
     leaves = Leaves()
-    kernel_compile.ahead(leaves, {*LEAF_TYPES, *(tensor.quant.name for tensor in weights)}, progress, DRIVER_MODULES)
+    kernel_compile.keep(leaves, kernels(leaves, weights), progress)
     threads = num_thread if num_thread > 0 else cores.physical()
     longest = min(num_ctx, model.config.context_length)
     # llama-server reads a text in pieces where its last token alone counts; others it takes whole, up to its batch

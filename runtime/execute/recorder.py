@@ -14,12 +14,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
+from runtime.core import FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
 from runtime.execute.strips import Strips
 from runtime.kernels import activations, attention, encode, interleave, matmul, reshape, router, rows
 from runtime.kernels.driver import Driver
+from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.layers.ops import Activation, Experts, Heads, Of, Part, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
@@ -70,10 +71,10 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cache:
-    """One layer's keys (blocks, kv heads, key size, 64) and values (blocks, kv heads, 64, value size), as f16 bits."""
+    """One layer's keys and values, (blocks, kv heads, bytes of a head): see runtime.kernels.kept."""
 
-    keys: npt.NDArray[np.uint16]
-    values: npt.NDArray[np.uint16]
+    keys: npt.NDArray[np.uint8]
+    values: npt.NDArray[np.uint8]
 
 
 def packed(*arguments: int | float) -> npt.NDArray[np.int64]:
@@ -97,10 +98,10 @@ class Recorder:
     """Implements runtime.layers.ops.Ops for the CPU.
 
     `strip_rows`: matrices whose type has strips of so many rows are multiplied in them; then `layout` is to run before the
-    first step, and changes the weights in memory. 0: weights are read as the file has them.
+    first step, and changes the weights in memory. 0: weights are read as the file has them. `kept`: the type of keys and values.
     """
 
-    def __init__(self, leaves: Leaves, threads: int, limits: Limits, strip_rows: int = 0) -> None:
+    def __init__(self, leaves: Leaves, threads: int, limits: Limits, strip_rows: int = 0, kept: Kept = F16) -> None:
         self.step = Step(limits)
         self.caches: list[Cache] = []
         self.program: list[tuple[Driver, npt.NDArray[np.int64]]] = []
@@ -108,6 +109,7 @@ class Recorder:
         self._leaves = leaves
         self._threads = threads
         self._limits = limits
+        self._kept_as = kept
         self._buffers = Buffers()
         self._kept: list[object] = []  # arrays whose addresses the rows hold
         self._tables: dict[str, int] = {}  # leaf tables by type name
@@ -228,7 +230,7 @@ class Recorder:
             attention.rotate_store,
             *(q.count, q.address, k.address, v.address, q_norm, k_norm),
             *((table.address, len(rotation.frequencies)) if rotation and table else (0, 0)),
-            *(style, *shape, *where, eps),
+            *(style, *shape, *where, self._kept_as.bits, eps),
         )
         out = self._like(q, heads.head_count * heads.value_length)
         size = attention.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
@@ -236,8 +238,8 @@ class Recorder:
         self._row(
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
-            *(self._mix_table(), scratch.address, size, heads.window, self._keep(sinks) if sinks is not None else 0),
-            *(heads.scale, heads.softcap),
+            *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch.address, size),
+            *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap),
         )
         return out
 
@@ -389,14 +391,15 @@ class Recorder:
             self._tables[name] = self._keep(table)
         return self._tables[name]
 
-    def _mix_table(self) -> int:
-        """The same of the leaves that attention takes."""
-        if "mix" not in self._tables:
+    def _sums_table(self, form: str) -> int:
+        """The same of the leaves that attention takes. `form`: "keys" or "values"."""
+        if form not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
+            leaf = self._leaves.keys if form == "keys" else self._leaves.values
             for columns in COLUMNS:
-                table[columns] = self._leaves.mix(columns)
-            self._tables["mix"] = self._keep(table)
-        return self._tables["mix"]
+                table[columns] = leaf(self._kept_as, columns)
+            self._tables[form] = self._keep(table)
+        return self._tables[form]
 
     def _rotary_table(self, rotation: Rotation) -> Buffer:
         for known, table in self._rotary:
@@ -414,8 +417,8 @@ class Recorder:
 
     def _cache(self, layer: int, heads: Heads) -> Cache:
         assert layer == len(self.caches), "layers are recorded in order"
-        heads_kv, blocks = heads.head_count_kv, (self._limits.blocks, self._limits.least)
-        keys = reserved_array(blocks, (heads_kv, heads.key_length, BLOCK_TOKENS), np.uint16)
-        values = reserved_array(blocks, (heads_kv, BLOCK_TOKENS, heads.value_length), np.uint16)
+        kind, blocks = self._kept_as, (self._limits.blocks, self._limits.least)
+        keys = reserved_array(blocks, (heads.head_count_kv, kind.head_bytes(heads.key_length)), np.uint8)
+        values = reserved_array(blocks, (heads.head_count_kv, kind.head_bytes(heads.value_length)), np.uint8)
         self.caches.append(Cache(keys, values))
         return self.caches[-1]

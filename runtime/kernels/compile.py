@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runtime.kernels import cores
 from runtime.kernels.driver import Driver
+from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves, mixes, needed
 from runtime.kernels.pool import Pool
 
@@ -25,6 +26,7 @@ Progress = Callable[[str, int, int], None]
 DRIVER_MODULES = ("attention", "interleave", "matmul", "rows", "router")  # of models that make text
 OTHER_MODULES = ("encode", "probes")
 POOL = "pool"
+PHASE = "compiling kernels"
 FEW = 2  # kernels that are compiled sooner than a worker starts
 
 
@@ -34,21 +36,39 @@ def ahead(
     progress: Progress,
     modules: Iterable[str] = DRIVER_MODULES,
     strips: Iterable[str] = (),
+    kind: Kept = F16,
 ) -> None:
-    """Have the kernels of a model with these weight types (`strips`: of matrices in strips) and modules of drivers in the disk
-    cache. Without a cache it does nothing: each kernel is then compiled when it is first asked for."""
+    """Have the kernels of a model with these weight types (`strips`: of matrices in strips), modules of drivers and kind of keys
+    and values in the disk cache. Without a cache it does nothing: each kernel is then compiled when it is first asked for."""
+    keep(leaves, names(leaves.tier, quants, modules, strips, kind), progress)
+
+
+def names(
+    tier: str,
+    quants: Iterable[str],
+    modules: Iterable[str] = DRIVER_MODULES,
+    strips: Iterable[str] = (),
+    kind: Kept = F16,
+) -> list[str]:
+    """The kernels that `ahead` means: the slowest to compile first, so that no worker ends long after the others."""
+    return [POOL, *drivers(modules), *reversed(mixes(kind) + needed(quants, strips, tier))]
+
+
+def keep(leaves: Leaves, wanted: Iterable[str], progress: Progress) -> int:
+    """Have kernels in the disk cache, where there is one. Returns how many were not yet there."""
     folder = leaves.cache.folder
     if folder is None:
-        return
+        return 0
     ready = folder / f"ready-{leaves.tier}"
     there = _read(ready)
-    missing = [name for name in _names(quants, strips, modules, leaves.tier) if name not in there]
+    missing = [name for name in wanted if name not in there]
     if len(missing) > FEW:
         _by_workers(missing, ready, progress)
-        return
-    for name in missing:
-        compile_one(name, leaves)
-        _append(ready, name)
+    else:
+        for name in missing:
+            compile_one(name, leaves)
+            _append(ready, name)
+    return len(missing)
 
 
 def compile_one(name: str, leaves: Leaves) -> None:
@@ -61,24 +81,19 @@ def compile_one(name: str, leaves: Leaves) -> None:
         leaves.compile(name)
 
 
-def drivers(names: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, Driver]:
+def drivers(modules: Iterable[str] = DRIVER_MODULES + OTHER_MODULES) -> dict[str, Driver]:
     """The drivers of some modules, or all, by their names, `module.function`."""
-    modules = [importlib.import_module(f"runtime.kernels.{name}") for name in names]
-    found = [value for module in modules for value in vars(module).values() if isinstance(value, Driver)]
+    imported = [importlib.import_module(f"runtime.kernels.{name}") for name in modules]
+    found = [value for module in imported for value in vars(module).values() if isinstance(value, Driver)]
     return {driver.name: driver for driver in found}
 
 
-def _names(quants: Iterable[str], strips: Iterable[str], modules: Iterable[str], tier: str) -> list[str]:
-    """The slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(modules), *reversed(mixes() + needed(quants, strips, tier))]
-
-
-def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:
+def _by_workers(missing: list[str], ready: Path, progress: Progress) -> None:
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in names:
+    for name in missing:
         waiting.put(name)
     done: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    workers = [threading.Thread(target=_feed, args=(waiting, done)) for _ in range(min(cores.physical(), 8, len(names)))]
+    workers = [threading.Thread(target=_feed, args=(waiting, done)) for _ in range(min(cores.physical(), 8, len(missing)))]
     for worker in workers:
         worker.start()
     running, count = len(workers), 0
@@ -89,7 +104,7 @@ def _by_workers(names: list[str], ready: Path, progress: Progress) -> None:
             continue
         count += 1
         _append(ready, finished)
-        progress("compiling kernels", count, len(names))
+        progress(PHASE, count, len(missing))
     for worker in workers:
         worker.join()
 

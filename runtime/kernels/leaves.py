@@ -12,6 +12,7 @@ All arguments are int64 (addresses, counts):
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
     mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n)
                      out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights
+    keys, values     the same arguments, of quantised rows: see runtime.kernels.mix_leaves
 
 Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
 (row, column) has the same bits whatever the number of columns of the leaf.
@@ -25,9 +26,10 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels import jit, strip_leaves
+from runtime.kernels import jit, mix_leaves, strip_leaves
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.kept import F16, Kept
 from runtime.kernels.tiers import emitter, few_registers, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
@@ -35,6 +37,8 @@ from runtime.quants.strips import StripType
 
 COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
+SUMS = ("dot", "strip", "mix", "keys", "values")
+"""Leaves that come for several columns."""
 
 
 def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
@@ -54,9 +58,10 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
     return [*moves, *(f"dequantize_row.{name}" for name in sorted(plain | woven)), *packs, *dots]
 
 
-def mixes(columns: Iterable[int] = COLUMNS) -> list[str]:
-    """Names of the leaves that attention takes."""
-    return [f"mix.{count}" for count in columns]
+def mixes(kind: Kept = F16) -> list[str]:
+    """Names of the leaves that attention takes where keys and values are kept so."""
+    forms = ("mix",) if kind.bits == 16 else (f"keys.{kind.name}", f"values.{kind.name}")
+    return [f"{form}.{count}" for form in forms for count in COLUMNS]
 
 
 def activation_bytes(activation: str, n: int) -> int:
@@ -97,9 +102,13 @@ class Leaves:
         """Rows of a strip; 0 where there are none."""
         return strip_rows(self.tier)
 
-    def mix(self, columns: int) -> int:
-        """Address of the leaf that adds up f16 rows."""
-        return self.compile(f"mix.{columns}")
+    def keys(self, kind: Kept, columns: int) -> int:
+        """Address of the leaf that multiplies with keys that are kept so."""
+        return self.compile(f"mix.{columns}" if kind.bits == 16 else f"keys.{kind.name}.{columns}")
+
+    def values(self, kind: Kept, columns: int) -> int:
+        """Address of the leaf that adds up values that are kept so."""
+        return self.compile(f"mix.{columns}" if kind.bits == 16 else f"values.{kind.name}.{columns}")
 
     def quantize(self, activation: str) -> int:
         """Address of the leaf that packs activations."""
@@ -153,8 +162,8 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"dot": six, "strip": six, "mix": six, "interleave": four, "row": four}
-    function = forms.get(kind, three)
+    forms: dict[str, Callable[..., None]] = {"interleave": four, "row": four}
+    function = six if kind in SUMS else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
 
@@ -165,7 +174,10 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
 def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     kind, subject, *rest = name.split(".")
     if kind == "mix":
-        _emit_mix(e, int(subject), *arguments)
+        mix_leaves.emit_mix(e, int(subject), *arguments)
+    elif kind in ("keys", "values"):
+        emit = mix_leaves.emit_keys if kind == "keys" else mix_leaves.emit_values
+        emit(e, subject, int(rest[0]), *arguments)
     elif kind == "dot":
         _emit_dot(e, _leaf_type(subject), int(rest[0]), *arguments)
     elif kind == "strip":
@@ -208,42 +220,6 @@ def _strip_type(name: str) -> StripType:
     kind = BY_NAME[name]
     assert isinstance(kind, StripType), name
     return kind
-
-
-def _emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value) -> None:
-    """Elements of a row lie in the lanes, so no sum crosses lanes; each sum is one chain over the rows."""
-    weights, inputs, outputs = (e.pointer(address) for address in (w, x_ptrs, out_ptrs))
-    xs = [e.load_pointer(inputs, column) for column in range(columns)]
-    outs = [e.load_pointer(outputs, column) for column in range(columns)]
-    most = max(1, min(4, e.registers // 2 // columns))  # vectors of a row whose sums stay in registers
-    done = e.index(0)
-    for lanes, vectors in ((e.lanes, most), (e.lanes, 1), (1, 1)):
-        repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
-
-        def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
-            place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
-            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors)
-            for k, total in enumerate(sums):
-                out = e.at(outs[k // vectors], e.builder.mul(place, e.index(4)))
-                e.store(total, out, 4 * lanes * (k % vectors))
-            return []
-
-        e.loop(repeats, [], part)
-        done = e.builder.add(done, e.builder.mul(repeats, e.index(lanes * vectors)))
-
-
-def _mix_part(
-    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int
-) -> list[Value]:
-    """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
-
-    def row(r: Value, sums: list[Value]) -> list[Value]:
-        here = e.at(w, e.builder.mul(r, stride))
-        values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
-        factors = [e.load_splat(x, e.builder.mul(r, e.index(4)), e.F32, lanes) for x in xs]
-        return [e.fma(values[k % vectors], factors[k // vectors], total) for k, total in enumerate(sums)]
-
-    return e.loop(rows, [e.zero(e.vector(e.F32, lanes))] * (len(xs) * vectors), row)
 
 
 def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, *, prefetch: bool) -> list[Value]:

@@ -58,10 +58,14 @@ class Transformer:
         self.output = Output(weights, self.token_embd, width, config.n_vocab)
 
     @property
+    def heads(self) -> list[Heads]:
+        """Those of each layer."""
+        return [blk.attention.heads for blk in self.blk]
+
+    @property
     def cache_values(self) -> int:
         """Values that a token keeps in the cache, on all layers."""
-        heads = (blk.attention.heads for blk in self.blk)
-        return sum(h.head_count_kv * (h.key_length + h.value_length) for h in heads)
+        return sum(h.head_count_kv * (h.key_length + h.value_length) for h in self.heads)
 
     def __call__(self, ops: Ops) -> Value:
         """Logits of the rows that are wanted, (outputs, vocabulary)."""

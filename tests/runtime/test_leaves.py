@@ -1,4 +1,4 @@
-"""Every leaf, on every tier that this machine executes: `leaf_cases.py` in a child process for each, and the disk cache."""
+"""Every leaf, on every tier that this machine executes: the cases in a child process for each, and the disk cache."""
 
 from __future__ import annotations
 
@@ -50,10 +50,8 @@ def child(arguments: list[str], **environment: str) -> subprocess.CompletedProce
 def test_every_leaf(tier: str, executed: tuple[str, ...]) -> None:
     if tier not in executed:
         pytest.skip(f"this CPU does not execute {tier}")
-    done = child(
-        ["-X", "faulthandler", "-m", "pytest", "-p", "no:cacheprovider", "-x", str(Path(__file__).with_name("leaf_cases.py"))],
-        MOELLAMA_ISA=tier,
-    )
+    cases = [str(Path(__file__).with_name(name)) for name in ("leaf_cases.py", "kept_cases.py")]
+    done = child(["-X", "faulthandler", "-m", "pytest", "-p", "no:cacheprovider", "-x", *cases], MOELLAMA_ISA=tier)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "passed" in done.stdout
 

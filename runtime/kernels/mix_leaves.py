@@ -1,0 +1,157 @@
+"""The loops of the leaves of attention: sums of kept rows (see `runtime.kernels.kept`), each times a factor.
+
+Elements of a row lie in the lanes, so no sum crosses lanes; each sum is one chain over the rows. Arguments: see `leaves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from runtime.core import BLOCK_TOKENS
+from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.kept import GROUP, KINDS
+
+UNROLLED = 4  # rows of quants in one turn of the loop
+
+
+def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value) -> None:
+    """Rows of f16."""
+    weights = e.pointer(w)
+    xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
+    done = e.index(0)
+    for lanes, vectors in ((e.lanes, _vectors(e, columns)), (e.lanes, 1), (1, 1)):
+        repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
+
+        def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
+            place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
+            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors)
+            _store(e, sums, outs, place, lanes, vectors)
+            return []
+
+        e.loop(repeats, [], part)
+        done = e.builder.add(done, e.builder.mul(repeats, e.index(lanes * vectors)))
+
+
+def _mix_part(
+    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int
+) -> list[Value]:
+    """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
+
+    def row(r: Value, sums: list[Value]) -> list[Value]:
+        here = e.at(w, e.builder.mul(r, stride))
+        values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
+        return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
+
+    return e.loop(rows, [e.zero(e.vector(e.F32, lanes))] * (len(xs) * vectors), row)
+
+
+def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
+              n: Value) -> None:  # fmt: skip
+    """out_ptrs[c][t] = x_ptrs[c] . key t, for the 64 keys at w; `rows` is their size."""
+    bits = KINDS[kind].bits
+    xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
+    vectors, group_rows = _vectors(e, columns), GROUP * bits // 8
+    group_bytes = BLOCK_TOKENS * (group_rows + 2)
+    for place in range(0, BLOCK_TOKENS, e.lanes * vectors):
+
+        def group(g: Value, totals: list[Value], place: int = place) -> list[Value]:
+            start = e.at(e.pointer(w), e.builder.add(e.builder.mul(g, e.index(group_bytes)), e.index(place)))
+            inputs = [e.at(x, e.builder.mul(g, e.index(4 * GROUP))) for x in xs]
+
+            def some(i: Value, sums: list[Value]) -> list[Value]:
+                for k in range(UNROLLED):
+                    r = e.builder.add(e.builder.mul(i, e.index(UNROLLED)), e.index(k))
+                    here, at = e.at(start, e.builder.mul(r, e.index(BLOCK_TOKENS))), e.builder.mul(r, e.index(4))
+                    quants = [e.load(here, e.lanes * v, e.bytes(e.lanes)) for v in range(vectors)]
+                    for part in range(8 // bits):
+                        values = [_float(e, q, bits, part) for q in quants]
+                        sums = _added(e, sums, values, inputs, e.builder.add(at, e.index(2 * GROUP * part)), e.lanes)
+                return sums
+
+            sums = e.loop(group_rows // UNROLLED, [e.zero(total.type) for total in totals], some)
+            at = e.at(start, group_rows * BLOCK_TOKENS + place)  # two bytes for each scale, and `place` is in `start` once
+            scales = [e.half(e.load(at, 2 * e.lanes * v, e.vector(e.I16, e.lanes))) for v in range(vectors)]
+            return [e.fma(total, scales[k % vectors], before) for k, (total, before) in enumerate(zip(sums, totals, strict=True))]
+
+        groups = e.builder.udiv(rows, e.index(GROUP))
+        totals = e.loop(groups, [e.zero(e.floats(e.lanes))] * (columns * vectors), group)
+        _store(e, totals, outs, e.index(place), e.lanes, vectors)
+
+
+def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
+                n: Value) -> None:  # fmt: skip
+    """As `mix`, of `rows` values of `n` elements; `stride` is the bytes of a row's quants."""
+    bits = KINDS[kind].bits
+    xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
+    weights, groups = e.pointer(w), e.builder.udiv(n, e.index(GROUP))
+    scales = e.at(weights, e.builder.mul(stride, e.index(BLOCK_TOKENS)))
+    most, done = _vectors(e, columns), e.index(0)
+    for vectors in dict.fromkeys((most, min(most, GROUP // e.lanes))):
+        span = max(1, vectors * e.lanes // GROUP)  # groups in one turn, which may take several parts
+        repeats = e.builder.udiv(e.builder.sub(groups, done), e.index(span))
+
+        def turn(i: Value, _: list[Value], first: Value = done, vectors: int = vectors, span: int = span) -> list[Value]:
+            g = e.builder.add(first, e.builder.mul(i, e.index(span)))
+            here, scale = e.at(weights, e.builder.mul(g, e.index(4 * bits))), e.at(scales, e.builder.mul(g, e.index(2)))
+            for place in range(0, span * GROUP, vectors * e.lanes):
+                places = [place + v * e.lanes for v in range(vectors)]
+                sums = _values_part(e, here, stride, scale, groups, rows, xs, bits, places)
+                _store(e, sums, outs, e.builder.add(e.builder.mul(g, e.index(GROUP)), e.index(place)), e.lanes, vectors)
+            return []
+
+        e.loop(repeats, [], turn)
+        done = e.builder.add(done, e.builder.mul(repeats, e.index(span)))
+
+
+def _values_part(e: Emitter, w: Value, stride: Value, scales: Value, groups: Value, rows: Value, xs: Sequence[Value], bits: int,
+                 places: Sequence[int]) -> list[Value]:  # fmt: skip
+    """The sums of the elements at `places`, a vector each, counted from the group at `w`."""
+
+    def row(r: Value, sums: list[Value]) -> list[Value]:
+        here = e.at(w, e.builder.mul(r, stride))
+        scale = e.at(scales, e.builder.mul(e.builder.mul(r, groups), e.index(2)))
+        known = {group: e.load_half(scale, 2 * group, e.lanes) for group in dict.fromkeys(place // GROUP for place in places)}
+        values = [e.mul(_element(e, here, bits, place), known[place // GROUP]) for place in places]
+        return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), e.lanes)
+
+    return e.loop(rows, [e.zero(e.floats(e.lanes))] * (len(xs) * len(places)), row)
+
+
+def _element(e: Emitter, row: Value, bits: int, place: int) -> Value:
+    """A vector of quants of a row of values as floats."""
+    group, inside = divmod(place, GROUP)
+    part, inside = divmod(inside, GROUP * bits // 8)
+    return _float(e, e.load(row, group * 4 * bits + inside, e.bytes(e.lanes)), bits, part)
+
+
+def _float(e: Emitter, quants: Value, bits: int, part: int) -> Value:
+    """Bytes of quants as floats; of nibbles the low ones (part 0) or the high ones."""
+    if bits == 8:
+        return e.float(e.sext(quants, e.I32))
+    wide = e.zext(quants, e.I32)
+    return e.float(e.sub(e.shr(wide, 4) if part else e.band(wide, 15), e.constant(wide.type, 8)))
+
+
+def _added(e: Emitter, sums: Sequence[Value], values: Sequence[Value], xs: Sequence[Value], at: Value, lanes: int) -> list[Value]:
+    """The sums of all columns with one more row, whose factors stand `at` so many bytes behind the xs."""
+    factors: Iterator[Value] = (e.load_splat(x, at, e.F32, lanes) for x in xs)
+    added: list[Value] = []
+    for factor in factors:
+        added += [e.fma(value, factor, sums[len(added) + v]) for v, value in enumerate(values)]
+    return added
+
+
+def _store(e: Emitter, sums: Sequence[Value], outs: Sequence[Value], place: Value, lanes: int, vectors: int) -> None:
+    """Sums, `vectors` of each column, to element `place` and after it."""
+    for k, total in enumerate(sums):
+        e.store(total, e.at(outs[k // vectors], e.builder.mul(place, e.index(4))), 4 * lanes * (k % vectors))
+
+
+def _pointers(e: Emitter, columns: int, x_ptrs: Value, out_ptrs: Value) -> tuple[list[Value], list[Value]]:
+    inputs, outputs = e.pointer(x_ptrs), e.pointer(out_ptrs)
+    return [e.load_pointer(inputs, c) for c in range(columns)], [e.load_pointer(outputs, c) for c in range(columns)]
+
+
+def _vectors(e: Emitter, columns: int) -> int:
+    """Vectors of a row whose sums stay in registers."""
+    return max(1, min(4, e.registers // 2 // columns))
