@@ -28,6 +28,7 @@ JOBS: Mapping[str, str] = MappingProxyType(
         "convert_adapter": "runtime.convert.job:convert_adapter",
         "machine": "runtime.measure.machine:machine",
         "quantize": "runtime.quantize.job:quantize",
+        "warmup": "runtime.warmup:warmup",
     }
 )
 """Where each job's function is, `module:function`. It takes the arguments and is told where to report progress; its result

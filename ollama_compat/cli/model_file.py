@@ -47,6 +47,12 @@ def store(environ: Mapping[str, str] = os.environ) -> Store:
     return Store(Settings.from_env(environ).models)
 
 
+def every(environ: Mapping[str, str] = os.environ) -> list[ModelFile]:
+    """All models of the store that have a file, by name; models may share one."""
+    found = sorted(store(environ).list(), key=lambda stored: stored.name.short())
+    return [ModelFile(each.name.short(), each.model_path, each.name) for each in found if each.model_path is not None]
+
+
 def largest(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The largest file of the store; None when it has none."""
     blobs = Settings.from_env(environ).models / "blobs"

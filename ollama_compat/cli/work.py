@@ -11,6 +11,8 @@ from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.progress import Progress, Spinner
 from ollama_compat.errors import InternalError
 
+COMPILING = "compiling kernels"  # the phase that is counted: it takes longest
+
 
 def run(job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The job's result; CommandError when it fails."""
@@ -19,7 +21,8 @@ def run(job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         work = job_steps.steps(job, arguments)
         try:
             while True:
-                phases.enter(next(work).phase)
+                step = next(work)
+                phases.enter(step.phase, f"{step.completed}/{step.total}" if step.phase == COMPILING else "")
         except StopIteration as done:
             result: dict[str, Any] = done.value
             return result
@@ -37,11 +40,11 @@ class Phases:
         self._spinner: Spinner | None = None
         self._phase = ""
 
-    def enter(self, phase: str) -> None:
-        """What goes on from now on."""
-        if phase == self._phase:
-            return
-        if self._spinner is not None:
-            self._spinner.finish()
-        self._phase, self._spinner = phase, Spinner(phase)
-        self._progress.add(self._spinner)
+    def enter(self, phase: str, reached: str = "") -> None:
+        """What goes on from now on, and how much of it is done."""
+        if phase != self._phase or self._spinner is None:
+            if self._spinner is not None:
+                self._spinner.finish()
+            self._phase, self._spinner = phase, Spinner(phase)
+            self._progress.add(self._spinner)
+        self._spinner.message = f"{phase} {reached}"
