@@ -10,6 +10,9 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+from runtime.quantize import file
+from runtime.quantize.mixes import MIXES
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -208,6 +211,13 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def requantised(source: Path, path: Path, mix: str) -> Path:
+    """The model `source` in the types of another mix, at `path`; the same bytes every time."""
+    with path.open("wb") as target:
+        file.quantize(source, target, MIXES[mix], [], lambda done, total: None)
     return path
 
 

@@ -10,7 +10,8 @@ Writes, for each model below, NAME.npz with
     logprobs (n, 16) float32     and their log probabilities
     target   (n,) float32        the log probability of the token that follows
     self_kl, self_agreement      how far llama.cpp with flash attention is from llama.cpp without, on the same text
-and demo-moe.greedy.npz: prompts, 64 greedy tokens each, without and with flash attention, and the gap in nats between
+demo-moe-MIX.npz is of the demo model in other types, on the beginning of its text.
+And demo-moe.greedy.npz: prompts, 64 greedy tokens each, without and with flash attention, and the gap in nats between
 llama.cpp's two best at each step.
 """
 
@@ -32,6 +33,8 @@ import tiny_gguf  # noqa: E402
 
 DEMO = HERE.parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
 WINDOW = 512
+MIXES = ("Q8_0", "Q2_K", "IQ4_XS", "MXFP4_MOE")
+MIX_TOKENS = 1024
 TEXTS = ["a", "Why is the sky blue?", "the sky is the sky, " * 12, "w1 w2 w3 looking"]
 GREEDY = [
     "Tell me a short story about a fox and a lantern.",
@@ -168,6 +171,15 @@ def demo() -> None:
     np.savez_compressed(HERE / "demo-moe.greedy.npz", **arrays)
 
 
+def mixed(mix: str) -> None:
+    tokens = np.load(HERE / "demo-moe.npz")["tokens"][:MIX_TOKENS].tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        path = tiny_gguf.requantised(DEMO, Path(folder) / "model.gguf", mix)
+        golden = summary(tokens, evaluate(engine(path), tokens))
+        kl, agreement = distance.to_golden(golden, log_softmax(evaluate(engine(path, flash=True), tokens)))
+        np.savez_compressed(HERE / f"demo-moe-{mix}.npz", self_kl=kl, self_agreement=agreement, **golden)
+
+
 def greedy(llm: llama_cpp.Llama, prompt: list[int]) -> tuple[list[int], list[float]]:
     """64 greedy tokens, and how far the best led at each."""
     llm.reset()
@@ -202,6 +214,9 @@ def main(names: list[str]) -> None:
             ranks(name)
     if not names or "demo-moe" in names:
         demo()
+    for mix in MIXES:
+        if not names or f"demo-moe-{mix}" in names:
+            mixed(mix)
 
 
 if __name__ == "__main__":
