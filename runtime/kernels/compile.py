@@ -23,7 +23,7 @@ from runtime.kernels.pool import Pool
 
 Progress = Callable[[str, int, int], None]
 
-DRIVER_MODULES = ("attention", "interleave", "matmul", "rows", "router")  # of models that make text
+DRIVER_MODULES = ("attention", "interleave", "matmul", "reshape", "rows", "router")  # of models that make text
 OTHER_MODULES = ("encode", "probes")
 POOL = "pool"
 PHASE = "compiling kernels"
