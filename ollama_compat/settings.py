@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ollama_compat import duration, keys
-from runtime.frames import KV_CACHE_TYPES
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Settings:
     num_parallel: int = 0  # sequences a runner promises its whole context to; 0: as many as are cheap
     max_queue: int = 512
     context_length: int = 0  # num_ctx of whoever names none; 0: by memory
-    kv_cache_type: str = "f16"  # one of runtime.frames.KV_CACHE_TYPES
+    kv_cache_type: str = "f16"  # one of KV_CACHE_TYPES
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that a model may take; 0: what is free
     pcie: bool = True  # the card may read experts from RAM beside the CPU
@@ -203,6 +202,7 @@ def _port(text: str | None, default: int) -> int:
     return default
 
 
+KV_CACHE_TYPES = ("f16", "q8_0", "q4_0")  # that a runner knows
 _OTHER_CACHE_TYPES = {"f32": "f16", "bf16": "f16", "q5_1": "q8_0", "q5_0": "q8_0", "q4_1": "q8_0", "iq4_nl": "q8_0"}
 """Types that Ollama hands on to llama.cpp and that are not here, and what stands in for each."""
 

@@ -25,9 +25,6 @@ The tokenizer cuts the prompt there and drops it, so `<|im_end|>` typed by a use
 SEQUENCE_BREAKERS = ("\n", ":", '"', "*")
 """Texts over which DRY sees no repetition, unless the request names others."""
 
-KV_CACHE_TYPES = ("f16", "q8_0", "q4_0")
-"""How keys and values can be kept, the exact first."""
-
 _LENGTH = struct.Struct("<I")
 
 
@@ -86,7 +83,7 @@ class Load:
     vram: int = 0  # bytes of a card that may be taken; 0: what is free
     pcie: bool = True  # the card may read experts from RAM beside the CPU, where that is faster
     use_mmap: bool | None = None
-    kv_cache_type: str = "f16"  # one of KV_CACHE_TYPES
+    kv_cache_type: str = "f16"  # one of runtime.kernels.kept.KINDS
     embedding: bool = False
 
 

@@ -14,9 +14,10 @@ import pytest
 import tiny_gguf
 from stepping import Text, blocks_for
 
+from ollama_compat.settings import KV_CACHE_TYPES
 from runtime.engine import Engine, Job
 from runtime.execute.cpu import CpuExecutor
-from runtime.frames import KV_CACHE_TYPES, Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
+from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
 from runtime.kernels.kept import F16, KINDS, chosen
 from runtime.loader import open_model
 
