@@ -109,7 +109,7 @@ class ExpertProgram(Recorder):
     def run(self, rows: int) -> None:
         """Answer all tickets of a step of `rows` rows; returns when the last is answered or one side gave up."""
         self.step.counts[0] = rows
-        self._pool.run(self._table, self._counters)
+        self._pool.run(self._table, self._counters, single=rows == 1)
 
     def close(self) -> None:
         """Stop the threads."""

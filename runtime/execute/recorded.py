@@ -26,12 +26,12 @@ class Recorded:
     def run(self, batch: Batch) -> None:
         """One pass."""
         self._enter(batch)
-        self._pool.run(self._program, self._counters)
+        self._pool.run(self._program, self._counters, single=len(batch.tokens) == 1)
 
     def timed(self, batch: Batch) -> list[tuple[str, float]]:
         """One pass, and for each row of the Program its label (see Recorder) and its share of the time."""
         self._enter(batch)
-        times = np.diff(self._pool.run_timed(self._program, self._counters))
+        times = np.diff(self._pool.run_timed(self._program, self._counters, single=len(batch.tokens) == 1))
         return list(zip(self.recorder.labels, (times / max(1, times.sum())).tolist(), strict=True))
 
     def _enter(self, batch: Batch) -> None:

@@ -1,7 +1,8 @@
 """The recorder: runs a forward pass once and writes down, as a Program, what the kernels are to do at every step.
 
-A row of the Program is (kernel address, argument address). What changes from step to step (how many rows, which tokens,
-positions, block tables) lies in buffers that the rows point to, so one Program serves every batch.
+A row of the Program is (kernel address, argument address, whether its pieces are rows of activations). What changes from step
+to step (how many rows, which tokens, positions, block tables) lies in buffers that the rows point to, so one Program serves
+every batch.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from runtime.weights import Tensor, aligned_array
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
 SMALLEST_PIECE = 4  # weight rows
 PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
+
+Row = tuple[Driver, npt.NDArray[np.int64], bool]  # with its arguments, and whether its pieces are rows of activations
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Recorder:
     def __init__(self, leaves: Leaves, threads: int, limits: Limits, strip_rows: int = 0, kept: Kept = F16) -> None:
         self.step = Step(limits)
         self.caches: list[Cache] = []
-        self.program: list[tuple[Driver, npt.NDArray[np.int64]]] = []
+        self.program: list[Row] = []
         self.labels: list[str] = []  # of each row: the first tensor that it multiplies by, else its kernel
         self._leaves = leaves
         self._threads = threads
@@ -129,21 +132,23 @@ class Recorder:
         return min((len(cache.keys) for cache in self.caches), default=self._limits.blocks)
 
     def table(self) -> npt.NDArray[np.int64]:
-        """The Program as the pool runs it, (rows, 2); the recorder has to live as long."""
+        """The Program as the pool runs it, (rows, 3); the recorder has to live as long."""
         return self._addresses(self.program)
 
     def layout(self) -> npt.NDArray[np.int64]:
-        """The Program, (rows, 2), that lays weights out as the kernels want them: to be run once, before all else."""
+        """The Program, (rows, 3), that lays weights out as the kernels want them: to be run once, before all else."""
         tensors = self._strips.tensors.values()
         if not tensors:
-            return np.empty((0, 2), np.int64)
+            return np.empty((0, 3), np.int64)
         size = self._strips.scratch_bytes()
         scratch = self._buffers.take(self._threads * size).address
-        return self._addresses([(interleave.interleave, packed(*self._strips.arguments(t, scratch, size))) for t in tensors])
+        rows = [(interleave.interleave, packed(*self._strips.arguments(t, scratch, size)), False) for t in tensors]
+        return self._addresses(rows)
 
-    def _addresses(self, program: list[tuple[Driver, npt.NDArray[np.int64]]]) -> npt.NDArray[np.int64]:
+    def _addresses(self, program: list[Row]) -> npt.NDArray[np.int64]:
         self._kept.append(program)
-        return np.array([(kernel.address(self._leaves.cache), arguments.ctypes.data) for kernel, arguments in program], np.int64)
+        cache = self._leaves.cache
+        return np.array([(kernel.address(cache), arguments.ctypes.data, alone) for kernel, arguments, alone in program], np.int64)
 
     # ------------------------------------------------------------ Ops
 
@@ -300,9 +305,10 @@ class Recorder:
 
     # ------------------------------------------------------------ parts
 
-    def _row(self, kernel: Driver, *arguments: int | float, label: str = "") -> None:
+    def _row(self, kernel: Driver, *arguments: int | float, label: str = "", per_row: int = 1) -> None:
+        """`per_row`: pieces of a row of activations, where the kernel's are such rows."""
         self.labels.append(label or kernel.name)
-        self.program.append((kernel, packed(*arguments)))
+        self.program.append((kernel, packed(*arguments), kernel.by_row and per_row == 1))
 
     def _keep(self, array: npt.NDArray[np.generic]) -> int:
         """The array's address; it lives as long as the recorder."""
@@ -338,7 +344,7 @@ class Recorder:
             stride = activation_bytes(form, x.width)
             out = x.packed[form] = self._buffers.take(x.limit * stride)
             leaf = self._leaves.quantize(form)
-            self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf)
+            self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf, per_row=per_count)
         return x.packed[form]
 
     def _matrix(
@@ -365,7 +371,7 @@ class Recorder:
             size = (tensor.row_bytes + 63) // 64 * 64
             scratch = self._buffers.take(self._threads * size).address
             more = self._strips.rows, self._leaves.row(tensor.quant.name), scratch, size
-            self.program[reader] = interleave.embed, packed(*map(int, self.program[reader][1]), *more)
+            self.program[reader] = interleave.embed, packed(*map(int, self.program[reader][1]), *more), True
         return True
 
     def _experts(

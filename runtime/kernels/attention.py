@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
-from runtime.kernels.driver import FAST, claim, driver, exp, inline, rms_scale
+from runtime.kernels.driver import FAST, claim, driver, exp, inline, rms_scale, row_driver
 from runtime.kernels.jit import njit
 from runtime.kernels.kept import GROUP
 from runtime.kernels.matmul import WIDEST, leaf_width
@@ -51,7 +51,7 @@ def _f16_bits(x: Any) -> Any:
     return np.uint16(sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)))
 
 
-@driver
+@row_driver
 def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
     """cos and sin of each row's position times each frequency, times `magnitude`.
 

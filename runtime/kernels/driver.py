@@ -22,10 +22,13 @@ inline = njit(inline="always", error_model="numpy", fastmath=FAST)
 
 
 class Driver:
-    """A numba function (arguments, counter, thread, threads), compiled when its address is first asked for."""
+    """A numba function (arguments, counter, thread, threads), compiled when its address is first asked for.
 
-    def __init__(self, function: Callable[[int, int, int, int], None]) -> None:
-        self.function = function
+    `by_row`: its pieces are rows of activations, so that a single row is one piece.
+    """
+
+    def __init__(self, function: Callable[[int, int, int, int], None], *, by_row: bool = False) -> None:
+        self.function, self.by_row = function, by_row
         self.name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         self._compiled: Any = None
 
@@ -39,6 +42,11 @@ class Driver:
 def driver(function: Callable[[int, int, int, int], None]) -> Driver:
     """Decorator: the function becomes a Driver."""
     return Driver(function)
+
+
+def row_driver(function: Callable[[int, int, int, int], None]) -> Driver:
+    """Decorator: the function becomes a Driver whose pieces are rows of activations."""
+    return Driver(function, by_row=True)
 
 
 @inline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from runtime.kernels.driver import driver
+from runtime.kernels.driver import row_driver
 from runtime.kernels.memory import i32, i64, load_acquire32, pause, store_release32
 
 DEADLINE = 4  # seconds without a ticket; the GPU gives up on an answer after 2
@@ -14,7 +14,7 @@ LOOK = 1 << 14  # polls between two looks at the clock
 _time = types.ExternalFunction("time", types.int64(types.int64))
 
 
-@driver
+@row_driver
 def wait(args: int, counter: int, thread: int, threads: int) -> None:
     """Until the next ticket is there, or somebody gave up. The other threads wait at the barrier behind this row.
 
@@ -36,7 +36,7 @@ def wait(args: int, counter: int, thread: int, threads: int) -> None:
                 store_release32(a[1], np.int32(1))
 
 
-@driver
+@row_driver
 def reply(args: int, counter: int, thread: int, threads: int) -> None:
     """Answer the ticket that `wait` saw: the rows before have written what it asked for.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.kernels.driver import claim, driver
+from runtime.kernels.driver import claim, driver, row_driver
 from runtime.kernels.memory import call3, call4, i32, i64
 
 
@@ -26,7 +26,7 @@ def interleave(args: int, counter: int, thread: int, threads: int) -> None:
         call4(a[5], (scratch, a[1], place, a[2]))
 
 
-@driver
+@row_driver
 def embed(args: int, counter: int, thread: int, threads: int) -> None:
     """As `rows.embed`, from a table that lies in strips.
 

@@ -1,7 +1,9 @@
 """The thread pool: persistent threads that run a Program together with the caller, without the GIL.
 
-A Program is a table of rows (kernel address, argument address). Every thread walks all rows; inside a row the kernel
-claims pieces of work from the row's counter, and a barrier stands between rows. So a whole decode step is one call.
+A Program is a table of rows (kernel address, argument address, whether its pieces are rows of activations). Every thread walks
+all rows; inside a row the kernel claims pieces of work from the row's counter, and a barrier stands between rows. So a whole
+decode step is one call. Where a step has a single row, what has only one piece is the first thread's, with no barrier in
+between: on sixteen cores a barrier takes longer than such work.
 
 Between steps the threads spin for a moment, then yield, then sleep in the kernel (a futex on Linux), so that an idle
 runner uses no CPU.
@@ -24,7 +26,10 @@ SPINS = 4000  # `pause`s, about 50 us, before a waiting thread gives its core aw
 YIELDS = 200  # then so many sched_yield before it sleeps
 
 # fields of the control block; those that several threads write have a cache line (8 int64) of their own
-_TICKET, _ARRIVED, _SLEEPERS, _PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _TIMES, _FIELDS = 0, 8, 16, 24, 25, 26, 27, 28, 29, 32
+_TICKET, _ARRIVED, _SLEEPERS = 0, 8, 16
+_PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _TIMES, _SINGLE, _FIELDS = 24, 25, 26, 27, 28, 29, 30, 32
+
+_COLUMNS = 3  # of a program
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0) if sys.platform == "linux" else 0
 _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # the process-private forms
@@ -32,6 +37,8 @@ _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # the process-private forms
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 _usleep = types.ExternalFunction("usleep", types.int32(types.int32))
 _syscall = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
+
+Table = npt.NDArray[np.int64]
 
 
 class Pool:
@@ -49,16 +56,18 @@ class Pool:
         for thread in self._running:
             thread.start()
 
-    def run(self, program: npt.NDArray[np.int64], counters: npt.NDArray[np.int64]) -> None:
-        """Run every row of `program` (rows, 2) in order; `counters` (rows, 8) are zero before and after."""
+    def run(self, program: Table, counters: npt.NDArray[np.int64], single: bool = False) -> None:
+        """Run every row of `program` (rows, 3) in order; `counters` (rows, 8) are zero before and after. `single`: the step
+        has one row."""
         assert len(program), "without a barrier a thread could miss this program and run the next one twice"
-        _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads)
+        assert program.shape[1] == _COLUMNS
+        _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads, int(single))
 
-    def run_timed(self, program: npt.NDArray[np.int64], counters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def run_timed(self, program: Table, counters: npt.NDArray[np.int64], single: bool = False) -> npt.NDArray[np.int64]:
         """The same; ticks of the CPU's counter at the start and after each row, (rows + 1,)."""
         times: npt.NDArray[np.int64] = np.zeros(len(program) + 1, np.int64)
         self._control[_TIMES] = times.ctypes.data
-        self.run(program, counters)
+        self.run(program, counters, single)
         self._control[_TIMES] = 0
         return times
 
@@ -72,9 +81,9 @@ class Pool:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _run(control: int, program: int, rows: int, counters: int, threads: int) -> None:
+def _run(control: int, program: int, rows: int, counters: int, threads: int, single: int) -> None:
     fields = i64(control, _FIELDS)
-    fields[_PROGRAM], fields[_ROWS], fields[_COUNTERS] = program, rows, counters
+    fields[_PROGRAM], fields[_ROWS], fields[_COUNTERS], fields[_SINGLE] = program, rows, counters, single
     fields[_BASE] = fields[_ARRIVED]
     _wake(control)
     _walk(control, 0, threads)
@@ -100,20 +109,28 @@ def _work(control: int, thread: int, threads: int) -> None:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _walk(control: int, thread: int, threads: int) -> None:
-    """This thread's part of the program. Row r ends when `threads` more arrivals are counted."""
+    """This thread's part of the program. A row ends when `threads` more arrivals are counted; of several rows in turn that are
+    the first thread's alone, only the last."""
     fields = i64(control, _FIELDS)
     rows, counters = fields[_ROWS], fields[_COUNTERS]
-    program = i64(fields[_PROGRAM], 2 * rows)
+    program = i64(fields[_PROGRAM], _COLUMNS * rows)
+    single = fields[_SINGLE] != 0
     arrivals = fields[_BASE]
     times = fields[_TIMES] if thread == 0 else 0
     if times != 0:
         i64(times, 1)[0] = ticks()
     for row in range(rows):
         counter = counters + 64 * row
-        call4(program[2 * row], (program[2 * row + 1], counter, thread, threads))
-        arrivals += threads
-        if fetch_add(control + 8 * _ARRIVED, 1) + 1 != arrivals:
-            _wait_for_arrivals(control, arrivals)
+        at = _COLUMNS * row
+        alone = single and program[at + 2] != 0
+        if not alone:
+            call4(program[at], (program[at + 1], counter, thread, threads))
+        elif thread == 0:
+            call4(program[at], (program[at + 1], counter, 0, 1))
+        if not (alone and row + 1 < rows and program[at + _COLUMNS + 2] != 0):
+            arrivals += threads
+            if fetch_add(control + 8 * _ARRIVED, 1) + 1 != arrivals:
+                _wait_for_arrivals(control, arrivals)
         if thread == 0:  # everybody is done with this row's counter
             store_release(counter, 0)
         if times != 0:

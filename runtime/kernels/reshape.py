@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.activations import tanh
-from runtime.kernels.driver import claim, driver
+from runtime.kernels.driver import claim, row_driver
 from runtime.kernels.memory import f32, f64, i64
 
 
-@driver
+@row_driver
 def scale(args: int, counter: int, thread: int, threads: int) -> None:
     """x[row] = factor * x[row]. Arguments: address of the row count, x f32, width, factor (f64)."""
     a = i64(args, 4)
@@ -23,7 +23,7 @@ def scale(args: int, counter: int, thread: int, threads: int) -> None:
             x[i] *= factor
 
 
-@driver
+@row_driver
 def softcap(args: int, counter: int, thread: int, threads: int) -> None:
     """x[row] = cap * tanh(x[row] / cap). Arguments: address of the row count, x f32, width, cap (f64)."""
     a = i64(args, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime.config import SIGMOID, SOFTMAX, SOFTMAX_OF_CHOSEN
-from runtime.kernels.driver import claim, driver, exp, inline
+from runtime.kernels.driver import claim, driver, exp, inline, row_driver
 from runtime.kernels.memory import f32, f64, i32, i64
 
 COMBINED = 512  # values of a row that a piece of `combine` makes
@@ -70,7 +70,7 @@ def _keep_groups(p: Any, bias: int, count: int, groups: int, used: int) -> None:
             p[e] = OUT
 
 
-@driver
+@row_driver
 def choose(args: int, counter: int, thread: int, threads: int) -> None:
     """Per row: probabilities from the experts' logits, the k best (the lower id first on a tie), their weights.
 
@@ -108,7 +108,7 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
             weights[j] = weights[j] / kept * scale
 
 
-@driver
+@row_driver
 def plan(args: int, counter: int, thread: int, threads: int) -> None:
     """Sort the (token, expert) pairs by expert, keeping their order. One thread does it. A pair of id -1 is left out.
 

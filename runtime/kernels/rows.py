@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from runtime.kernels.activations import activate
-from runtime.kernels.driver import claim, driver, rms_scale
+from runtime.kernels.driver import claim, rms_scale, row_driver
 from runtime.kernels.memory import call3, f32, f64, i32, i64
 
 
-@driver
+@row_driver
 def embed(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = dequantised row tokens[row] of the table.
 
@@ -23,7 +23,7 @@ def embed(args: int, counter: int, thread: int, threads: int) -> None:
         call3(a[5], (a[2] + tokens[row] * a[3], a[6] + 4 * row * width, a[4]))
 
 
-@driver
+@row_driver
 def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = x[row] / sqrt(mean(x[row]**2) + eps) * weight.
 
@@ -42,7 +42,7 @@ def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
             out[i] = x[i] * scale * weight[i]
 
 
-@driver
+@row_driver
 def pack(args: int, counter: int, thread: int, threads: int) -> None:
     """Quantise each row of x to the activations that a weight type multiplies.
 
@@ -57,7 +57,7 @@ def pack(args: int, counter: int, thread: int, threads: int) -> None:
         call3(a[6], (a[2] + 4 * row * a[3], a[4] + row * a[5], a[3]))
 
 
-@driver
+@row_driver
 def add(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = x[row] + y[row]. Arguments: address of the row count, x, y, out f32, width."""
     a = i64(args, 5)
@@ -72,7 +72,7 @@ def add(args: int, counter: int, thread: int, threads: int) -> None:
             out[i] = x[i] + y[i]
 
 
-@driver
+@row_driver
 def gated(args: int, counter: int, thread: int, threads: int) -> None:
     """gate[row] = activation(gate[row]) * up[row]. Arguments: address of the row count, gate, up f32, width, activation."""
     a = i64(args, 5)
@@ -84,7 +84,7 @@ def gated(args: int, counter: int, thread: int, threads: int) -> None:
         activate(a[4], a[1] + 4 * row * width, a[2] + 4 * row * width, width)
 
 
-@driver
+@row_driver
 def gather(args: int, counter: int, thread: int, threads: int) -> None:
     """out[j] = x[rows[j]]. Arguments: address of the output count, rows i32, x f32, out f32, width."""
     a = i64(args, 5)

@@ -54,7 +54,7 @@ class Stage:
 
     def run_driver(self, kernel: Driver, arguments: npt.NDArray[np.int64], seconds: float) -> Times:
         """One driver by itself."""
-        row = np.array([(kernel.address(self.leaves.cache), arguments.ctypes.data)], np.int64)
+        row = np.array([(kernel.address(self.leaves.cache), arguments.ctypes.data, 0)], np.int64)
         return self._time(row, seconds)
 
     def _time(self, program: npt.NDArray[np.int64], seconds: float) -> Times:
