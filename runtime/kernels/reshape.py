@@ -40,7 +40,7 @@ def softcap(args: int, counter: int, thread: int, threads: int) -> None:
 PART = 4  # int64 fields of a part: where in the first row, bytes a row, values, bytes from one head to the next
 
 
-@driver
+@row_driver
 def join(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row][head] = the parts' values for the head, one after the other.
 
