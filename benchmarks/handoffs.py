@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from echo import Echo
 
+from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.execute.cuda_ops import Choice, CudaOps, Value
 from runtime.execute.device_step import DeviceStep
@@ -27,7 +28,7 @@ def run(handoffs: int) -> dict[str, float]:
     """How many of the rows came back wrong, tickets lost or doubled, and microseconds a hand-off. Row i carries the number i."""
     device, leaves = torch.device("cuda", 0), Leaves()
     module, step = Module(["F32"], device, leaves.cache.folder), DeviceStep(1, 1, 1, device)
-    ops, mailbox = CudaOps(module, step, 1, leaves), Mailbox(1, WIDTH, 1, pinned=True)
+    ops, mailbox = CudaOps(module, step, BlockMemory(device, None, 1, 1), leaves), Mailbox(1, WIDTH, 1, pinned=True)
     ops.mailbox, program = mailbox, Echo(mailbox, EACH, FIRST)
     stream, number = torch.cuda.Stream(device), torch.zeros((1, WIDTH), device=device)
     wrong, count = torch.zeros_like(number), torch.ones(1, dtype=torch.int32, device=device)

@@ -126,7 +126,7 @@ class Residency:
         grown = await resident.runner.grow(wanted.options.num_ctx, self._bytes_free())
         if grown is None:
             return False
-        resident.loaded = dataclasses.replace(resident.loaded, num_ctx=grown.num_ctx, size=grown.size)
+        resident.loaded = dataclasses.replace(resident.loaded, num_ctx=grown.num_ctx, size=grown.size, size_vram=grown.size_vram)
         resident.num_ctx_asked = max(resident.num_ctx_asked, wanted.options.num_ctx)
         _LOG.info("%s: the context grows to %d tokens", wanted.name, grown.num_ctx)
         return True

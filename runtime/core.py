@@ -71,7 +71,12 @@ class Growing(Protocol):
     """An executor whose cache can hold longer contexts than it was loaded for."""
 
     def grow(self, num_ctx: int, memory: int) -> int:
-        """Make room for a sequence of `num_ctx` tokens, within `memory` free bytes (0: unknown). Returns the new n_blocks."""
+        """Make room for a sequence of `num_ctx` tokens, within `memory` free bytes (0: unknown). Returns the new n_blocks.
+        Raises CannotGrow, and nothing has changed."""
+
+
+class CannotGrow(Exception):
+    """There is no room for a longer context beside what is there: the model has to be loaded anew."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from runtime.answer import Answer
-from runtime.core import BLOCK_TOKENS, LONGEST, Caching, ContextLengthError, Executor, FloatArray, Growing
+from runtime.core import BLOCK_TOKENS, LONGEST, Caching, CannotGrow, ContextLengthError, Executor, FloatArray, Growing
 from runtime.frames import Cut, Done, Embed, Failed, Generate, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
@@ -159,10 +159,13 @@ class Engine:
         if not isinstance(executor, Growing):
             return Failed(request.id, "unsupported", "this model's cache cannot grow")
         if request.num_ctx > self.num_ctx:
-            self._scheduler.pool.extend(executor.grow(min(request.num_ctx, LONGEST), request.memory))
+            try:
+                self._scheduler.pool.extend(executor.grow(min(request.num_ctx, LONGEST), request.memory))
+            except CannotGrow as error:
+                return Failed(request.id, "unsupported", str(error))
             self.num_ctx = max(self.num_ctx, self._longest(executor, min(request.num_ctx, LONGEST)))
             _LOG.info("the context grows to %d tokens, %d blocks", self.num_ctx, executor.n_blocks)
-        return Grown(request.id, self.num_ctx, executor.size)
+        return Grown(request.id, self.num_ctx, executor.size, executor.size_vram)
 
     def cancel(self, number: int) -> list[Reply]:
         """End a request; its blocks are free. It may have ended by itself before."""

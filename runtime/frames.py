@@ -224,6 +224,7 @@ class Grown:
     id: int
     num_ctx: int  # what a sequence can really hold
     size: int  # as in Loaded
+    size_vram: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

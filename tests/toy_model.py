@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import BLOCK_TOKENS, Batch, FloatArray
+from runtime.core import BLOCK_TOKENS, Batch, CannotGrow, FloatArray
 from runtime.engine import Engine, Job
 from runtime.frames import Done, Failed, Generate, Load, Reply, Token
 from runtime.loader import LoadError, Model
 from runtime.tokenizer import Tokenizer
 
 BOS, EOS, CALL = 256, 257, 258  # control tokens; the ids below are bytes
+REFUSED = 3333  # tokens that no cache grows to
 WORDS = ("he", "ll", "hell")  # tokens 259, 260 and 261
 N_VOCAB = 259 + len(WORDS)
 
@@ -114,6 +115,8 @@ class GrowingExecutor(ToyExecutor):
         self._most = most
 
     def grow(self, num_ctx: int, memory: int) -> int:
+        if num_ctx == REFUSED:
+            raise CannotGrow("the card is full")
         blocks = max(self.n_blocks, min(self._most, -(-num_ctx // BLOCK_TOKENS) + 1))
         more = np.full((blocks - self.n_blocks, BLOCK_TOKENS), -1, np.int32)
         self._cache = np.concatenate([self._cache, more])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import torch
 
 from runtime.cuda.nvrtc import CudaError, machine_code
+from runtime.cuda.virtual import VirtualMemory
 from runtime.quants import BY_NAME
 from runtime.quants.base import QuantType
+
+_LOG = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "source"
 FILES = ("rows.cu", "attention.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu")
@@ -56,6 +60,14 @@ class Module:
     def unpin(self, address: int) -> None:
         """Undo `pin`."""
         self._check(self._driver.cuMemHostUnregister(ctypes.c_void_p(address)), "unpinning memory")
+
+    def pages(self) -> VirtualMemory | None:
+        """Memory that can grow where it is; None where the driver does not offer it."""
+        try:
+            return VirtualMemory(self._driver, self.device.index or 0)
+        except CudaError as error:
+            _LOG.info("memory on the card cannot grow where it is: %s", error)
+            return None
 
     def _function(self, name: str) -> ctypes.c_void_p:
         if name not in self._functions:

@@ -16,9 +16,11 @@ import torch
 from torch.nn import functional
 
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import U64, Module
 from runtime.execute.device_step import DeviceStep
 from runtime.execute.experts import KINDS, LOOKED_UP, STREAMED, Layer, Residence, stack
+from runtime.execute.long_texts import SCORES, is_plain
 from runtime.execute.mailbox import Mailbox
 from runtime.kernels import cores
 from runtime.kernels.activations import CODES
@@ -36,8 +38,6 @@ TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of ex
 MOST_EXPERTS = 1024  # of experts.cu
 HEAD_ROWS = 32  # of heads.cu
 WARP = 32  # of its groups, and of the experts of a token, at the most
-FUSED_HEAD = 256  # values of a head that torch's fused attention takes
-SCORES = 1 << 24  # of a text that are held at a time where it does not
 MOST_MATRICES = 4  # of one launch of matvec.cu
 HEAD_VALUES = (1, 2, 3, 4, 6, 8, 18)  # values of a head that a lane of attention.cu holds
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
@@ -164,9 +164,9 @@ def spans(batch: Batch) -> list[Span]:
 class CudaOps:
     """Implements runtime.layers.ops.Ops. `begin` comes before each forward pass."""
 
-    def __init__(self, module: Module, step: DeviceStep, blocks: int, leaves: Leaves) -> None:
+    def __init__(self, module: Module, step: DeviceStep, blocks: BlockMemory, leaves: Leaves) -> None:
         self.device = module.device
-        self.caches: list[tuple[torch.Tensor, torch.Tensor]] = []  # of a layer: (blocks, kv heads, 64, size) in f16
+        self.caches: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by layer: (blocks, kv heads, 64, size) in f16
         self.residences: dict[str, Residence] = {}  # by the gate's name
         self.mailbox: Mailbox | None = None
         self.over_pcie = 0.0  # of the experts that are not in VRAM, the part that the GPU reads from the host's memory
@@ -196,6 +196,15 @@ class CudaOps:
             rest = [row for span in texts if span.last - span.first <= SHORT for row in range(span.first, span.last)]
             listed = torch.tensor([*rest, len(rest)], dtype=torch.int32).to(self.device)
             self._short = listed[:-1], listed[-1:], len(rest)
+
+    @property
+    def rows(self) -> int:
+        """Rows that this step has buffers for."""
+        return self._rows
+
+    def given(self, data: torch.Tensor) -> Value:
+        """Rows that somebody else has computed for this step."""
+        return Value(data, self._step.rows_count)
 
     # ------------------------------------------------------------ Ops
 
@@ -543,14 +552,10 @@ class CudaOps:
         return table
 
     def _cache(self, layer: int, heads: Heads) -> tuple[torch.Tensor, torch.Tensor]:
-        if layer == len(self.caches):
-            shape = self._blocks, heads.head_count_kv, BLOCK_TOKENS
-            self.caches.append(
-                (
-                    torch.zeros((*shape, heads.key_length), dtype=torch.float16, device=self.device),
-                    torch.zeros((*shape, heads.value_length), dtype=torch.float16, device=self.device),
-                )
-            )
+        if layer not in self.caches:
+            shape = heads.head_count_kv, BLOCK_TOKENS
+            keys = self._blocks.array((*shape, heads.key_length), torch.float16)
+            self.caches[layer] = keys, self._blocks.array((*shape, heads.value_length), torch.float16)
         return self.caches[layer]
 
     def _vector(self, array: npt.NDArray[Any]) -> torch.Tensor:
@@ -610,18 +615,6 @@ def dequantize(tensor: Tensor, leaves: Leaves) -> FloatArray:
 def memory(address: int, nbytes: int) -> torch.Tensor:
     """Host memory as a tensor of bytes, without a copy."""
     return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address)))
-
-
-def is_plain(heads: Heads) -> bool:
-    """Whether torch's fused attention takes such heads."""
-    return not heads.window and not heads.softcap and heads.key_length <= FUSED_HEAD
-
-
-def text_bytes(heads: Heads, num_ctx: int) -> int:
-    """Bytes that many rows of a text of so many tokens take beside the cache: its keys and values, gathered, and scores."""
-    if is_plain(heads):
-        return 3 * heads.head_count * num_ctx * (heads.key_length + heads.value_length)
-    return 6 * heads.head_count_kv * num_ctx * (heads.key_length + heads.value_length) + 12 * SCORES
 
 
 def attend_text(

@@ -16,10 +16,12 @@ def bucket(rows: int) -> int:
 
 
 class DeviceStep:
-    """Buffers at fixed addresses, so that a captured graph can read them. Fields are views of one tensor on the device."""
+    """Buffers at fixed addresses, so that a captured graph can read them. Fields are views of one tensor on the device. A step
+    has no more texts than outputs."""
 
     def __init__(self, rows: int, outputs: int, table: int, device: torch.device) -> None:
-        sizes = {"counts": 64, "tokens": rows, "positions": rows, "sequences": rows, "outputs": outputs, "tables": rows * table}
+        by_row = dict.fromkeys(("tokens", "positions", "sequences"), rows)
+        sizes = {"counts": 64, **by_row, "outputs": outputs, "tables": outputs * table}
         starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
         self._host = torch.zeros(sum(sizes.values()), dtype=torch.int32, pin_memory=device.type == "cuda")
         self._device = torch.zeros_like(self._host, device=device, pin_memory=False)
@@ -31,7 +33,7 @@ class DeviceStep:
         self.types = torch.zeros(rows, dtype=torch.int32, device=device)
         self.table = table
         self._tables_start = starts["tables"]
-        self._most_rows = rows
+        self._most_texts = outputs
 
     def fill(self, batch: Batch) -> None:
         """Take a batch's numbers over; `upload` sends them."""
@@ -41,7 +43,7 @@ class DeviceStep:
         self._numpy["positions"][:rows] = batch.positions
         self._numpy["sequences"][:rows] = batch.sequences
         self._numpy["outputs"][:outputs] = batch.outputs
-        tables: IntArray = self._numpy["tables"].reshape(self._most_rows, self.table)
+        tables: IntArray = self._numpy["tables"].reshape(self._most_texts, self.table)
         tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
 
     def upload(self, sequences: int) -> None:

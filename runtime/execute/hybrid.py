@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import itertools
 import logging
 import statistics
 import time
@@ -17,31 +16,33 @@ import numpy as np
 import torch
 
 from runtime import models
-from runtime.core import BLOCK_TOKENS, Batch, FloatArray, ModelError
+from runtime.core import LONGEST, Batch, CannotGrow, FloatArray, ModelError
+from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
 from runtime.cuda.side import SideStream
-from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL
-from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory, text_bytes
+from runtime.execute import strips
+from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
+from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.placement import Needs, NoRoom, Plan, plan
+from runtime.execute.needs import MAX_OUTPUTS, mixtures, on_card, planned, text_bytes
+from runtime.execute.placement import SLACK, NoRoom, Plan
+from runtime.execute.recorder import Limits
 from runtime.execute.streaming import Streamer
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
-from runtime.layers.feed_forward import MoE
+from runtime.kv_cache import blocks_for
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Weights, open_weights
 
 log = logging.getLogger(__name__)
 
-MAX_OUTPUTS = 128  # logits rows of one step
-ROWS, MAX_ROWS = 2048, 4096  # of a step, where nobody says, and at the most: streamed experts want many
-LEAST_ROWS = 256  # a small card gets smaller steps, but not smaller than this
 HANDED_ROWS = 256  # at the most, of a step whose experts the CPU computes; more are streamed
 MOST_PARTS = 4  # shares over PCIe that are tried: none, one expert of a token, two, three
 PROBED_TOKENS = 10
@@ -61,7 +62,7 @@ class Options:
 
 
 class HybridExecutor:
-    """Implements runtime.core.Executor and Watched."""
+    """Implements runtime.core.Executor, Growing and Watched."""
 
     def __init__(self, weights: Weights, model: Transformer, chosen: Plan, module: Module, options: Options) -> None:
         config, device = model.config, module.device
@@ -77,15 +78,20 @@ class HybridExecutor:
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._program: ExpertProgram | None = None
         self._streamer: Streamer | None = None
+        self._front: Front | None = None
+        self._first = chosen.first
         self._helper = concurrent.futures.ThreadPoolExecutor(1)
         self._pinned = False
         self._handed_rows = 0
         leaves = Leaves()
-        table = -(-min(options.num_ctx, config.context_length) // BLOCK_TOKENS) + 1
+        longest = max(options.num_ctx, min(config.context_length, LONGEST))
+        table, more = blocks_for(longest) + 1, blocks_for(longest) - blocks_for(options.num_ctx)
+        self._blocks = BlockMemory(device, module.pages(), chosen.blocks, chosen.blocks + more)
+        self._spare = chosen.spare
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
-                self._ops = CudaOps(module, self._step, chosen.blocks, leaves)
+                self._ops = CudaOps(module, self._step, self._blocks, leaves)
                 self._place(chosen, leaves, options)
                 self._warm()
                 if self._program and self._pinned:
@@ -97,13 +103,15 @@ class HybridExecutor:
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.placement = chosen.words
-        if not self._program:
+        if not self._program and not self._front:
             weights.close()
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
         rows, outputs = len(batch.tokens), len(batch.outputs)
         self._step.fill(batch)
+        if self._front:
+            self._front.run(batch)
         single = len(batch.tables) == rows == outputs <= BUCKETS[-1]
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._cache.begin(rows)
@@ -128,9 +136,28 @@ class HybridExecutor:
         """Copy whole blocks of the cache, (from, to), on every layer."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             for source, target in pairs:
-                for keys, values in self._ops.caches:
+                for keys, values in self._ops.caches.values():
                     keys[target].copy_(keys[source])
                     values[target].copy_(values[source])
+        if self._front:
+            self._front.copy_blocks(pairs)
+
+    def grow(self, num_ctx: int, memory: int) -> int:
+        """Let the cache hold longer contexts; blocks, and the graphs that read them, stay as they are."""
+        num_ctx = min(num_ctx, self.n_ctx_train)
+        blocks = self.n_blocks + max(0, blocks_for(num_ctx) - blocks_for(self.num_ctx))
+        if blocks > self._blocks.most:
+            raise CannotGrow(f"there are addresses for {self._blocks.most} blocks, and not for {blocks}")
+        needed = self._blocks.needed(blocks) + text_bytes(self._model, num_ctx) - text_bytes(self._model, self.num_ctx)
+        room = max(0, min(self._spare, torch.cuda.mem_get_info(self._module.device)[0] - SLACK))
+        if needed > room:
+            raise CannotGrow(f"{needed >> 20} MiB more are needed on the card, and {room >> 20} MiB are free")
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._blocks.grow(blocks)
+        self._spare -= needed
+        self.size, self.size_vram = self.size + needed, self.size_vram + needed
+        self.n_blocks, self.num_ctx = blocks, max(num_ctx, self.num_ctx)
+        return blocks
 
     def stuck(self) -> str:
         """Why the step that runs will not end, or ""."""
@@ -140,6 +167,7 @@ class HybridExecutor:
         """Stop the threads and give the memory of both sides back."""
         self._release()
         del self._ops, self._model, self._cache, self._streamer, self._step, self._logits
+        self._blocks.close()
         self._weights.close()
         torch.cuda.empty_cache()
 
@@ -147,6 +175,8 @@ class HybridExecutor:
         """Stop the threads and whatever the card does, and let go of the host's memory."""
         if self._program:
             self._program.close()
+        if self._front:
+            self._front.close()
         self._helper.shutdown()
         self._graphs.clear()
         torch.cuda.synchronize(self._module.device)
@@ -196,9 +226,16 @@ class HybridExecutor:
 
     def _compute(self, sequences: int, outputs: int) -> None:
         self._step.upload(sequences)
-        logits: Value = self._model(self._ops)
+        logits: Value = self._model.end(self._ops, self._begin(), self._first)
         self._logits[:outputs].copy_(logits.data[:outputs], non_blocking=True)
         self._cache.report()
+
+    def _begin(self) -> Value:
+        """The rows that the card's first layer gets."""
+        if self._front:
+            return self._ops.given(self._front.upload(self._ops.rows))
+        x: Value = self._model.begin(self._ops, 0)
+        return x
 
     def _finish(self) -> None:
         self._stream.synchronize()
@@ -208,11 +245,14 @@ class HybridExecutor:
     # ------------------------------------------------------------ loading
 
     def _place(self, chosen: Plan, leaves: Leaves, options: Options) -> None:
-        layers = [layer_of(mixture.experts) for mixture in mixtures(self._model)]
+        if self._first:
+            self._keep_back(leaves, options)
+        layers = [layer_of(mixture.experts) for mixture in mixtures(self._model, self._first)]
         stacked = {tensor.name for layer in layers for tensor in layer.tensors}
         if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
             self._pin()
-        dense = [tensor for tensor in self._weights if len(tensor.shape) > 1 and tensor.name not in stacked]
+        here = (tensor for tensor in self._weights if on_card(tensor, self._model, self._first))
+        dense = [tensor for tensor in here if len(tensor.shape) > 1 and tensor.name not in stacked]
         done, total = 0, chosen.vram
         for tensor in dense:
             self._ops.weight(tensor)
@@ -231,9 +271,18 @@ class HybridExecutor:
         self._cache.open(moving=self._pinned)
         absent = [residence for residence in self._cache.residences if not residence.complete]
         if absent:
-            self._share(absent, leaves, options)
+            self._share(absent, leaves, options, chosen.stages)
 
-    def _share(self, absent: list[Residence], leaves: Leaves, options: Options) -> None:
+    def _keep_back(self, leaves: Leaves, options: Options) -> None:
+        """Let the CPU compute the first layers."""
+        kept = [tensor for tensor in self._weights if not on_card(tensor, self._model, self._first)]
+        plain, in_strips = strips.types(kept, leaves.strip_rows)
+        kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips)
+        threads, rows = options.threads or cores.physical(), max(self.max_rows, BUCKETS[-1])
+        limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table)
+        self._front = Front(leaves, self._model, FrontSize(self._first, limits, threads), self._ops.device)
+
+    def _share(self, absent: list[Residence], leaves: Leaves, options: Options, stages: int) -> None:
         """Let the CPU compute what the card has no room for."""
         config = self._model.config
         rows = min(HANDED_ROWS, self.max_rows)
@@ -243,7 +292,7 @@ class HybridExecutor:
         threads = options.threads or cores.physical()
         self._program = ExpertProgram(leaves, threads, mailbox, layers)
         self._ops.mailbox = mailbox
-        self._streamer = Streamer(absent, self._module)
+        self._streamer = Streamer(absent, self._module, stages)
         self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
         probed = min(rows, PROBED_ROWS)
         self._handed_rows = min(rows, self._crossover(probed, mailbox.seconds(leaves, threads, layers[0], probed)))
@@ -337,43 +386,6 @@ def _open(
     progress: Progress,
 ) -> HybridExecutor:
     num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
-    chosen, rows = _plan(weights, model, request, num_ctx, vram, resident)
+    chosen, rows = planned(weights, model, request, num_ctx, vram, resident)
     log.info("%s", chosen.words)
     return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
-
-
-def _plan(weights: Weights, model: Transformer, request: Load, num_ctx: int, vram: int, resident: int | None) -> tuple[Plan, int]:
-    """The best plan, and the rows of its steps: smaller steps first, then fewer sequences where nobody asks for them, until it
-    fits. Raises NoRoom where none does."""
-    rows, each = min(request.num_batch or ROWS, MAX_ROWS), -(-num_ctx // BLOCK_TOKENS)
-    sequences = [request.num_parallel] if request.num_parallel else list(range(PARALLEL, 0, -1))
-    sizes = [rows >> halved for halved in range(4) if rows >> halved >= LEAST_ROWS] or [rows]
-    refused = NoRoom("")
-    for parallel, size in itertools.product(sequences, sizes):
-        try:
-            needs = needs_of(weights, model, parallel * each + 1, size, num_ctx)
-            return plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=request.num_cpu_moe), size
-        except NoRoom as error:
-            refused = error
-    raise refused
-
-
-def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_ctx: int) -> Needs:
-    """What the model asks of a card with so many blocks of cache, in steps of so many rows of texts of up to `num_ctx` tokens."""
-    config = model.config
-    experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(model)]
-    stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
-    dense = sum(tensor.nbytes for tensor in weights if tensor.name not in stacked)
-    block = 2 * BLOCK_TOKENS * model.cache_values
-    width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
-    values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
-    heads = [blk.attention.heads for blk in model.blk]
-    text = max(text_bytes(shape, num_ctx) for shape in heads)
-    step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text
-    sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
-    return Needs(config.block_count, dense, sizes, block, blocks, step)
-
-
-def mixtures(model: Transformer) -> list[MoE]:
-    """The layers with experts, in order."""
-    return [block.feed_forward for block in model.blk if isinstance(block.feed_forward, MoE)]

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 WORTH_WHILE = 128 << 20  # bytes of a file that are worth the seconds until a card is ready
 SLACK = 384 << 20  # bytes of the card left to the allocator's gaps and to CUDA itself
 MANY = 1 << 30
-STAGES = 2  # layers of experts in staging buffers
+STAGES = 2  # layers of experts in staging buffers, where there is room for so many
 _DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 
 
@@ -51,12 +51,23 @@ class Needs:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes where. `resident`: how many experts of each layer lie in VRAM."""
+    """What goes where. `resident`: how many experts of each layer there lie in VRAM; `stages`: layers of experts in staging
+    buffers; `first`: the first layer on the card."""
 
     blocks: int
     resident: tuple[int, ...]
     vram: int
     words: str
+    stages: int
+    spare: int = 0  # bytes that nothing is planned for
+    first: int = 0
+
+    def after(self, nbytes: int) -> Plan:
+        """With words for the layers before `first`, which take so many bytes on the CPU."""
+        if not self.first:
+            return self
+        layers = "the first layer" if self.first == 1 else f"the first {self.first} layers"
+        return dataclasses.replace(self, words=f"{layers} on the CPU ({_size(nbytes)}), then {self.words}")
 
 
 def plan(needs: Needs, vram: int, gpu: int = 0, *, most: int | None = None, num_cpu_moe: int = 0) -> Plan:
@@ -73,24 +84,27 @@ def plan(needs: Needs, vram: int, gpu: int = 0, *, most: int | None = None, num_
     allowed = [0 if i < num_cpu_moe else min(most, count) for i, (count, _) in enumerate(needs.experts)]
     total = sum(count * size for count, size in needs.experts)
     wanted = sum(count * size for count, (_, size) in zip(allowed, needs.experts, strict=True))
+    stages = 0
     if wanted < total or total > room:
-        stage = STAGES * max(count * size for count, size in needs.experts)
-        if stage > room:
+        stage = max(count * size for count, size in needs.experts)
+        stages = min(STAGES, len(needs.experts), room // stage)
+        if not stages:
             raise NoRoom(f"it has {_size(vram)} free, and {_size(stage - room)} more are needed to stream experts")
-        room -= stage
+        room -= stages * stage
     share = min(1.0, room / max(wanted, 1))
     resident = tuple(int(count * share) for count in allowed)
     held = sum(n * size for n, (_, size) in zip(resident, needs.experts, strict=True))
     used = needs.dense + needs.block * needs.blocks + held
-    return Plan(needs.blocks, resident, used, _words(needs, resident, held, total, gpu))
+    return Plan(needs.blocks, resident, used, _words(needs, resident, held, total, gpu), stages, room - held)
 
 
 def _words(needs: Needs, resident: tuple[int, ...], held: int, total: int, gpu: int) -> str:
+    every = ("the output", "the last layer")[needs.layers] if needs.layers < 2 else f"all {needs.layers} layers"
     dense = f"{needs.layers} layers' attention on GPU {gpu} ({_size(needs.dense)})"
     if not needs.experts:
-        return f"all {needs.layers} layers on GPU {gpu} ({_size(needs.dense)})"
+        return f"{every} on GPU {gpu} ({_size(needs.dense)})"
     if held == total:
-        return f"all {needs.layers} layers on GPU {gpu} ({_size(needs.dense + total)})"
+        return f"{every} on GPU {gpu} ({_size(needs.dense + total)})"
     count = sum(n for n, _ in needs.experts)
     words = f"{dense}, {count} experts in RAM ({_size(total)})"
     return f"{words}, {sum(resident)} hottest also in VRAM ({_size(held)})" if held else words

@@ -10,18 +10,16 @@ import torch
 from runtime.cuda.module import Module
 from runtime.execute.experts import Residence, Tables
 
-SLOTS = 2  # layers on their way or in use
-
 
 class Streamer:
     """Copies on a stream of its own, ahead of the layer that computes. One `start`, then the layers in order, then `stop`."""
 
-    def __init__(self, residences: list[Residence], module: Module) -> None:
+    def __init__(self, residences: list[Residence], module: Module, slots: int) -> None:
+        """`slots`: layers that are on their way or in use at a time; with one alone, copies and products take turns."""
         self._residences, self._module = residences, module
         self._index = {residence.layer.gate.name: i for i, residence in enumerate(residences)}
         size = max(_missing_bytes(residence) for residence in residences)
-        slots = range(min(SLOTS, len(residences)))
-        self._slots = [torch.empty(size, dtype=torch.uint8, device=module.device) for _ in slots]
+        self._slots = [torch.empty(size, dtype=torch.uint8, device=module.device) for _ in range(min(slots, len(residences)))]
         self._tables = Tables([residence.layer for residence in residences], module.device)
         self._copies = torch.cuda.Stream(module.device)
         self._arrived = [torch.cuda.Event() for _ in residences]

@@ -16,7 +16,7 @@ from runtime import models  # noqa: E402
 from runtime.execute.cuda_ops import layer_of, memory  # noqa: E402
 from runtime.execute.expert_cache import STEPS, ExpertCache  # noqa: E402
 from runtime.execute.experts import LOOKED_UP, STREAMED, Residence  # noqa: E402
-from runtime.execute.hybrid import mixtures  # noqa: E402
+from runtime.execute.needs import mixtures  # noqa: E402
 from runtime.weights import open_weights  # noqa: E402
 
 SLOTS = 2

@@ -17,7 +17,7 @@ from tiny_gguf import Type
 
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
-from runtime.core import Batch
+from runtime.core import Batch, CannotGrow
 from runtime.frames import Generate, Load
 from runtime.quants import BY_NAME
 
@@ -49,8 +49,10 @@ def opened() -> Iterator[Open]:
     """Opens models on the card; all are closed when the test ends. `resident`: experts of a layer in VRAM, None for all."""
     executors = []
 
-    def open_one(path: Path, *, resident: int | None = None, over_pcie: float = 0.0, rows: int = 256) -> hybrid.HybridExecutor:
-        request = Load(str(path), num_ctx=1024, num_parallel=4, num_batch=rows, num_thread=2)
+    def open_one(
+        path: Path, *, resident: int | None = None, over_pcie: float = 0.0, rows: int = 256, num_gpu: int = -1, ctx: int = 1024
+    ) -> hybrid.HybridExecutor:
+        request = Load(str(path), num_ctx=ctx, num_parallel=4, num_batch=rows, num_thread=2, num_gpu=num_gpu)
         executor = hybrid.load(request, silent, over_pcie=over_pcie, resident=resident)
         assert executor is not None
         executors.append(executor)
@@ -198,3 +200,41 @@ def test_hot_experts_move_into_vram(tmp_path: Path, opened: Open) -> None:
     assert executor._cache.moves > 0
     assert 0 < executor.expert_hits < executor.expert_lookups
     assert fixed.expert_lookups == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
+@pytest.mark.parametrize("num_gpu", [1, 2, 3])
+def test_layers_on_the_cpu(architecture: str, num_gpu: int, tmp_path: Path, opened: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
+    executor = opened(path, num_gpu=num_gpu)
+    tokens = np.random.default_rng(2).integers(0, 300, 70).tolist()
+    text = Text(executor, blocks_for(128)[::-1])
+    logits = np.concatenate([text.feed(tokens[:40]), *(text.feed([token]) for token in tokens[40:])])
+    assert naive.nmse(logits, naive.Model(path).logits(tokens)) <= 1e-5
+    assert executor.placement.startswith("the first") is (num_gpu < 3)
+
+
+@pytest.mark.parametrize("num_gpu", [-1, 2])
+def test_a_context_grows_where_it_is(num_gpu: int, tmp_path: Path, opened: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
+    executor = opened(path, num_gpu=num_gpu, ctx=256)
+    tokens = np.random.default_rng(2).integers(0, 300, 420).tolist()
+    blocks = executor.n_blocks
+    text = Text(executor, [3, 1])
+    logits = [text.feed(tokens[:100]), *(text.feed([token]) for token in tokens[100:104])]
+    graphs = dict(executor._graphs)
+    assert executor.grow(1024, 0) == executor.n_blocks == blocks + 12
+    text.table = np.array([[3, 1, 7, *range(blocks, blocks + 12)]], np.int32)
+    logits += [text.feed(tokens[104:300]), *(text.feed([token]) for token in tokens[300:])]
+    assert naive.nmse(np.concatenate(logits), naive.Model(path).logits(tokens)) <= 1e-5
+    assert executor._graphs == graphs
+
+
+def test_a_context_that_the_card_has_no_room_for_is_refused(tmp_path: Path, opened: Open) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
+    executor = opened(path, ctx=256)
+    executor._spare = 0
+    blocks = executor.n_blocks
+    with pytest.raises(CannotGrow, match="more are needed on the card"):
+        executor.grow(1024, 0)
+    assert executor.n_blocks == blocks

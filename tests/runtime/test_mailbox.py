@@ -20,8 +20,8 @@ from echo import Echo  # noqa: E402
 from runtime import models  # noqa: E402
 from runtime.execute.cuda_ops import layer_of  # noqa: E402
 from runtime.execute.experts import Layer  # noqa: E402
-from runtime.execute.hybrid import mixtures  # noqa: E402
 from runtime.execute.mailbox import WORD, ExpertProgram, HandoffError, Mailbox  # noqa: E402
+from runtime.execute.needs import mixtures  # noqa: E402
 from runtime.kernels.jit import njit  # noqa: E402
 from runtime.kernels.leaves import Leaves  # noqa: E402
 from runtime.kernels.memory import f32, load_acquire32, store_release32  # noqa: E402

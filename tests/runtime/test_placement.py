@@ -88,7 +88,16 @@ def test_room_that_some_layers_leave_goes_to_the_others() -> None:
     assert max(plan(MOE, room, num_cpu_moe=24).resident) > max(plan(MOE, room).resident)
 
 
-@pytest.mark.parametrize(("vram", "missing"), [(FIXED - (300 << 20), "300 MiB"), (FIXED + STAGING - (200 << 20), "200 MiB")])
+def test_a_small_card_stages_one_layer() -> None:
+    assert plan(MOE, FIXED + STAGING - 1).stages == 1
+    assert plan(MOE, FIXED + STAGING).stages == 2
+    assert plan(MOE, FIXED + EXPERTS).stages == 0
+
+
+STAGE = STAGING // STAGES
+
+
+@pytest.mark.parametrize(("vram", "missing"), [(FIXED - (300 << 20), "300 MiB"), (FIXED + STAGE - (200 << 20), "200 MiB")])
 def test_no_room_says_how_much_is_missing(vram: int, missing: str) -> None:
     with pytest.raises(NoRoom, match=missing):
         plan(MOE, vram)
