@@ -149,7 +149,7 @@ ARCHITECTURES = {
         turning=32,
         fused=True,
         kv_heads=4,
-        spread=0.7,
+        spread=0.6,
         metadata=_DEEPSEEK_LITE,
         mix=(Type.Q8_0, Type.Q8_0, Type.Q8_0),
     ),
