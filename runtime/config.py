@@ -58,6 +58,11 @@ class ModelConfig:
     leading_dense_block_count: int  # blocks without experts
     sliding_window: int | None  # tokens
     sliding_window_pattern: tuple[bool, ...] | int | None  # which blocks have it: by block, or all but every so manieth
+    interleave_moe_layer_step: int  # only every so manieth block has experts
+    embedding_scale: float  # 0 where the file does not say, and so for the next three
+    residual_scale: float
+    attention_scale: float
+    logit_scale: float
     final_logit_softcapping: float
     attn_logit_softcapping: float
     n_vocab: int
@@ -178,6 +183,11 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         leading_dense_block_count=keys.count("leading_dense_block_count", 0),
         sliding_window=keys.count("attention.sliding_window", largest=1 << 30) if "attention.sliding_window" in keys else None,
         sliding_window_pattern=keys.pattern("attention.sliding_window_pattern"),
+        interleave_moe_layer_step=keys.count("interleave_moe_layer_step", 0),
+        embedding_scale=keys.number("embedding_scale", 0.0),
+        residual_scale=keys.number("residual_scale", 0.0),
+        attention_scale=keys.number("attention.scale", 0.0),
+        logit_scale=keys.number("logit_scale", 0.0),
         final_logit_softcapping=keys.number("final_logit_softcapping", 0.0),
         attn_logit_softcapping=keys.number("attn_logit_softcapping", 0.0),
         n_vocab=n_vocab,

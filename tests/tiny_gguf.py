@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -77,6 +78,13 @@ _DEEPSEEK_V3: dict[str, object] = {
     "expert_group_used_count": 2,
 }
 _DEEPSEEK_LITE: dict[str, object] = {**_YARN, "rope.scaling.yarn_log_multiplier": 0.0707, "expert_weights_scale": 1.0}
+_MOE: dict[str, Any] = {"experts": 8, "used": 3, "feed_forward": 256, "spread": 1.0}
+_WIDE_NORMS = {"attn_q_norm.weight": ("q",), "attn_k_norm.weight": ("kv",)}
+_DOTS: dict[str, object] = {"expert_weights_norm": True, "expert_weights_scale": 2.5, "expert_gating_func": 2}
+_GRANITE: dict[str, object] = {
+    **{"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.0156, "logit_scale": 6.0},
+}
+_SECTIONS: dict[str, object] = {"rope.dimension_sections": [12, 10, 10, 0]}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
     "mixtral": Shape("llama", experts=4, used=2),
@@ -93,6 +101,7 @@ ARCHITECTURES = {
         feed_forward=256,
         tied=False,
         biases=True,
+        spread=1.0,
         metadata=_GPT_OSS,
         mix=(Type.Q8_0, Type.Q8_0, Type.MXFP4),
         renamed={"ffn_norm.weight": "post_attention_norm.weight"},
@@ -153,11 +162,57 @@ ARCHITECTURES = {
         metadata=_DEEPSEEK_LITE,
         mix=(Type.Q8_0, Type.Q8_0, Type.Q8_0),
     ),
+    "qwen2moe": Shape(
+        "qwen2moe",
+        biases=True,
+        tied=False,
+        shared=512,
+        metadata={"expert_shared_feed_forward_length": 512},
+        more={"ffn_gate_inp_shexp.weight": ("d",)},
+        **_MOE,
+    ),
+    "olmoe": Shape("olmoe", kv_heads=4, tied=False, more=_WIDE_NORMS, **_MOE),
+    "minimax-m2": Shape(
+        "minimax-m2",
+        tied=False,
+        turning=32,
+        metadata={"expert_gating_func": 2},
+        more={**_WIDE_NORMS, "exp_probs_b.bias": ("e",)},
+        **_MOE,
+    ),
+    "dots1": Shape(
+        "dots1",
+        dense=1,
+        kv_heads=4,
+        shared=256,
+        head_norms=True,
+        tied=False,
+        metadata=_DOTS,
+        more={"exp_probs_b.bias": ("e",)},
+        **_MOE,
+    ),
+    "ernie4_5-moe": Shape(
+        "ernie4_5-moe",
+        layers=4,
+        dense=2,
+        shared=256,
+        metadata={"interleave_moe_layer_step": 1, "expert_shared_feed_forward_length": 256},
+        more={"exp_probs_b.bias": ("e",)},
+        **_MOE,
+    ),
+    "granite": Shape("granite", metadata=_GRANITE),
+    "granitemoe": Shape("granitemoe", shared=256, metadata=_GRANITE | {"expert_shared_feed_forward_length": 256}, **_MOE),
+    "qwen3vl": Shape("qwen3vl", head_norms=True, metadata=_SECTIONS),
+    "qwen3vlmoe": Shape("qwen3vlmoe", head_norms=True, metadata=_SECTIONS, **_MOE),
+    "qwen2vl": Shape("qwen2vl", biases=True, spread=1.0, metadata=_SECTIONS),
     "gemma2": Shape("gemma2", layers=3, metadata=_SOFTCAPS, more=_POST_NORMS),
     "gemma3": Shape("gemma3", layers=7, feed_forward=256, head_norms=True, metadata=_GEMMA, more=_POST_NORMS),
 }
 
-RECENT = ("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite")
+RECENT = (
+    *("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite", "qwen2moe", "olmoe", "minimax-m2", "dots1"),
+    *("ernie4_5-moe", "granite", "granitemoe", "qwen2vl", "qwen3vl", "qwen3vlmoe"),
+)
 """Those whose goldens are of F32 and MIX; of the others F32 and F16."""
 
 
@@ -397,6 +452,9 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
         if shape.dense:
             writer.add_leading_dense_block_count(shape.dense)
     for key, value in shape.metadata.items():
+        if isinstance(value, list):
+            writer.add_array(f"{shape.architecture}.{key}", value)
+            continue
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)]
         add(f"{shape.architecture}.{key}", value)
     if shape.labels:

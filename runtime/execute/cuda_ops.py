@@ -359,6 +359,10 @@ class CudaOps:
         self._settle()
         return Value(x.data * factor, x.count)
 
+    def gate_rows(self, x: Value, logits: Value) -> Value:
+        self._settle()
+        return Value(x.data * torch.sigmoid(logits.data), x.count)
+
     def softcap(self, x: Value, cap: float) -> Value:
         self._settle()
         return Value(torch.tanh(x.data / cap) * cap, x.count)

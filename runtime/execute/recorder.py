@@ -293,6 +293,10 @@ class Recorder:
         self._row(reshape.scale, x.count, x.address, x.width, factor)
         return x
 
+    def gate_rows(self, x: Value, logits: Value) -> Value:
+        self._row(reshape.gate_rows, x.count, x.address, x.width, logits.address)
+        return x
+
     def softcap(self, x: Value, cap: float) -> Value:
         self._row(reshape.softcap, x.count, x.address, x.width, cap)
         return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.activations import tanh
-from runtime.kernels.driver import claim, row_driver
+from runtime.kernels.driver import claim, exp, row_driver
 from runtime.kernels.memory import f32, f64, i64
 
 
@@ -19,6 +19,21 @@ def scale(args: int, counter: int, thread: int, threads: int) -> None:
         if row >= count:
             return
         x = f32(a[1] + 4 * row * width, width)
+        for i in range(width):
+            x[i] *= factor
+
+
+@row_driver
+def gate_rows(args: int, counter: int, thread: int, threads: int) -> None:
+    """x[row] = sigmoid(logits[row]) * x[row]. Arguments: address of the row count, x f32, width, logits f32."""
+    a = i64(args, 4)
+    count, width = i64(a[0], 1)[0], a[2]
+    logits = f32(a[3], count)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        x, factor = f32(a[1] + 4 * row * width, width), np.float32(1) / (np.float32(1) + exp(min(-logits[row], np.float32(80))))
         for i in range(width):
             x[i] *= factor
 

@@ -23,6 +23,7 @@ class Attention:
         *,
         rope_interleaved: bool = False,
         head_norms: bool = False,
+        wide_norms: bool = False,
         causal: bool = True,
         window: int = 0,
         softcap: float = 0.0,
@@ -41,6 +42,11 @@ class Attention:
             eps = config.layer_norm_rms_epsilon
             self.attn_q_norm = RMSNorm(weights, f"{blk}.attn_q_norm", keys, eps)
             self.attn_k_norm = RMSNorm(weights, f"{blk}.attn_k_norm", keys, eps)
+        self.wide_norms = None
+        if wide_norms:
+            names = zip(("attn_q_norm", "attn_k_norm"), sizes, strict=False)
+            q_norm, k_norm = (RMSNorm(weights, f"{blk}.{name}", n, config.layer_norm_rms_epsilon) for name, n in names)
+            self.wide_norms = q_norm, k_norm
         scale = scale or 1 / math.sqrt(keys)
         self.heads = Heads(
             config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal, window, softcap
@@ -51,6 +57,8 @@ class Attention:
 
     def __call__(self, ops: Ops, x: Value) -> Value:
         q, k, v = together(ops, x, self.attn_q, self.attn_k, self.attn_v)
+        if self.wide_norms:
+            q, k = (norm(ops, value) for norm, value in zip(self.wide_norms, (q, k), strict=True))
         norms = None
         if self.attn_q_norm and self.attn_k_norm:
             norms = self.attn_q_norm.weight, self.attn_k_norm.weight, self.attn_q_norm.eps

@@ -27,12 +27,22 @@ class FeedForward:
 
 
 class SharedExpert(FeedForward):
-    """An expert that every token goes to, beside those that a router chooses. Its width is that of its tensors."""
+    """An expert that every token goes to, beside those that a router chooses. Its width is that of its tensors. Some have a
+    gate: one number for each token, whose sigmoid is its weight."""
 
     def __init__(self, weights: Weights, config: ModelConfig, layer: int) -> None:
         inner = weights.rows(f"blk.{layer}.ffn_up_shexp.weight")
         self._read(weights, f"blk.{layer}.ffn", config.embedding_length, inner, "_shexp")
         self.activation = "silu"
+        gate = f"blk.{layer}.ffn_gate_inp_shexp.weight"
+        self.ffn_gate_inp_shexp = weights.matrix(gate, config.embedding_length) if gate in weights else None
+
+    def __call__(self, ops: Ops, x: Value) -> Value:
+        out = super().__call__(ops, x)
+        if self.ffn_gate_inp_shexp is None:
+            return out
+        (logits,) = ops.linear(x, (self.ffn_gate_inp_shexp, None))
+        return ops.gate_rows(out, logits)
 
 
 class GeluFeedForward:

@@ -131,6 +131,9 @@ class Ops(Protocol):
     def scale(self, x: Value, factor: float) -> Value:
         """factor * x; may reuse x's memory."""
 
+    def gate_rows(self, x: Value, logits: Value) -> Value:
+        """Each row of x times the sigmoid of its logit, (tokens, 1); may reuse x's memory."""
+
     def softcap(self, x: Value, cap: float) -> Value:
         """cap * tanh(x / cap); may reuse x's memory."""
 

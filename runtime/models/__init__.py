@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import bert, deepseek2, gemma, glm4moe, gpt_oss, llama, qwen2, qwen3
+from runtime.models import bert, deepseek2, ernie, gemma, glm4moe, gpt_oss, granite, llama, olmoe, qwen2, qwen2moe, qwen3
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
@@ -16,15 +16,25 @@ Model = Transformer | Encoder
 ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "bert": bert.build,
     "deepseek2": deepseek2.build,
+    "dots1": ernie.build_dots,
+    "ernie4_5-moe": ernie.build,
     "gemma2": gemma.build_2,
     "gemma3": gemma.build_3,
     "glm4moe": glm4moe.build,
     "gpt-oss": gpt_oss.build,
+    "granite": granite.build,
+    "granitemoe": granite.build,
     "llama": llama.build,
+    "minimax-m2": olmoe.build_minimax,
     "nomic-bert": bert.build_nomic,
+    "olmoe": olmoe.build,
     "qwen2": qwen2.build,
+    "qwen2moe": qwen2moe.build,
+    "qwen2vl": qwen2.build,
     "qwen3": qwen3.build,
     "qwen3moe": qwen3.build_moe,
+    "qwen3vl": qwen3.build,
+    "qwen3vlmoe": qwen3.build_moe,
 }
 
 
