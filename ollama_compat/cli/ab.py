@@ -77,7 +77,8 @@ def _compare(call: Call, file: ModelFile, context: int, all_sides: Sequence[Side
             if not together:
                 turns.unload(side)
         budget = 60.0 * call.flags.count("minutes") or workload.BUDGET
-        plan = workload.plan(context, paces, full=call.flags.on("full"), budget=budget)
+        full, rounds = call.flags.on("full"), max(0, call.flags.count("rounds"))
+        plan = workload.plan(context, paces, full=full, budget=budget, rounds=rounds)
         records = turns.measure(all_sides, plan, prompts, tell, together=together)
     comparisons = []
     for side, record in zip(others, records[1:], strict=True):

@@ -58,6 +58,7 @@ AB_FLAGS = (
     JSON,
     Flag("minutes", "Plan the run to take about so long (default 9)", "int"),
     Flag("ollama", "Path of the ollama program to start (default: from PATH)", "string"),
+    Flag("rounds", "Rounds to measure (default: as many as the time allows)", "int"),
     Flag("together", "Keep the model in the memory of both servers"),
 )
 DOCTOR_FLAGS = (Flag("all", "Tell of well-known models as well"), JSON)

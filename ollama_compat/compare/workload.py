@@ -13,6 +13,7 @@ MARGIN = 16  # tokens by which a prompt may turn out longer than planned
 TASK = ". Write a long story with these words."
 ROUNDS, FEWEST, FULL_ROUNDS = 7, 3, 9
 BUDGET = 540.0  # seconds that a run plans for, so that it ends within 10 minutes
+TEXTS = 4  # answers of each side that are compared afterwards
 
 _TEXT = """
 river lantern winter garden copper silent market thunder meadow bridge harbour candle forest
@@ -80,22 +81,23 @@ class Pace:
         return cell.users * (cell.prompt / max(self.prefill, 1e-6) + ANSWER / max(self.decode, 1e-6))
 
 
-def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUDGET) -> Plan:
-    """All cells that the context has room for; without `full` the longest are left out until the rest fits the budget."""
+def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUDGET, rounds: int = 0) -> Plan:
+    """All cells that the context has room for; without `full` the longest are left out until the rest fits the budget.
+    `rounds`: how many, where somebody says."""
     wanted = [Cell(prompt, 1) for prompt in LENGTHS] + [Cell(SHORT, users) for users in USERS if users > 1]
     cells = [cell for cell in wanted if cell.prompt + ANSWER + MARGIN <= context]
     left_out = [
         f"{cell.name}: the model's context of {context} tokens has no room for it" for cell in wanted if cell not in cells
     ]
-    rounds = FULL_ROUNDS
     if not full:
-        while len(cells) > 1 and FEWEST * _round(cells, paces) > budget:
+        budget -= TEXTS * sum(pace.seconds(Cell(SHORT, 1)) for pace in paces)
+        while len(cells) > 1 and (rounds or FEWEST) * _round(cells, paces) > budget:
             slowest = max(cells[1:], key=lambda cell: sum(pace.seconds(cell) for pace in paces))
             cells.remove(slowest)
             left_out.append(f"{slowest.name}: it would take too long (--full measures it)")
-        rounds = max(FEWEST, min(ROUNDS, int(budget / max(_round(cells, paces), 1e-6))))
+    fitting = FULL_ROUNDS if full else max(1, min(ROUNDS, int(budget / max(_round(cells, paces), 1e-6))))
     longest = max((cell.prompt for cell in cells), default=SHORT)
-    return Plan(tuple(cells), rounds, tuple(left_out), min(context, -(-(longest + ANSWER + MARGIN) // 1024) * 1024))
+    return Plan(tuple(cells), rounds or fitting, tuple(left_out), min(context, -(-(longest + ANSWER + MARGIN) // 1024) * 1024))
 
 
 def _round(cells: Sequence[Cell], paces: Sequence[Pace]) -> float:

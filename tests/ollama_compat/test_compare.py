@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import random
+import sys
 import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+import ollama_stand_in
 import pytest
+from ollama_stand_in import Server, token
 
 from ollama_compat.cli import ab
 from ollama_compat.cli.root import main
@@ -82,10 +82,30 @@ def test_a_short_context_leaves_long_prompts_out_and_says_so() -> None:
 def test_a_slow_machine_ends_within_its_time() -> None:
     paces = [Pace(100.0, 10.0, 5.0)] * 2
     plan = workload.plan(40960, paces, full=False)
-    seconds = plan.rounds * sum(pace.load + sum(pace.seconds(cell) for cell in plan.cells) for pace in paces)
-    assert seconds <= workload.BUDGET
+    assert seconds_of(plan, paces) <= workload.BUDGET
     assert any("8192" in line and "--full" in line for line in plan.left_out)
     assert plan.rounds >= workload.FEWEST
+
+
+def seconds_of(plan: workload.Plan, paces: list[Pace]) -> float:
+    """What a run takes, with the texts that are compared at its end."""
+    turns_ = plan.rounds * sum(pace.load + sum(pace.seconds(cell) for cell in plan.cells) for pace in paces)
+    return turns_ + workload.TEXTS * sum(pace.seconds(Cell(SHORT, 1)) for pace in paces)
+
+
+def test_a_very_slow_machine_measures_the_shortest_once() -> None:
+    paces = [Pace(4.0, 1.0, 20.0)] * 2
+    plan = workload.plan(40960, paces, full=False)
+    assert plan.cells == (Cell(SHORT, 1),)
+    assert plan.rounds == 1
+    assert seconds_of(plan, paces) > workload.BUDGET  # it cannot be helped
+
+
+def test_rounds_that_somebody_names() -> None:
+    assert workload.plan(40960, [Pace(1e5, 1e4, 0.1)] * 2, full=True, rounds=3).rounds == 3
+    named = workload.plan(40960, [Pace(1e3, 100.0, 1.0)] * 2, full=False, rounds=40)
+    assert named.rounds == 40
+    assert named.left_out
 
 
 def test_full_leaves_nothing_out_that_the_context_holds() -> None:
@@ -103,10 +123,6 @@ def test_prompts_learn_a_tokenizer_and_share_no_beginning() -> None:
 
 
 # ------------------------------------------------------------ sameness
-
-
-def token(text: str, *top: tuple[str, float]) -> dict[str, Any]:
-    return {"token": text, "top_logprobs": [{"token": name, "logprob": value} for name, value in top]}
 
 
 def test_equal_answers_part_nowhere() -> None:
@@ -268,76 +284,9 @@ def test_memory_of_a_tree_of_processes() -> None:
     assert Peak(None).ram == 0
 
 
-class StandIn(BaseHTTPRequestHandler):
-    """A server of Ollama's API that answers with given figures, and llama-server's completions."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        if self.path == "/v1/models":
-            self._reply({"data": [{"id": "other"}]})
-        else:
-            self._reply({"version": "0.33.0", "models": []})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/show":
-            self._reply({"capabilities": ["completion", "tools"]})
-        elif self.path == "/v1/chat/completions":
-            self._completion()
-        elif self.path == "/api/generate":  # loads, or unloads
-            self._reply({"done": True})
-        elif body.get("stream", True):
-            self._chat(body)
-        elif body.get("_debug_render_only"):
-            self._reply({"_debug_info": {"rendered_template": str(body["messages"])}})
-        else:
-            message = {"content": "ab", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] if "tools" in body else []}
-            self._reply({"message": message, "logprobs": [token("a"), token("b")], "done": True})
-
-    def _chat(self, body: dict[str, Any]) -> None:
-        words = len(body["messages"][0]["content"].split())
-        counts = {"prompt_eval_count": words, "prompt_eval_duration": words * 10**5, "eval_count": 8, "eval_duration": 8 * 10**6}
-        lines = [{"message": {"thinking": "a "}}, {"message": {"content": "b"}}, {"message": {}, "done": True} | counts]
-        self._chunks([json.dumps(line).encode() + b"\n" for line in lines])
-
-    def _completion(self) -> None:
-        last = {
-            "choices": [],
-            "usage": {"prompt_tokens": 64, "completion_tokens": 8},
-            "timings": {"prompt_n": 64, "prompt_ms": 6.4},
-        }
-        events = [{"choices": [{"delta": {"content": text}}]} for text in ("a ", "b")] + [last]
-        self._chunks([*(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events), b"data: [DONE]\n\n"])
-
-    def _chunks(self, parts: list[bytes]) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for part in parts:
-            self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
-            self.wfile.flush()
-            time.sleep(0.001)
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _reply(self, value: Any) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Quietly."""
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64  # more than there are users who come at once
-
-
 @pytest.fixture
 def stand_in() -> Iterator[Address]:
-    server = Server(("127.0.0.1", 0), StandIn)
+    server = Server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield Address(port=server.server_port)
@@ -410,3 +359,27 @@ def test_without_another_side_the_way_out_is_named(
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["ab", "demo-moe"]) == 1
     assert "there is no `ollama` on the PATH; name one with --ollama" in capsys.readouterr().err
+
+
+def test_with_a_card_ollama_is_measured_as_experts_tune_it_too(
+    ours: Address, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program in the place of Ollama's is started twice, each time with its own store; a card is what `nvidia-smi` says."""
+    folder, notes = tmp_path / "bin", tmp_path / "notes"
+    folder.mkdir()
+    notes.mkdir()
+    for name, line in (("ollama", f"exec {sys.executable} {ollama_stand_in.__file__} $@"), ("nvidia-smi", "exit 1")):
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("STAND_IN_NOTES", str(notes))
+    assert main(["ab", "demo-moe", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in found["comparisons"]] == ["Ollama", "Ollama, tuned"]
+    assert found["settings"]["Ollama, tuned"] == "LLAMA_ARG_CPU_MOE=1, num_gpu=99"
+    plain, tuned = sorted((json.loads(file.read_text()) for file in notes.glob("*.json")), key=lambda note: len(note["environ"]))
+    assert plain["environ"].keys() == {"OLLAMA_MODELS"}
+    assert tuned["environ"]["LLAMA_ARG_CPU_MOE"] == "1"
+    assert tuned["environ"]["OLLAMA_MODELS"] != plain["environ"]["OLLAMA_MODELS"]
+    assert all(options["num_gpu"] == 99 for options in tuned["asked"] if options)
+    assert all("num_gpu" not in options for options in plain["asked"] if options)
