@@ -3,7 +3,7 @@
 - `decode`: experts in RAM, with a share over PCIe, half of them in VRAM (chosen evenly, and with skew), all in VRAM;
   `prefill`, `users`: the same for prompts and for several texts at a time
 - `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB
-- `breakdown`: microseconds a token by kernel
+- `breakdown`: microseconds a token by part
 - `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
 - `correct`: logits by type of weights against the CPU's, and the embedded model against llama.cpp's recorded probabilities
 - `faults`: a hand-off thread that hangs in the middle of an answer: seconds until its request has the typed error
@@ -24,7 +24,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ import handoffs
 import hanging_worker
 import llama
 import torch
-from driven import Model, bandwidths, in_turns, share, with_model
+from driven import AT, Model, bandwidths, in_turns, share, with_model
 from machine import ROOT
 from random_gguf import SHAPES, write
 from routed import decoding
@@ -43,6 +42,8 @@ from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
 from runtime.frames import Generate, Load
 from runtime.kernels import cores
+from runtime.measure.batches import Texts
+from runtime.measure.on_card import OnCard
 
 GIB = 1 << 30
 HANDOFFS = 10**7
@@ -101,16 +102,13 @@ def moe67b(run: Run) -> dict[str, float]:
 
 
 def breakdown(run: Run) -> dict[str, float]:
-    """Microseconds a token by kernel, experts in RAM."""
-    from torch.profiler import ProfilerActivity, profile
+    """Microseconds a token by part, experts in RAM, as `moellama bench` has them."""
 
     def measure(model: Model) -> dict[str, float]:
-        with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-            model.decode(4)
-        total: dict[str, float] = defaultdict(float)
-        for event in recorded.events():
-            total[event.name.split("(")[0]] += event.device_time / 4
-        return {f"us_{name}": round(value, 1) for name, value in sorted(total.items(), key=lambda item: -item[1]) if value > 5}
+        texts = Texts(model.executor, 1, 2 * AT)
+        texts.read(0, AT)
+        parts = OnCard(model.executor, lambda *_: None).parts(texts.next(AT))
+        return {f"us_{name}": round(1e6 * seconds, 1) for name, seconds in sorted(parts.items(), key=lambda part: -part[1])}
 
     return with_model(run.path, measure, resident=0)
 

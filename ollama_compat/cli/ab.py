@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from ollama_compat.cli import model_file
 from ollama_compat.cli.command import Call
@@ -39,7 +41,7 @@ UNKNOWN_CONTEXT = 4096
 def ab(call: Call) -> None:
     """`ab MODEL`. Whatever the result, what could be measured is status 0."""
     file = model_file.find(call.words[0])
-    with Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
+    with _ending_in_order(), Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
         phases = Phases(progress)
         try:
             found = _run(call, file, phases.enter)
@@ -50,6 +52,20 @@ def ab(call: Call) -> None:
     print(
         json.dumps(report.document(found)) if call.flags.on("json") else _text(found), end="\n" if call.flags.on("json") else ""
     )
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Servers that were started are stopped as well where somebody ends this program."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(call: Call, file: ModelFile, tell: Callable[[str], None]) -> Report:

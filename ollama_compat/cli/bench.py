@@ -20,6 +20,7 @@ from ollama_compat.store.header import ModelHeader
 from runtime.gguf_file import GGUFError
 
 DEFAULTS = {"n-prompt": "512", "n-gen": "128", "n-depth": "0", "parallel": "1,4", "threads": "0", "repetitions": "5"}
+PLACES = {"n-gpu-layers": "num_gpu", "n-cpu-moe": "num_cpu_moe"}  # flags of single numbers, and what jobs call them
 COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s", "spread", "GB/s", "of limit")
 LARGEST = 1 << 20
 
@@ -37,9 +38,11 @@ def bench(call: Call) -> None:
         "batches": [max(1, number) for number in numbers["parallel"]],
         "threads": numbers["threads"],
         "repetitions": max(1, numbers["repetitions"][0]),
+        **model_file.card(),
+        **{name: _numbers(call.flags, flag)[0] for flag, name in PLACES.items() if call.flags.text(flag)},
     }
     result = work.run("bench", arguments)
-    rows = [row for run in result["runs"] for row in _rows(file, header, result["isa"], run)]
+    rows = [row for run in result["runs"] for row in _rows(file, header, run)]
     if call.flags.on("json"):
         print(json.dumps(_document(result, rows)))
     else:
@@ -55,14 +58,14 @@ def _header(file: ModelFile) -> ModelHeader:
 
 def _numbers(flags: Parsed, name: str) -> list[int]:
     """A list as llama-bench takes it: `512` or `512,2048`."""
-    text = flags.text(name) or DEFAULTS[name]
+    text = flags.text(name) or DEFAULTS.get(name, "")
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST for part in parts):
         raise CommandError(f"--{name} takes numbers up to {LARGEST} with commas between them, not {text!r}")
     return [int(part) for part in parts]
 
 
-def _rows(file: ModelFile, header: ModelHeader, isa: str, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(file: ModelFile, header: ModelHeader, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A row a test, with llama-bench's names where it has the same thing."""
     for test in run["tests"]:
         speeds, times = test["samples_ts"], test["samples_ns"]
@@ -73,7 +76,7 @@ def _rows(file: ModelFile, header: ModelHeader, isa: str, run: dict[str, Any]) -
             "model_type": f"{header.architecture} {human.number(header.parameter_count)} {header.file_type}",
             "model_size": file.path.stat().st_size,
             "model_n_params": header.parameter_count,
-            "backends": f"CPU {isa}",
+            "backends": run["backend"],
             "n_threads": run["n_threads"],
             "n_prompt": test["n_prompt"],
             "n_gen": test["n_gen"],
@@ -87,12 +90,12 @@ def _rows(file: ModelFile, header: ModelHeader, isa: str, run: dict[str, Any]) -
             "samples_ts": speeds,
             "bytes_per_token": run["bytes_per_token"],
             "bytes_per_second": rate,
-            "share_of_limit": rate / run["read_bytes_per_second"] if rate else None,
+            "share_of_limit": statistics.median(speeds) * run["limit_seconds"] if single else None,
         }
 
 
 def _document(result: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    parts = [{key: run[key] for key in ("n_threads", "load_seconds", "read_bytes_per_second", "parts")} for run in result["runs"]]
+    parts = [{key: value for key, value in run.items() if key != "tests"} for run in result["runs"]]
     return {"version": VERSION, "cpu_info": system.read().cpu, "isa": result["isa"], "tests": list(rows), "runs": parts}
 
 
@@ -128,11 +131,11 @@ def _test(row: dict[str, Any]) -> str:
 
 
 def _parts(run: dict[str, Any]) -> list[str]:
-    """The time of a token by part, on one context line and a line each."""
+    """Where the model is, and the time of a token by part, a line each."""
     whole = sum(run["parts"].values())
-    limit = run["read_bytes_per_second"] / 1e9
-    head = (
-        f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; a plain read of as many bytes gets {limit:.1f} GB/s:"
-    )
+    speeds = (("RAM", run["read_bytes_per_second"]), ("VRAM", run["vram_bytes_per_second"]))
+    told = ", ".join(f"{speed / 1e9:.1f} GB/s from {name}" for name, speed in speeds if speed)
+    head = f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; plain reads of as many bytes get {told}:"
     ordered = sorted(run["parts"].items(), key=lambda part: -part[1])
-    return [head, *(f"  {name:<16} {seconds * 1e6:9.1f} us {seconds / whole:5.1%}" for name, seconds in ordered)]
+    lines = (f"  {name:<16} {seconds * 1e6:9.1f} us {seconds / whole:5.1%}" for name, seconds in ordered)
+    return [run["placement"], head, *lines]

@@ -35,9 +35,10 @@ def doctor(call: Call) -> None:
         print("Measuring this machine ...", file=sys.stderr)
     found = system.read()
     types = sorted({*USUAL_TYPES, *(name for each in shapes for name in each.types)})
-    machine = work.run("machine", _arguments(found, types))
+    machine = work.run("machine", _arguments(found, types, shapes))
     subject = Doctor(found, machine)
-    diagnoses = [subject.diagnose(each) for each in shapes]
+    placements = (machine["gpu"] or {}).get("placements") or [None] * len(shapes)
+    diagnoses = [subject.diagnose(each, placement=place) for each, place in zip(shapes, placements, strict=True)]
     named = diagnoses[: len(call.words)]  # of the well-known models nobody expects that all run
     problems = [*subject.problems(), *(f"{each.name}: {problem}" for each in named for problem in each.problems)]
     if call.flags.on("json"):
@@ -60,7 +61,7 @@ def _shapes(call: Call) -> list[Shape]:
     return shapes + ([model.shape() for model in MODELS] if call.flags.on("all") else [])
 
 
-def _arguments(found: System, types: Sequence[str]) -> dict[str, Any]:
+def _arguments(found: System, types: Sequence[str], shapes: Sequence[Shape]) -> dict[str, Any]:
     """Of the job."""
     largest = model_file.largest()
     free = found.memory_available
@@ -70,6 +71,8 @@ def _arguments(found: System, types: Sequence[str]) -> dict[str, Any]:
         "free_bytes": free if math.isfinite(free) else 0,
         "disk": str(largest) if largest else "",
         "gpu": True,
+        "shapes": [each.numbers for each in shapes],
+        **model_file.card(),
     }
 
 
@@ -86,6 +89,8 @@ def _text(found: System, machine: dict[str, Any], diagnoses: Sequence[Diagnosis]
     if diagnoses:
         lines = [_row(diagnosis) for diagnosis in diagnoses]
         text += "\nTokens a second, decode on a short context, prompt of 512 tokens:\n\n" + render(lines, HEADER, cell_width=60)
+    for diagnosis in diagnoses if len(diagnoses) == 1 else ():
+        text += _elsewhere(diagnosis)
     return text
 
 
@@ -148,6 +153,14 @@ def _card_rows(card: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "pinned", f"at least {human.size(card['pinned'])} at once"
+
+
+def _elsewhere(diagnosis: Diagnosis) -> str:
+    """With a card: the speeds by where the model lies."""
+    if len(diagnosis.elsewhere) < 2:
+        return ""
+    rows = [[words, *map(_speed, (found.decode, found.prompt))] for words, found in diagnosis.elsewhere.items()]
+    return "\nWherever it lies, as far as it fits:\n\n" + render(rows, ("WHERE", "DECODE", "PROMPT"))
 
 
 def _row(diagnosis: Diagnosis) -> list[str]:

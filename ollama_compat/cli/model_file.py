@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.errors import ApiError
@@ -40,6 +41,12 @@ def find(word: str, environ: Mapping[str, str] = os.environ) -> ModelFile:
     if stored.model_path is None:
         raise CommandError(f"{word} has no model file on this machine")
     return ModelFile(stored.name.short(), stored.model_path, stored.name)
+
+
+def card(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What the environment says of cards, by the names that jobs have for it: as a server would be told."""
+    told = Settings.from_env(environ)
+    return {name: getattr(told, name) for name in ("vram", "gpu_overhead", "pcie", "num_cpu_moe")}
 
 
 def store(environ: Mapping[str, str] = os.environ) -> Store:

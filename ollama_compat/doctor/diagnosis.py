@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ollama_compat.doctor.card import CardPredictor
 from ollama_compat.doctor.predict import Prediction, Predictor
 from ollama_compat.doctor.shape import Shape, Weights
 from ollama_compat.doctor.system import System
@@ -14,6 +15,7 @@ from ollama_compat.doctor.system import System
 RUNNER_BYTES = 400 << 20  # of a runner beside weights and cache
 CONTEXT = 4096  # tokens that have to fit
 SECOND_CHANNEL = 1.9  # times the bandwidth
+ROWS = 2048  # of a step on a card with room
 LEAST_GAIN = 1.05  # what is worth saying
 LEAN = {"F32", "F16", "BF16", "Q8_0"}  # types that people replace by Q4_K
 
@@ -27,6 +29,16 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model lies: on a card, with that part of each layer's experts in VRAM and prompts in steps of `rows`; or not."""
+
+    words: str
+    resident: Sequence[float] = ()
+    rows: int = 0
+    on_card: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Of one model. Bytes; tokens a second."""
 
@@ -36,8 +48,8 @@ class Diagnosis:
     bytes_a_token: float
     fits: bool
     place: str
-    prediction: Prediction | None
-    card_limit: float | None  # decode, with the experts in RAM and all else on the card
+    prediction: Prediction | None  # where it would lie
+    elsewhere: dict[str, Prediction]  # by where else it could lie, whether it fits there or not
     change: Change | None
     problems: list[str]
 
@@ -48,6 +60,8 @@ class Doctor:
     def __init__(self, system: System, machine: Mapping[str, Any]) -> None:
         self.system, self.machine = system, machine
         self._predictor = Predictor(machine, system.cache_bytes)
+        card = machine.get("gpu")
+        self._card = CardPredictor(machine) if card and card.get("rates") else None
 
     def problems(self) -> list[str]:
         """What will not work on this machine, whatever the model."""
@@ -60,22 +74,25 @@ class Doctor:
             found.append("an NVIDIA card and its driver are here, but torch is not, or finds no card: models run on the CPU")
         return found
 
-    def diagnose(self, shape: Shape, context: int = 0, prompt: int = 512) -> Diagnosis:
-        """Of a model, decode at `context` tokens."""
+    def diagnose(
+        self, shape: Shape, context: int = 0, prompt: int = 512, placement: Mapping[str, Any] | None = None
+    ) -> Diagnosis:
+        """Of a model, decode at `context` tokens. `placement`: of the job, on a card."""
         needed = shape.nbytes + RUNNER_BYTES + shape.cache_bytes * min(CONTEXT, shape.context_length or CONTEXT)
         fits = needed <= self.system.memory_available
         problems = self._model_problems(shape, needed, fits)
-        prediction = None if problems else self._predictor.predict(shape, context, prompt)
+        place = self._place(shape, placement if fits and self._card and self._card.knows(shape) else None, fits)
+        prediction = None if problems else self._predict(shape, place, context, prompt)
         return Diagnosis(
             name=shape.name,
             nbytes=shape.nbytes,
             needed=needed,
             bytes_a_token=shape.bytes_a_token,
             fits=fits,
-            place=self._place(shape, needed, fits),
+            place=place.words,
             prediction=prediction or self._limits(shape, prompt),
-            card_limit=self._card_limit(shape),
-            change=self._change(shape, context) if prediction and prediction.decode else None,
+            elsewhere={} if problems else self._elsewhere(shape, context, prompt),
+            change=self._change(shape, place, context) if prediction and prediction.decode else None,
             problems=problems,
         )
 
@@ -93,39 +110,70 @@ class Doctor:
             problems.append(f"it needs {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are available")
         return problems
 
-    def _place(self, shape: Shape, needed: int, fits: bool) -> str:
-        card = self.machine.get("gpu")
-        if card and needed <= card["memory_free"]:
-            return "RAM; fits the card"
-        if card and fits and shape.expert_bytes and needed - shape.expert_bytes <= card["memory_free"]:
-            return "RAM; all but the experts fit the card"
-        return "RAM" if fits else "nowhere"
+    def _place(self, shape: Shape, placement: Mapping[str, Any] | None, fits: bool) -> Place:
+        if placement is None or "refused" in placement:
+            return Place("RAM" if fits else "nowhere")
+        resident = tuple(placement["resident"])
+        share = sum(resident) / len(resident) if resident else 1.0
+        words = "card" if share == 1 else f"card, {1 - share:.0%} of the experts in RAM" if share else "card, experts in RAM"
+        return Place(words, resident, placement["rows"], on_card=True)
 
-    def _card_limit(self, shape: Shape) -> float | None:
-        """Tokens a second, if hand-offs cost nothing."""
-        card = self.machine.get("gpu")
-        if not card or not shape.expert_bytes:
-            return None
-        experts = sum(part.bytes_a_token for part in shape.weights if part.share < 1)
-        seconds = experts / self.machine["read_all"] + (shape.bytes_a_token - experts) / card["memory_read"]
-        return float(1 / seconds)
+    def _predict(self, shape: Shape, place: Place, context: int, prompt: int) -> Prediction:
+        if not place.on_card:
+            return self._predictor.predict(shape, context, prompt)
+        assert self._card is not None
+        limit = self._card.limit_seconds(shape, place.resident)
+        return Prediction(
+            decode=1 / self._card.decode_seconds(shape, place.resident, context),
+            decode_limit=1 / limit,
+            prompt=prompt / self._card.prompt_seconds(shape, place.resident, prompt, place.rows),
+            prompt_limit=math.inf,
+            bound="RAM" if self._card.waits_for_ram(shape, place.resident) else "card",
+        )
+
+    def _elsewhere(self, shape: Shape, context: int, prompt: int) -> dict[str, Prediction]:
+        """The speeds of a model by where it lies."""
+        places = {"CPU": Place("RAM")}
+        if self._card and self._card.knows(shape):
+            shares = {"experts in RAM": 0.0, "half of the experts in VRAM": 0.5} if shape.expert_layers else {}
+            for words, share in (shares | {"all in VRAM": 1.0}).items():
+                places[words] = Place(words, (share,) * shape.expert_layers, ROWS, on_card=True)
+        return {words: self._predict(shape, place, context, prompt) for words, place in places.items()}
 
     # ------------------------------------------------------------ what would help
 
-    def _change(self, shape: Shape, context: int) -> Change | None:
+    def _change(self, shape: Shape, place: Place, context: int) -> Change | None:
         """The one that helps decode most."""
-        now = self._predictor.decode_seconds(shape, context)
-        changes = [self._memory(shape, context, now), self._cores(shape, context, now), self._types(shape, context, now)]
+        if place.on_card:
+            changes = self._card_changes(shape, place, context)
+        else:
+            now = self._predictor.decode_seconds(shape, context)
+            changes = [self._memory(shape, context, now), self._cores(shape, context, now), self._types(shape, context, now)]
         best = max((change for change in changes if change), key=lambda change: change.factor, default=None)
         return best if best and best.factor >= LEAST_GAIN else None
 
+    def _card_changes(self, shape: Shape, place: Place, context: int) -> list[Change | None]:
+        """Room for all experts, and faster memory for those that have none."""
+        assert self._card is not None
+        if sum(place.resident) == len(place.resident):
+            return []
+        now = self._card.decode_seconds(shape, place.resident, context)
+        missing = shape.expert_bytes * (1 - sum(place.resident) / len(place.resident))
+        there = self._card.decode_seconds(shape, (1.0,) * len(place.resident), context)
+        what, factor = self._faster_memory()
+        faster = self._card.decode_seconds(shape, place.resident, context, factor)
+        return [Change(f"{missing / 1e9:.0f} GB more VRAM", now / there), Change(what, now / faster)]
+
     def _memory(self, shape: Shape, context: int, now: float) -> Change | None:
-        faster = self._predictor.decode_seconds(shape, context, SECOND_CHANNEL)
+        what, factor = self._faster_memory()
+        return Change(what, now / self._predictor.decode_seconds(shape, context, factor))
+
+    def _faster_memory(self) -> tuple[str, float]:
+        """What would make memory faster, and by what factor."""
         modules = self.system.modules
         if modules and (modules.channels or modules.count) > 1:
-            return Change("memory that is twice as fast", now / self._predictor.decode_seconds(shape, context, 2.0))
-        what = "a second memory channel" if modules else "a second memory channel, if only one is filled"
-        return Change(what, now / faster)
+            return "memory that is twice as fast", 2.0
+        return "a second memory channel" if modules else "a second memory channel, if only one is filled", SECOND_CHANNEL
 
     def _cores(self, shape: Shape, context: int, now: float) -> Change | None:
         """More of the cores that there are, where a limit keeps them away; else twice as many."""

@@ -68,6 +68,14 @@ class Shape:
         return sum(part.nbytes for part in self.weights if part.share < 1)
 
     @property
+    def numbers(self) -> dict[str, int]:
+        """What a planner needs to know."""
+        fields = "layers", "expert_layers", "embedding_length", "hidden_width", "query_width", "cache_bytes"
+        told = {name: getattr(self, name) for name in (*fields, "expert_count", "expert_used_count", "context_length")}
+        n_vocab = sum(part.rows for part in self.weights if part.last_only)
+        return told | {"dense_bytes": self.nbytes - self.expert_bytes, "expert_bytes": self.expert_bytes, "n_vocab": n_vocab}
+
+    @property
     def types(self) -> list[str]:
         """Names, sorted."""
         return sorted({part.type_name for part in self.weights})

@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -379,6 +379,13 @@ class CudaOps:
         if tensor.name not in self._weights:
             self._weights[tensor.name] = self._upload(tensor)
         return self._weights[tensor.name]
+
+    def tensor_of(self, arguments: Iterable[Any]) -> str:
+        """The name of the first matrix among the arguments of a launch; empty where there is none."""
+        names = {weight.data.data_ptr(): name for name, weight in self._weights.items()}
+        several = (argument if isinstance(argument, ctypes.Array) else [argument] for argument in arguments)
+        matrices = (each for group in several for each in group if isinstance(each, Matrix))
+        return next((names[matrix.w] for matrix in matrices if matrix.w in names), "")
 
     def _upload(self, tensor: Tensor) -> Weight:
         if tensor.shape[0] % 8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import torch
 
@@ -43,6 +44,13 @@ class Front:
         self._recorded.run(batch)
         rows = len(batch.tokens)
         self._host.numpy()[:rows] = view(self._recorded.out, rows)
+
+    def timed(self, batch: Batch) -> list[tuple[str, float]]:
+        """One pass that the card does not go on with: for each row of the Program its label and seconds."""
+        begin = time.perf_counter()
+        rows = self._recorded.timed(batch)
+        seconds = time.perf_counter() - begin
+        return [(label, share * seconds) for label, share in rows]
 
     def upload(self, rows: int) -> torch.Tensor:
         """Copy to the device on the current stream; (rows, width) there, of which a graph counts only some."""

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,13 +24,14 @@ from runtime.cuda.nvrtc import CudaError
 from runtime.cuda.side import SideStream
 from runtime.execute import strips
 from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.execute.cpu import bytes_per_token
 from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
 from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.needs import MAX_OUTPUTS, mixtures, on_card, planned, text_bytes
+from runtime.execute.needs import MAX_OUTPUTS, mixtures, on_card, planned, ram_bytes, text_bytes
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.execute.recorder import Limits
 from runtime.execute.streaming import Streamer
@@ -103,6 +105,9 @@ class HybridExecutor:
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.placement = chosen.words
+        self.threads = options.threads or cores.physical() if self._program or self._front else 1
+        self.bytes_per_token = bytes_per_token(weights, model)
+        self.ram_bytes_per_token = ram_bytes(weights, model, chosen)
         if not self._program and not self._front:
             weights.close()
 
@@ -131,6 +136,38 @@ class HybridExecutor:
     def expert_lookups(self) -> int:
         """Experts of rows that were looked up."""
         return self._cache.lookups
+
+    @property
+    def over_pcie(self) -> float:
+        """The part of the absent experts that the card reads from RAM by itself."""
+        return self._ops.over_pcie
+
+    def launches(self) -> list[tuple[str, str]]:
+        """The kernels of a lone token's graph in their order: their names, and the tensor that each multiplies by, or nothing."""
+        found: list[tuple[str, str]] = []
+        self._module.seen = lambda name, arguments: found.append((name, self._ops.tensor_of(arguments)))
+        try:
+            with torch.inference_mode(), torch.cuda.stream(self._stream):
+                self._graphs[1] = self._capture(1)
+        finally:
+            self._module.seen = None
+        return found
+
+    def watch_experts(self, steps: int, step: Callable[[], object]) -> float:
+        """Seconds that the CPU computes experts for in one of so many steps; 0 where it has none."""
+        if self._program is None:
+            return 0.0
+        self._program.busy = []
+        try:
+            for _ in range(steps):
+                step()
+            return statistics.median(self._program.busy)
+        finally:
+            self._program.busy = None
+
+    def front_rows(self, batch: Batch) -> list[tuple[str, float]]:
+        """The first layers' rows on the CPU in a pass of them alone, see Front.timed."""
+        return self._front.timed(batch) if self._front else []
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole blocks of the cache, (from, to), on every layer."""

@@ -90,6 +90,7 @@ class ExpertProgram(Recorder):
         self._pool = Pool(threads)
         self._table = self.table()
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._table), 8), np.int64)
+        self.busy: list[float] | None = None  # seconds over experts of each step, where somebody wants to know
 
     def _layer(self, mailbox: Mailbox, layer: Layer) -> None:
         box, count, last = mailbox.box, self.step.counts.ctypes.data, self._answered.ctypes.data
@@ -109,7 +110,17 @@ class ExpertProgram(Recorder):
     def run(self, rows: int) -> None:
         """Answer all tickets of a step of `rows` rows; returns when the last is answered or one side gave up."""
         self.step.counts[0] = rows
-        self._pool.run(self._table, self._counters, single=rows == 1)
+        if self.busy is None:
+            self._pool.run(self._table, self._counters, single=rows == 1)
+        else:
+            self.busy.append(self._run_timed(single=rows == 1))
+
+    def _run_timed(self, *, single: bool) -> float:
+        """A step; seconds over experts, without those over waiting and answering."""
+        begin = time.perf_counter()
+        ticks = np.diff(self._pool.run_timed(self._table, self._counters, single))
+        working = [not label.startswith("handoff.") for label in self.labels]
+        return (time.perf_counter() - begin) * float(ticks[working].sum() / max(1, ticks.sum()))
 
     def close(self) -> None:
         """Stop the threads."""

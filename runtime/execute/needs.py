@@ -85,6 +85,18 @@ def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_c
     return Needs(layers, dense, sizes, block, blocks, step)
 
 
+def ram_bytes(weights: Weights, model: Transformer, chosen: Plan) -> int:
+    """Bytes of weights that a token reads from RAM, when all experts are as likely to be chosen."""
+    config = model.config
+    used = config.expert_used_count / config.expert_count if config.expert_count else 1.0
+    front = (tensor for tensor in weights if _LAYER.match(tensor.name) and not on_card(tensor, model, chosen.first))
+    total = sum(tensor.nbytes * (used if len(tensor.shape) == 3 else 1.0) for tensor in front)
+    for mixture, count in zip(mixtures(model, chosen.first), chosen.resident, strict=True):
+        tensors = mixture.ffn_gate_exps, mixture.ffn_up_exps, mixture.ffn_down_exps
+        total += sum(tensor.nbytes for tensor in tensors) * used * (1 - count / mixture.ffn_gate_exps.shape[2])
+    return int(total)
+
+
 def text_bytes(model: Transformer, num_ctx: int) -> int:
     """Bytes that a step takes for a long text."""
     return max(long_texts.text_bytes(blk.attention.heads, num_ctx) for blk in model.blk)

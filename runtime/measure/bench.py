@@ -9,24 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.core import FloatArray, ModelError
-from runtime.execute import cpu
-from runtime.execute.cpu import CpuExecutor
+from runtime.core import Executor, FloatArray, ModelError
+from runtime.execute.placement import wants_gpu
 from runtime.frames import Sampling
 from runtime.gguf_file import open_gguf
-from runtime.kernels import compile as kernel_compile
 from runtime.kernels import jit
-from runtime.measure import parts
 from runtime.measure.batches import Texts
-from runtime.measure.memory import filled, read_speed
-from runtime.measure.stage import Stage
+from runtime.measure.on_cpu import OnCpu
+from runtime.measure.subject import PART_STEPS, Subject, Wanted, options
 from runtime.published import translated
 from runtime.sampling import Breakers, Sampler
 from runtime.tokenizer import Tokenizer
 from runtime.weights import Progress
 
-PART_STEPS = 9  # steps over which parts are averaged
-SHORTEST_BUFFER, LARGEST_BUFFER = 1 << 20, 1 << 30  # bytes that are read to find the limit
 SMALLEST_CONTEXT = 128
 
 
@@ -46,11 +41,15 @@ class Case:
 
 
 def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Arguments: path, prompts, gens, depths, batches (lists of numbers), repetitions, threads (list, 0: as the server would)."""
-    path = Path(arguments["path"])
+    """Arguments: path, prompts, gens, depths, batches (lists of numbers), repetitions, threads (list, 0: as the server would);
+    and those of `subject.options`."""
     tests = plan(arguments["prompts"], arguments["gens"], arguments["depths"], arguments["batches"])
-    runs = [_Run(path, tests, threads, arguments["repetitions"], progress) for threads in arguments["threads"]]
-    results = [run.results() for run in runs]
+    widest = max((test.n_seq for test in tests), default=1)
+    longest = max(SMALLEST_CONTEXT, *(test.length for test in tests))
+    results = []
+    for threads in arguments["threads"]:
+        wanted = Wanted(arguments["path"], longest, widest, threads, **options(arguments))
+        results.append(_Run(wanted, tests, arguments["repetitions"], progress).results())
     return {"isa": jit.TIER.name, "runs": results}
 
 
@@ -60,33 +59,35 @@ def plan(prompts: Sequence[int], gens: Sequence[int], depths: Sequence[int], bat
     return reading + [Case(0, n, depth, seqs) for n in gens if n > 0 for depth in depths for seqs in batches]
 
 
+def opened(wanted: Wanted, progress: Progress) -> Subject:
+    """On a card where the server would use one."""
+    if wants_gpu(wanted.num_gpu, False, Path(wanted.path).stat().st_size):
+        from runtime.measure import on_card  # torch takes seconds to import
+
+        found = on_card.load(wanted, progress)
+        if found is not None:
+            return found
+    return OnCpu(wanted, progress)
+
+
 class _Run:
     """A model on some threads."""
 
-    def __init__(self, path: Path, tests: list[Case], threads: int, repetitions: int, progress: Progress) -> None:
-        self._path, self._tests, self._threads = path, tests, threads
+    def __init__(self, wanted: Wanted, tests: list[Case], repetitions: int, progress: Progress) -> None:
+        self._wanted, self._tests = wanted, tests
         self._repetitions, self._progress = repetitions, progress
 
     def results(self) -> dict[str, Any]:
         """The executor is there only as long as this takes."""
-        widest = max((test.n_seq for test in self._tests), default=1)
-        longest = max((test.length for test in self._tests), default=SMALLEST_CONTEXT)
         begin = time.perf_counter()
-        executor = cpu.load(
-            self._path,
-            num_ctx=max(longest, SMALLEST_CONTEXT),
-            num_parallel=widest,
-            num_batch=512,
-            num_thread=self._threads,
-            kv_cache_type="f16",
-            progress=self._progress,
-        )
+        subject = opened(self._wanted, self._progress)
         try:
-            return {"load_seconds": time.perf_counter() - begin} | self._measured(executor, longest)
+            return {"load_seconds": time.perf_counter() - begin} | self._measured(subject)
         finally:
-            executor.close()
+            subject.executor.close()
 
-    def _measured(self, executor: CpuExecutor, longest: int) -> dict[str, Any]:
+    def _measured(self, subject: Subject) -> dict[str, Any]:
+        executor, longest = subject.executor, max(test.length for test in self._tests) if self._tests else 0
         if longest > executor.n_ctx_train:
             raise ModelError(f"{longest} tokens are longer than this model's context of {executor.n_ctx_train}")
         rates = []
@@ -94,15 +95,20 @@ class _Run:
             self._progress(_phase(test), number, len(self._tests))
             rates.append(self._rate(executor, test))
         self._progress("measuring the parts of a token", 0, 1)
+        limit = subject.limit()
         return {
-            "n_threads": executor.threads,
-            "bytes_per_token": executor.bytes_per_token,
-            "read_bytes_per_second": self._limit(executor),
+            "backend": subject.backend,
+            "placement": executor.placement,
+            "n_threads": subject.threads,
+            "bytes_per_token": subject.bytes_per_token,
+            "read_bytes_per_second": limit.ram,
+            "vram_bytes_per_second": limit.vram,
+            "limit_seconds": limit.seconds,
             "tests": rates,
-            "parts": self._parts(executor),
+            "parts": self._parts(subject),
         }
 
-    def _rate(self, executor: CpuExecutor, test: Case) -> dict[str, Any]:
+    def _rate(self, executor: Executor, test: Case) -> dict[str, Any]:
         """Seconds of each repetition; the first, which warms up, does not count."""
         texts = Texts(executor, test.n_seq, test.length)
         run = _reading(texts, test) if test.n_prompt else _writing(executor, texts, test)
@@ -113,31 +119,18 @@ class _Run:
             "samples_ts": [tokens / s for s in seconds],
         }
 
-    def _limit(self, executor: CpuExecutor) -> float:
-        """Bytes a second of a plain read of as many bytes as a token needs, by as many threads."""
-        nbytes = min(max(executor.bytes_per_token, SHORTEST_BUFFER), LARGEST_BUFFER) // 4096 * 4096
-        stage = Stage(executor.leaves, executor.threads)
-        kernel_compile.ahead(executor.leaves, (), self._progress, ("probes",))
-        try:
-            return read_speed(stage, filled(nbytes))
-        finally:
-            stage.close()
-
-    def _parts(self, executor: CpuExecutor) -> dict[str, float]:
+    def _parts(self, subject: Subject) -> dict[str, float]:
         """Seconds of a token by part, on a short text."""
+        executor = subject.executor
         texts = Texts(executor, 1, SMALLEST_CONTEXT)
         texts.read(0, SMALLEST_CONTEXT // 2)
         batch = texts.next(SMALLEST_CONTEXT // 2)
         logits = executor.forward(batch)[0].copy()
-        timed = [parts.shares(executor.timed(batch)) for _ in range(PART_STEPS)]
-        whole = statistics.median(_seconds(lambda: executor.forward(batch)) for _ in range(PART_STEPS))
-        names = {name for shares in timed for name in shares}
-        by_part = {name: whole * statistics.median(shares.get(name, 0.0) for shares in timed) for name in names}
-        return by_part | {"sampling": self._sampling(logits)}
+        return subject.parts(batch) | {"sampling": self._sampling(logits)}
 
     def _sampling(self, logits: FloatArray) -> float:
         """Seconds that Ollama's default chain of samplers takes for a token."""
-        with open_gguf(self._path) as file:
+        with open_gguf(self._wanted.path) as file:
             sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT, Breakers(Tokenizer.from_gguf(translated(file))))
         sampler.sample(logits.copy())
         return statistics.median(_seconds(lambda: sampler.sample(logits.copy())) for _ in range(PART_STEPS))
@@ -159,7 +152,7 @@ def _reading(texts: Texts, test: Case) -> Callable[[], float]:
     return lambda: _seconds(lambda: texts.read(0, test.n_prompt))
 
 
-def _writing(executor: CpuExecutor, texts: Texts, test: Case) -> Callable[[], float]:
+def _writing(executor: Executor, texts: Texts, test: Case) -> Callable[[], float]:
     """The answer's steps alone: what lies before them in the cache has its length and no meaning."""
 
     def write() -> None:

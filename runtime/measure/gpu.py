@@ -30,7 +30,7 @@ def measure(stage: Stage, memory: Bytes) -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "memory": total,
         "memory_free": free,
-        "memory_read": _memory(card),
+        "memory_read": memory_speed(),
         "to_card": alone,
         "from_card": _speed(from_card),
         "to_card_beside_reads": beside,
@@ -71,10 +71,10 @@ def _beside(copy: Callable[[], object], read: Callable[[], float]) -> tuple[floa
     return copied[0] / (time.perf_counter() - begin), reading
 
 
-def _memory(card: torch.Tensor) -> float:
+def memory_speed() -> float:
     """Bytes a second that the card moves in its own memory, reads and writes together."""
-    other = torch.empty_like(card)
-    return 2 * _speed(lambda: other.copy_(card))
+    one, other = (torch.empty(COPY, dtype=torch.uint8, device="cuda") for _ in range(2))
+    return 2 * _speed(lambda: other.copy_(one))
 
 
 def _pinned() -> int:

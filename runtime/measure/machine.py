@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 from runtime import models, published
+from runtime.core import ModelError
 from runtime.execute import strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
@@ -15,15 +17,19 @@ from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.rates import rates
 from runtime.measure.stage import Stage
+from runtime.measure.subject import options
 from runtime.quants import BY_NAME, LeafType
 from runtime.weights import Progress
+
+log = logging.getLogger(__name__)
 
 SECONDS = 0.05  # of each single measurement of a kernel
 STEPS = 5  # that progress is reported of
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), gpu."""
+    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), gpu;
+    shapes that are placed on a card (see `card_plan.placed`), where layers are then timed too; and those of `subject.options`."""
     leaves = Leaves()
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
     modules = *kernel_compile.DRIVER_MODULES, "probes"
@@ -52,14 +58,24 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             rate["cache"] = found["rates_one"]["types"][name]["cache"] / threads
         progress("reading the disk", 4, STEPS)
         found["disk"] = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
-        found["gpu"] = _gpu(all_, buffer) if arguments["gpu"] and wants_gpu(1, False, 0) else None
+        found["gpu"] = _gpu(all_, buffer, arguments, progress) if arguments["gpu"] and wants_gpu(1, False, 0) else None
         return found
     finally:
         one.close()
         all_.close()
 
 
-def _gpu(stage: Stage, buffer: memory.Bytes) -> dict[str, Any]:
-    from runtime.measure import gpu  # torch takes seconds to import
+def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    from runtime.measure import card_plan, card_rates, gpu  # torch takes seconds to import
 
-    return gpu.measure(stage, buffer)
+    found, told = gpu.measure(stage, buffer), options(arguments)
+    found["rates"], found["placements"] = None, []
+    if shapes := arguments.get("shapes", ()):
+        try:
+            found["rates"] = card_rates.rates(arguments["cache_bytes"], progress)
+        except (ModelError, OSError) as error:
+            log.warning("no layers were timed on the card: %s", error)
+        free = max(0, found["memory_free"] - told["gpu_overhead"])
+        vram = min(free, told["vram"] or free)
+        found["placements"] = [card_plan.placed(shape, vram, told["num_cpu_moe"]) for shape in shapes]
+    return found

@@ -6,10 +6,14 @@ import dataclasses
 import json
 import os
 import random
+import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ollama_stand_in
 import pytest
@@ -383,3 +387,31 @@ def test_with_a_card_ollama_is_measured_as_experts_tune_it_too(
     assert tuned["environ"]["OLLAMA_MODELS"] != plain["environ"]["OLLAMA_MODELS"]
     assert all(options["num_gpu"] == 99 for options in tuned["asked"] if options)
     assert all("num_gpu" not in options for options in plain["asked"] if options)
+
+
+def test_whoever_ends_it_ends_the_servers_too(tmp_path: Path) -> None:
+    """The far side never listens, so they wait for it."""
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\nexec sleep 60\n")
+    other.chmod(0o755)
+    environ = os.environ | {"OLLAMA_MODELS": str(tmp_path / "models"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "ollama_compat", "ab", "demo-moe", "--ollama", str(other)]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            told = process.stderr.readline()
+            mine = _until(lambda: tree(process.pid) - {process.pid})
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM, told + process.stderr.read()
+        finally:
+            process.kill()
+    assert mine
+    assert _until(lambda: not any(resident(pid) for pid in mine))
+
+
+def _until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What it says at last."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runtime.core import ModelError
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
-from runtime.measure.bench import Case, plan
+from runtime.measure.bench import Case, bench, plan
 from runtime.measure.parts import part_of, shares
 from runtime.measure.rates import rates
 from runtime.measure.stage import Stage
@@ -73,6 +75,27 @@ def test_rates(stage: Stage) -> None:
     assert found.attention > 0
     assert found.attention_prompt > 0
     assert found.element > 0
+
+
+def asked(path: Path, **fields: Any) -> dict[str, Any]:
+    lists: dict[str, Any] = {"prompts": [16], "gens": [4], "depths": [0, 8], "batches": [1, 2], "threads": [1, 2]}
+    return {"path": str(path), "repetitions": 2, "num_gpu": 0} | lists | fields
+
+
+def test_the_embedded_model_on_the_cpu(demo_model: Path) -> None:
+    found = bench(asked(demo_model), lambda *_: None)
+    assert [run["n_threads"] for run in found["runs"]] == [1, 2]
+    for run in found["runs"]:
+        assert run["backend"].startswith("CPU")
+        assert run["limit_seconds"] == pytest.approx(run["bytes_per_token"] / run["read_bytes_per_second"])
+        assert len(run["tests"]) == 5
+        assert all(len(test["samples_ts"]) == 2 and min(test["samples_ts"]) > 0 for test in run["tests"])
+        assert {"attention", "router", "CPU experts", "output", "sampling"} <= run["parts"].keys()
+
+
+def test_a_text_longer_than_the_models_context(demo_model: Path) -> None:
+    with pytest.raises(ModelError, match="longer than this model's context of 2048"):
+        bench(asked(demo_model, prompts=[4096]), lambda *_: None)
 
 
 def test_disk(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""What a model will do with a card, from what layers of a known shape took on it (see runtime.measure.card_rates).
+
+A token's time is the sum over layers: attention and all else that lies in VRAM costs what it cost the known layer, more or less
+by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the hand-off. A
+step of a prompt costs its operations, or the way of the missing experts over the bus where that takes longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from ollama_compat.doctor.shape import Shape
+
+LEAST_LAYER = 0.4  # of the known layer's time: a smaller one still has as many kernels
+VOCABULARY = 65536  # of the slices that were measured
+
+
+class CardPredictor:
+    """`machine`: the result of the job `machine`, with a card whose layers were timed."""
+
+    def __init__(self, machine: Mapping[str, Any]) -> None:
+        self._types: Mapping[str, Mapping[str, float]] = machine["rates"]["types"]
+        self._card = cast("Mapping[str, Any]", machine["gpu"])
+        self._ram = float(machine["read_all"])
+        self._known = self._card["rates"]
+        output = self._known["output"]
+        self._vram: float = self._known["output_bytes"] / output if output else self._card["memory_read"]
+
+    def knows(self, shape: Shape) -> bool:
+        """Whether the CPU multiplies all types of the experts."""
+        return all(part.type_name in self._types for part in shape.weights if part.share < 1)
+
+    # ------------------------------------------------------------ decode
+
+    def decode_seconds(self, shape: Shape, resident: Sequence[float], context: int, bandwidth: float = 1.0) -> float:
+        """Of one token. `resident`: the part of each layer's experts that lies in VRAM; `bandwidth`: see Predictor.predict."""
+        always = sum(part.bytes_a_token for part in shape.weights if part.share == 1 and not part.last_only)
+        more = always / max(1, shape.layers) - self._known["layer_bytes"]
+        layer = max(LEAST_LAYER * self._known["layer"], self._known["layer"] + more / self._vram)
+        attention = shape.query_width * context * self._known["position"]
+        experts = sum(self._experts(shape, part, bandwidth) for part in resident)
+        return float(self._head(shape) + shape.layers * (layer + attention) + experts)
+
+    def limit_seconds(self, shape: Shape, resident: Sequence[float]) -> float:
+        """Of one token, if reading were all."""
+        absent = self._absent(shape, resident)
+        return float(absent / self._ram + (shape.bytes_a_token - absent) / self._card["memory_read"])
+
+    def waits_for_ram(self, shape: Shape, resident: Sequence[float]) -> bool:
+        """Whether most of a token's time is the CPU's."""
+        there = self.decode_seconds(shape, [1.0] * len(resident), 0)
+        return self.decode_seconds(shape, resident, 0) > 2 * there
+
+    def _head(self, shape: Shape) -> float:
+        """What is spent beside the layers: the output, and its way to the CPU."""
+        outputs = [part for part in shape.weights if part.last_only]
+        reading = sum(part.nbytes for part in outputs) / self._vram
+        logits = 4 * (sum(part.rows for part in outputs) - VOCABULARY) / self._card["from_card"]
+        return float(max(0.0, self._known["head"] - self._known["output"] + logits) + reading)
+
+    def _experts(self, shape: Shape, resident: float, bandwidth: float) -> float:
+        """Of one layer, with that part of its experts in VRAM."""
+        parts = [(part.type_name, part.bytes_a_token / shape.expert_layers) for part in shape.weights if part.share < 1]
+        known: Mapping[str, int] = self._known["expert_bytes"]
+        start = max(0.0, self._known["experts"] - sum(known.values()) / self._vram)
+        own = start + resident * sum(nbytes for _, nbytes in parts) / self._vram
+        if resident >= 1:
+            return float(own)
+        handoff = self._known["handed"] - self._known["layer"] - sum(self._byte(kind, 1.0) * known[kind] for kind in known)
+        computing = (1 - resident) * sum(self._byte(kind, bandwidth) * nbytes for kind, nbytes in parts)
+        return float(max(max(0.0, handoff) + computing, own if resident else 0.0))
+
+    def _byte(self, kind: str, bandwidth: float) -> float:
+        """Seconds that the CPU needs for a byte of experts."""
+        rate = self._types[kind]
+        return max(rate["cache"], rate["memory"] / bandwidth)
+
+    @staticmethod
+    def _absent(shape: Shape, resident: Sequence[float]) -> float:
+        """Bytes of experts that a token reads from RAM."""
+        experts = sum(part.bytes_a_token for part in shape.weights if part.share < 1)
+        return experts * (1 - sum(resident) / len(resident)) if resident else 0.0
+
+    # ------------------------------------------------------------ prompts
+
+    def prompt_seconds(self, shape: Shape, resident: Sequence[float], tokens: int, rows: int) -> float:
+        """Of a prompt from an empty cache, in steps of up to `rows`."""
+        steps = [min(rows, tokens - first) for first in range(0, tokens, rows)]
+        return sum(self._step(shape, resident, size) for size in steps)
+
+    def _step(self, shape: Shape, resident: Sequence[float], rows: int) -> float:
+        computing = self._layer(shape, rows)
+        copies = [(1 - part) * shape.expert_bytes / shape.expert_layers / self._bus() for part in resident]
+        others = (shape.layers - len(copies)) * computing
+        return max(copies, default=0.0) + others + sum(max(copy, computing) for copy in copies) + self._between(rows, "head")
+
+    def _layer(self, shape: Shape, rows: int) -> float:
+        """As long as the known one, but for the part that grows with the rows, which goes by the operations."""
+        products = sum(2 * part.values * part.share for part in shape.weights if not part.last_only) / max(1, shape.layers)
+        at_once = max(0.0, self._between(0, "layer"))
+        growing = self._between(rows, "layer") - at_once
+        return float(at_once + growing * products / sum(self._known["operations"]))
+
+    def _bus(self) -> float:
+        """Bytes a second of experts on their way to the card, as the known layers streamed them where the bus was their limit."""
+        step = self._known["steps"][0]
+        alone = float(self._card["to_card"])
+        streamed = self._known["stack_bytes"] / step["streamed"]
+        return min(alone, streamed) if step["streamed"] > 1.5 * step["layer"] else alone
+
+    def _between(self, rows: int, what: str) -> float:
+        """Seconds for so many rows, on the line through the two measured steps."""
+        one, two = self._known["steps"]
+        slope = (two[what] - one[what]) / (two["rows"] - one["rows"])
+        return float(one[what] + slope * (rows - one["rows"]))

@@ -1,0 +1,123 @@
+"""What a layer and a step cost on a card, measured on slices of a model (see `slices`) with the executor that runs models.
+
+A slice's layers in VRAM, the same layers with the experts in RAM, and one layer alone: their differences tell what a layer costs,
+and what is spent beside the layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runtime.core import ModelError
+from runtime.execute.hybrid import HybridExecutor
+from runtime.measure import card_parts, on_card, slices
+from runtime.measure.batches import Texts
+from runtime.measure.on_card import OnCard
+from runtime.measure.parts import card_part_of
+from runtime.measure.slices import Slice
+from runtime.measure.subject import Wanted
+from runtime.weights import Progress
+
+CONTEXT, SHORT, LONG = 2304, 64, 2048  # tokens
+TOKENS, TRIES = 24, 3
+PROMPTS = (512, 2048)  # tokens of a step
+MOST_BYTES = 1600 << 20  # of a slice
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of a slice."""
+
+    token: float  # after a short text
+    late: float  # after a long one
+    steps: tuple[float, ...]  # of PROMPTS
+    experts: float  # of the card's kernels in a token
+    output: float
+
+
+def rates(cache_bytes: int, progress: Progress) -> dict[str, Any]:
+    """Seconds, bytes and operations; see `combined`. ModelError where the card cannot be used, OSError where there is no room."""
+    several = Slice(slices.layers_beyond(cache_bytes, MOST_BYTES))
+    single = dataclasses.replace(several, layers=1)
+    with tempfile.TemporaryDirectory(prefix="moellama-slices-") as folder:
+        paths = {shape: Path(folder) / f"{shape.layers}.gguf" for shape in (several, single)}
+        progress("writing slices of a model", 0, 1)
+        for shape, path in paths.items():
+            slices.write(shape, path)
+        progress("timing layers on the card", 0, 1)
+        alone, there, handed = (
+            _times(paths[shape], resident, progress) for shape, resident in ((single, None), (several, None), (several, 0))
+        )
+    return combined(several, alone, there, handed)
+
+
+def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[str, Any]:
+    """`alone`: one layer in VRAM; `there`: all of the slice's; `handed`: these with their experts in RAM."""
+    layers = shape.layers
+    layer = (there.token - alone.token) / (layers - 1)
+    head, experts = alone.token - layer, there.experts / layers
+    return {
+        "layer_bytes": shape.layer_bytes,  # all but the experts
+        "expert_bytes": shape.expert_types,  # that a token reads in a layer, by type
+        "stack_bytes": shape.stack_bytes,  # of all experts of a layer
+        "output_bytes": shape.output_bytes,
+        "operations": shape.operations,  # of a token in a layer: all but the experts, and the experts
+        "head": head,  # of a token, beside its layers
+        "output": there.output,  # of that, the product with the output
+        "layer": layer - experts,  # all but the experts
+        "experts": experts,  # in VRAM
+        "handed": (handed.token - head) / layers,  # a layer with its experts in RAM
+        "position": max(0.0, there.late - there.token) / (layers * (LONG - SHORT) * shape.heads * 2 * shape.head),
+        "steps": [_step(*step, layers) for step in zip(PROMPTS, alone.steps, there.steps, handed.steps, strict=True)],
+    }
+
+
+def _step(rows: int, alone: float, there: float, streamed: float, layers: int) -> dict[str, float]:
+    layer = (there - alone) / (layers - 1)
+    return {"rows": rows, "head": alone - layer, "layer": layer, "streamed": streamed / layers}
+
+
+def _times(path: Path, resident: int | None, progress: Progress) -> Times:
+    wanted = Wanted(str(path), CONTEXT, 1, 0, -1, 0, 0, 0, pcie=False)
+    subject = on_card.load(wanted, progress, resident=resident, over_pcie=0.0)
+    if subject is None:
+        raise ModelError("a slice of a model does not run on the card")
+    try:
+        return _timed(subject)
+    finally:
+        subject.executor.close()
+
+
+def _timed(subject: OnCard) -> Times:
+    run = subject.executor
+    texts = Texts(run, 1, CONTEXT)
+    steps = []
+    for rows in PROMPTS:
+        read = functools.partial(texts.read, 0, rows)
+        read()
+        steps.append(statistics.median(_seconds(read) for _ in range(TRIES)))
+    short, late = (_token(run, texts, position) for position in (SHORT, LONG))
+    parts: defaultdict[str, float] = defaultdict(float)
+    for kernel in card_parts.kernels(run, texts.next(SHORT)):
+        parts[card_part_of(kernel.name, kernel.tensor)] += kernel.seconds
+    return Times(short, late, tuple(steps), parts["GPU experts"], parts["output"])
+
+
+def _token(run: HybridExecutor, texts: Texts, position: int) -> float:
+    for _ in range(3):
+        run.forward(texts.next(position))
+    return statistics.median(_seconds(lambda: run.forward(texts.next(position))) for _ in range(TOKENS))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

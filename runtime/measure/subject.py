@@ -1,0 +1,75 @@
+"""A loaded model that is measured, on the CPU or with a card."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+from runtime.core import Batch, Executor
+from runtime.kernels import compile as kernel_compile
+from runtime.kernels.leaves import Leaves
+from runtime.measure.memory import filled, read_speed
+from runtime.measure.stage import Stage
+from runtime.weights import Progress
+
+PART_STEPS = 9  # steps over which parts are averaged
+SHORTEST_BUFFER, LARGEST_BUFFER = 1 << 20, 1 << 30  # bytes that are read to find the limit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """How to load. The last five are those of frames.Load."""
+
+    path: str
+    num_ctx: int
+    num_parallel: int
+    num_thread: int
+    num_gpu: int
+    num_cpu_moe: int
+    vram: int
+    gpu_overhead: int
+    pcie: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """What reading alone would take. Bytes a second; 0: not read from there."""
+
+    ram: float
+    vram: float
+    seconds: float  # of a token
+
+
+class Subject(Protocol):
+    """What the measurements need beside the executor itself."""
+
+    backend: str
+    threads: int
+    bytes_per_token: int
+
+    @property
+    def executor(self) -> Executor:
+        """The model."""
+
+    def limit(self) -> Limit:
+        """By plain reads in this run."""
+
+    def parts(self, batch: Batch) -> dict[str, float]:
+        """Seconds of a token, `batch`, by part."""
+
+
+def ram_speed(leaves: Leaves, threads: int, nbytes: int, progress: Progress) -> float:
+    """Bytes a second of a plain read of about so many bytes, by so many threads."""
+    nbytes = min(max(nbytes, SHORTEST_BUFFER), LARGEST_BUFFER) // 4096 * 4096
+    kernel_compile.ahead(leaves, (), progress, ("probes",))
+    stage = Stage(leaves, threads)
+    try:
+        return read_speed(stage, filled(nbytes))
+    finally:
+        stage.close()
+
+
+def options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the arguments of a job say of cards; without them, what a server does by itself."""
+    usual = {"num_gpu": -1, "num_cpu_moe": 0, "vram": 0, "gpu_overhead": 0, "pcie": True}
+    return {name: arguments.get(name, value) for name, value in usual.items()}

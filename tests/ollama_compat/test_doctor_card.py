@@ -1,0 +1,145 @@
+"""doctor where a card takes layers: predictions with known answers, where a model lies, and what would help."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from ollama_compat.cli import doctor as command
+from ollama_compat.doctor.card import VOCABULARY, CardPredictor
+from ollama_compat.doctor.diagnosis import Doctor
+from ollama_compat.doctor.shape import Shape, Weights
+from ollama_compat.doctor.system import System
+
+GB = 1e9
+Q4_K, Q6_K = 256 / 144, 256 / 210  # values a byte
+LAYERS, EXPERTS, USED = 10, 8, 2
+RATES = {
+    "layer_bytes": 10_000_000,
+    "expert_bytes": {"Q4_K": 20_000_000},
+    "stack_bytes": 80_000_000,
+    "output_bytes": 100_000_000,
+    "operations": [4e7, 6e7],
+    "head": 3e-4,
+    "output": 1e-4,  # so the card's products read 1 TB a second
+    "layer": 5e-5,
+    "experts": 4e-5,
+    "handed": 5.6e-4,
+    "position": 1e-13,
+    "steps": [
+        {"rows": 512, "head": 1e-3, "layer": 3e-3, "streamed": 8e-3},
+        {"rows": 2048, "head": 4e-3, "layer": 9e-3, "streamed": 9e-3},
+    ],
+}
+RATE = {"cache": 1e-12, "last_cache": 1e-11, "memory": 2e-11, "prompt": 1e-12}
+MACHINE: dict[str, Any] = {
+    "isa": "avx512",
+    "architectures": ["llama"],
+    "threads": 8,
+    "thread_bytes": 1,
+    "clock": 4e9,
+    "read_all": 50 * GB,
+    "rates": dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "output_prompt", "element"), 0.0)
+    | {"threads": 8, "types": {"Q4_K": RATE}},
+    "gpu": {"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},
+}
+SYSTEM = System("a CPU", 8, 8, None, 1, 0, 64 << 30, 48 * GB, None, None, "", False, None)
+
+
+def known(**fields: Any) -> Shape:
+    """A model of ten of the layers that were measured."""
+    weights = (
+        Weights("Q4_K", int(LAYERS * RATES["layer_bytes"] * Q4_K), 0),
+        Weights("Q4_K", int(LAYERS * 80_000_000 * Q4_K), 0, share=USED / EXPERTS),
+        Weights("Q4_K", int(RATES["output_bytes"] * Q4_K), VOCABULARY, last_only=True),
+    )
+    shape = Shape("m", "llama", weights, 0, LAYERS, LAYERS, 2048, 1536, 32, 8192, 1024, EXPERTS, USED, 4096)
+    return dataclasses.replace(shape, **fields)
+
+
+def test_the_known_layers_take_what_they_took() -> None:
+    subject = CardPredictor(MACHINE)
+    there, handed = (subject.decode_seconds(known(), [share] * LAYERS, 0) for share in (1.0, 0.0))
+    assert there == pytest.approx(RATES["head"] + LAYERS * (RATES["layer"] + RATES["experts"]), rel=1e-4)
+    assert handed == pytest.approx(RATES["head"] + LAYERS * RATES["handed"], rel=1e-4)
+
+
+def test_card_and_cpu_compute_side_by_side() -> None:
+    """The hand-off takes 560 - 50 - 400 = 110 us; half of the experts 200 us of the CPU, while the card does its half."""
+    half = CardPredictor(MACHINE).decode_seconds(known(), [0.5] * LAYERS, 0)
+    assert half == pytest.approx(RATES["head"] + LAYERS * (RATES["layer"] + 110e-6 + 200e-6), rel=1e-4)
+
+
+def test_bytes_and_positions_are_added() -> None:
+    shape = known()
+    heavier = dataclasses.replace(shape, weights=(Weights("Q4_K", 2 * shape.weights[0].values, 0), *shape.weights[1:]))
+    subject, there = CardPredictor(MACHINE), [1.0] * LAYERS
+    before = subject.decode_seconds(shape, there, 0)
+    assert subject.decode_seconds(heavier, there, 0) - before == pytest.approx(100e6 / 1e12, rel=1e-4)
+    assert subject.decode_seconds(shape, there, 1000) - before == pytest.approx(LAYERS * 8192 * 1000 * 1e-13)
+
+
+def test_the_limit_is_reading_from_both_memories() -> None:
+    seconds = CardPredictor(MACHINE).limit_seconds(known(), [0.5] * LAYERS)
+    assert seconds == pytest.approx(100e6 / (50 * GB) + (100e6 + 100e6 + 100e6) / 2e12, rel=1e-4)
+
+
+def test_a_prompt_waits_for_the_bus_or_for_the_card() -> None:
+    """80 MB of experts a layer at 10 GB/s, as they were streamed, take 8 ms; the known layer has 1e8 operations a token."""
+    shape = known()
+    shape = dataclasses.replace(shape, weights=(Weights("Q4_K", 200_000_000, 0), *shape.weights[1:]))
+    products = (2 * 200e6 + 2 * shape.weights[1].values * USED / EXPERTS) / LAYERS
+    subject = CardPredictor(MACHINE)
+    layer = 1e-3 + 2e-3 * products / 1e8  # of 512 rows
+    there = subject.prompt_seconds(shape, [1.0] * LAYERS, 512, 2048)
+    assert there == pytest.approx(1e-3 + LAYERS * layer, rel=1e-4)
+    streamed = subject.prompt_seconds(shape, [0.0] * LAYERS, 512, 2048)
+    assert streamed == pytest.approx(1e-3 + (LAYERS + 1) * 8e-3, rel=1e-4)
+    assert subject.prompt_seconds(shape, [1.0] * LAYERS, 1024, 512) == pytest.approx(2 * there)
+
+
+def diagnosis(placement: dict[str, Any] | None, **fields: Any) -> Any:
+    return Doctor(SYSTEM, MACHINE).diagnose(known(**fields), placement=placement)
+
+
+def placed(share: float) -> dict[str, Any]:
+    return {"resident": [share] * LAYERS, "vram": 0, "rows": 2048}
+
+
+def test_the_prediction_is_for_where_the_model_lies() -> None:
+    all_there, part, ram, refused = (diagnosis(each) for each in (placed(1.0), placed(0.5), placed(0.0), {"refused": "no room"}))
+    assert [each.place for each in (all_there, part, ram, refused)] == [
+        *("card", "card, 50% of the experts in RAM", "card, experts in RAM", "RAM"),
+    ]
+    assert all_there.prediction.decode > part.prediction.decode > ram.prediction.decode
+    assert (all_there.prediction.bound, ram.prediction.bound) == ("card", "RAM")
+    assert refused.prediction == refused.elsewhere["CPU"]
+    assert ram.prediction.decode == ram.elsewhere["experts in RAM"].decode
+    assert list(ram.elsewhere) == ["CPU", "experts in RAM", "half of the experts in VRAM", "all in VRAM"]
+
+
+def test_room_for_the_experts_helps_most() -> None:
+    assert diagnosis(placed(0.0)).change.what == "1 GB more VRAM"
+    assert diagnosis(placed(1.0)).change is None
+
+
+def test_a_dense_model_lies_on_the_card_as_a_whole() -> None:
+    shape = known()
+    dense = dataclasses.replace(shape, weights=(shape.weights[0], shape.weights[2]), expert_layers=0, expert_count=0)
+    found = Doctor(SYSTEM, MACHINE).diagnose(dense, placement={"resident": [], "vram": 0, "rows": 2048})
+    assert found.place == "card"
+    assert list(found.elsewhere) == ["CPU", "all in VRAM"]
+
+
+def test_without_timed_layers_the_cpu_is_predicted() -> None:
+    machine = MACHINE | {"gpu": MACHINE["gpu"] | {"rates": None}}
+    found = Doctor(SYSTEM, machine).diagnose(known(), placement=placed(1.0))
+    assert found.place == "RAM"
+    assert list(found.elsewhere) == ["CPU"]
+
+
+def test_the_table_of_where_it_could_lie() -> None:
+    lines = command._elsewhere(diagnosis(placed(0.0))).splitlines()
+    assert [line.split("  ")[0] for line in lines[4:]] == ["CPU", "experts in RAM", "half of the experts in VRAM", "all in VRAM"]

@@ -1,0 +1,137 @@
+"""What is measured on a card, as far as it needs none: its arithmetic, the slices, and where a model would lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.execute import cpu
+from runtime.gguf_file import open_gguf
+from runtime.measure import card_plan, slices
+from runtime.measure.batches import Texts
+from runtime.measure.parts import BETWEEN, Kernel, card_part_of, of_card
+from runtime.measure.slices import Slice
+
+SMALL = Slice(2, width=256, heads=4, heads_kv=2, head=64, experts=8, used=2, inner=256, vocabulary=512)
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "part"),
+    [
+        ("matvec_1", "blk.0.attn_q.weight", "attention"),
+        ("matvec_1", "blk.0.ffn_gate_inp.weight", "router"),
+        ("matvec_1", "output.weight", "output"),
+        ("matmul", "blk.0.ffn_down.weight", "feed-forward"),
+        ("attend_4_4", "", "attention"),
+        ("choose", "", "router"),
+        ("send", "", "hand-off"),
+        ("expert_hidden", "", "GPU experts"),
+        ("Memcpy HtoD", "", "PCIe"),
+        ("rms_norm", "", "norms and other"),
+    ],
+)
+def test_parts_by_the_names_of_kernels_and_of_their_tensors(name: str, tensor: str, part: str) -> None:
+    assert card_part_of(name, tensor) == part
+
+
+def test_a_card_that_waits_for_the_cpu() -> None:
+    """It waits 7 ms. The CPU computes 5, during 1 of which the card has its own experts; so 4 of the 7 are the CPU's."""
+    kernels = [Kernel("send", "", 0.5e-3), Kernel("expert_down", "", 1e-3), Kernel("receive", "", 6.5e-3)]
+    found = of_card(kernels, 10e-3, 5e-3, over_pcie=False)
+    assert found == pytest.approx({"hand-off": 3e-3, "GPU experts": 1e-3, "CPU experts": 4e-3, BETWEEN: 2e-3})
+    assert sum(found.values()) == pytest.approx(10e-3)
+
+
+def test_experts_that_the_card_reads_over_the_bus() -> None:
+    found = of_card([Kernel("expert_down", "", 3e-3), Kernel("Memcpy DtoH", "", 1e-3)], 4e-3, 0.0, over_pcie=True)
+    assert found == pytest.approx({"PCIe": 4e-3, BETWEEN: 0.0})
+
+
+def test_kernels_get_the_tensors_of_their_launches() -> None:
+    card_parts = pytest.importorskip("runtime.measure.card_parts", reason="needs the extra cuda")
+    launches = [("matvec", "a"), ("norm", ""), ("matvec", "b")]
+    step = [("copy", 1.0), ("matvec", 2.0), ("norm", 4.0), ("matvec", 6.0)]
+    found = card_parts.named(step * 2, launches, 2)
+    assert found[:4] == [Kernel("copy", "", 0.5), Kernel("matvec", "a", 1.0), Kernel("norm", "", 2.0), Kernel("matvec", "b", 3.0)]
+    assert found[4:] == found[:4]
+    lost = card_parts.named(step[:-1], launches, 1)
+    assert [kernel.tensor for kernel in lost] == ["", "", ""]
+
+
+def test_layers_and_what_is_beside_them() -> None:
+    card_rates = pytest.importorskip("runtime.measure.card_rates", reason="needs the extra cuda")
+    alone = card_rates.Times(3.0, 3.0, (10.0, 20.0), 0.0, 0.0)
+    there = card_rates.Times(9.0, 10.0, (40.0, 80.0), 4.0, 0.5)
+    handed = card_rates.Times(21.0, 21.0, (80.0, 100.0), 0.0, 0.0)
+    found = card_rates.combined(Slice(4), alone, there, handed)
+    assert (found["head"], found["layer"], found["experts"], found["handed"]) == (1.0, 1.0, 1.0, 5.0)
+    assert found["output"] == 0.5
+    assert found["position"] == pytest.approx(1.0 / (4 * (card_rates.LONG - card_rates.SHORT) * 32 * 256))
+    assert found["steps"][0] == {"rows": 512, "head": 0.0, "layer": 10.0, "streamed": 20.0}
+
+
+def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
+    path = tmp_path / "slice.gguf"
+    slices.write(SMALL, path)
+    with open_gguf(path) as file:
+        layer = [info for info in file.tensors.values() if info.name.startswith("blk.1.")]
+        stacks = sum(info.nbytes for info in layer if len(info.shape) == 3)
+        assert stacks == SMALL.stack_bytes
+        assert sum(info.nbytes for info in layer) - stacks == SMALL.layer_bytes
+        assert file.tensors["token_embd.weight"].nbytes == SMALL.output_bytes
+        matrices = sum(np.prod(info.shape) for info in layer if len(info.shape) == 2)
+    assert 2 * matrices == SMALL.operations[0]
+    assert SMALL.operations[1] == 2 * 3 * 2 * 256 * 256
+    executor = cpu.load(
+        path, num_ctx=128, num_parallel=1, num_batch=64, num_thread=1, kv_cache_type="f16", progress=lambda *_: None
+    )
+    try:
+        expected = SMALL.output_bytes + 2 * (SMALL.layer_bytes + sum(SMALL.expert_types.values()))
+        assert executor.bytes_per_token == pytest.approx(expected, rel=0.01)
+        texts = Texts(executor, 1, 128)
+        texts.read(0, 64)
+        logits = executor.forward(texts.next(64))
+        assert np.isfinite(logits).all()
+        assert logits.std() > 0
+    finally:
+        executor.close()
+
+
+def test_layers_that_no_cache_holds() -> None:
+    each = Slice(1).stack_bytes
+    assert slices.layers_beyond(0, 100 * each) == 4
+    assert slices.layers_beyond(2 * each, 100 * each) == 8
+    assert slices.layers_beyond(20 * each, 10 * each) == 10
+
+
+def numbers(**fields: Any) -> dict[str, Any]:
+    return {
+        "layers": 4,
+        "expert_layers": 4,
+        "embedding_length": 1024,
+        "hidden_width": 4096,
+        "query_width": 4096,
+        "cache_bytes": 1024,
+        "expert_count": 8,
+        "expert_used_count": 2,
+        "context_length": 4096,
+        "dense_bytes": GIB // 2,
+        "expert_bytes": 8 * GIB,
+        "n_vocab": 1000,
+    } | fields
+
+
+def test_where_a_model_would_lie() -> None:
+    assert card_plan.placed(numbers(), 80 * GIB, 0)["resident"] == [1.0] * 4
+    assert card_plan.placed(numbers(), 80 * GIB, 1)["resident"] == [0.0, 1.0, 1.0, 1.0]
+    part = card_plan.placed(numbers(), 10 * GIB, 0)
+    assert all(0 < share < 1 for share in part["resident"])
+    assert part["rows"] == card_plan.ROWS[0]
+    dense = card_plan.placed(numbers(expert_layers=0, expert_count=0, expert_bytes=0), 10 * GIB, 0)
+    assert dense["resident"] == []
+    assert "more are needed" in card_plan.placed(numbers(), GIB // 2, 0)["refused"]
+    assert "small" in card_plan.placed(numbers(dense_bytes=1000, expert_bytes=1000), 80 * GIB, 0)["refused"]
