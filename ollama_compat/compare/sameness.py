@@ -94,7 +94,7 @@ def _chat(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked
     """Greedy answers, with the log probabilities of both."""
     found = []
     for side in (mine, theirs):
-        body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 10}
+        body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 20}
         answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
         message = answer.get("message") or {}
         found.append((str(message.get("thinking") or "") + str(message.get("content") or ""), answer.get("logprobs") or []))

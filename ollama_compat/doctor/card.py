@@ -2,7 +2,8 @@
 
 A token's time is the sum over layers: attention and all else that lies in VRAM costs what it cost the known layer, more or less
 by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the hand-off. A
-step of a prompt costs its operations, or the way of the missing experts over the bus where that takes longer.
+step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus takes, where
+that is longer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, cast
 from ollama_compat.doctor.shape import Shape
 
 LEAST_LAYER = 0.4  # of the known layer's time: a smaller one still has as many kernels
+DENSE_LAUNCHES = 0.7  # of a layer with experts, the kernels that one without has
 VOCABULARY = 65536  # of the slices that were measured
 
 
@@ -90,27 +92,22 @@ class CardPredictor:
         return sum(self._step(shape, resident, size) for size in steps)
 
     def _step(self, shape: Shape, resident: Sequence[float], rows: int) -> float:
-        computing = self._layer(shape, rows)
+        few, _, many = self._known["steps"]
+        computing = self._computing(shape, rows)
         copies = [(1 - part) * shape.expert_bytes / shape.expert_layers / self._bus() for part in resident]
-        others = (shape.layers - len(copies)) * computing
-        return max(copies, default=0.0) + others + sum(max(copy, computing) for copy in copies) + self._between(rows, "head")
+        layers = [max(copy, computing, few["layer"]) for copy in copies]
+        others = (shape.layers - len(copies)) * max(computing, DENSE_LAUNCHES * few["layer"])
+        return float(max(copies, default=0.0) + sum(layers) + others + max(0.0, few["head"], many["head"]))
 
-    def _layer(self, shape: Shape, rows: int) -> float:
-        """As long as the known one, but for the part that grows with the rows, which goes by the operations."""
+    def _computing(self, shape: Shape, rows: int) -> float:
+        """Seconds of the card in a layer, by the operations of the known one in a large step."""
         products = sum(2 * part.values * part.share for part in shape.weights if not part.last_only) / max(1, shape.layers)
-        at_once = max(0.0, self._between(0, "layer"))
-        growing = self._between(rows, "layer") - at_once
-        return float(at_once + growing * products / sum(self._known["operations"]))
+        many = self._known["steps"][-1]
+        return float(rows / many["rows"] * many["layer"] * products / sum(self._known["operations"]))
 
     def _bus(self) -> float:
         """Bytes a second of experts on their way to the card, as the known layers streamed them where the bus was their limit."""
-        step = self._known["steps"][0]
+        step = self._known["steps"][1]
         alone = float(self._card["to_card"])
         streamed = self._known["stack_bytes"] / step["streamed"]
         return min(alone, streamed) if step["streamed"] > 1.5 * step["layer"] else alone
-
-    def _between(self, rows: int, what: str) -> float:
-        """Seconds for so many rows, on the line through the two measured steps."""
-        one, two = self._known["steps"]
-        slope = (two[what] - one[what]) / (two["rows"] - one["rows"])
-        return float(one[what] + slope * (rows - one["rows"]))

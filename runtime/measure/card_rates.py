@@ -28,7 +28,7 @@ from runtime.weights import Progress
 
 CONTEXT, SHORT, LONG = 2304, 64, 2048  # tokens
 TOKENS, TRIES = 24, 3
-PROMPTS = (512, 2048)  # tokens of a step
+PROMPTS = (64, 512, 2048)  # tokens of a step: what launching takes, what the bus takes, what the card takes
 MOST_BYTES = 1600 << 20  # of a slice
 
 

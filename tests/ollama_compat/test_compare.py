@@ -396,13 +396,11 @@ def test_whoever_ends_it_ends_the_servers_too(tmp_path: Path) -> None:
     other.chmod(0o755)
     environ = os.environ | {"OLLAMA_MODELS": str(tmp_path / "models"), "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "ollama_compat", "ab", "demo-moe", "--ollama", str(other)]
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
         try:
-            assert process.stderr is not None
-            told = process.stderr.readline()
             mine = _until(lambda: tree(process.pid) - {process.pid})
             process.terminate()
-            assert process.wait(30) == 128 + signal.SIGTERM, told + process.stderr.read()
+            assert process.wait(30) == 128 + signal.SIGTERM
         finally:
             process.kill()
     assert mine

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_compat.cli import doctor as command
-from ollama_compat.doctor.card import VOCABULARY, CardPredictor
+from ollama_compat.doctor.card import DENSE_LAUNCHES, VOCABULARY, CardPredictor
 from ollama_compat.doctor.diagnosis import Doctor
 from ollama_compat.doctor.shape import Shape, Weights
 from ollama_compat.doctor.system import System
@@ -29,11 +29,13 @@ RATES = {
     "handed": 5.6e-4,
     "position": 1e-13,
     "steps": [
-        {"rows": 512, "head": 1e-3, "layer": 3e-3, "streamed": 8e-3},
-        {"rows": 2048, "head": 4e-3, "layer": 9e-3, "streamed": 9e-3},
+        {"rows": 64, "head": 5e-4, "layer": 2e-3, "streamed": 3e-3},
+        {"rows": 512, "head": 1e-3, "layer": 2e-3, "streamed": 8e-3},
+        {"rows": 2048, "head": 1e-3, "layer": 6e-3, "streamed": 9e-3},
     ],
 }
 RATE = {"cache": 1e-12, "last_cache": 1e-11, "memory": 2e-11, "prompt": 1e-12}
+CPU = dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "output_prompt", "element"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
@@ -41,8 +43,8 @@ MACHINE: dict[str, Any] = {
     "thread_bytes": 1,
     "clock": 4e9,
     "read_all": 50 * GB,
-    "rates": dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "output_prompt", "element"), 0.0)
-    | {"threads": 8, "types": {"Q4_K": RATE}},
+    "rates": CPU | {"threads": 8, "types": {"Q4_K": RATE}},
+    "rates_one": CPU | {"threads": 1, "types": {"Q4_K": RATE}},
     "gpu": {"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},
 }
 SYSTEM = System("a CPU", 8, 8, None, 1, 0, 64 << 30, 48 * GB, None, None, "", False, None)
@@ -89,15 +91,15 @@ def test_the_limit_is_reading_from_both_memories() -> None:
 def test_a_prompt_waits_for_the_bus_or_for_the_card() -> None:
     """80 MB of experts a layer at 10 GB/s, as they were streamed, take 8 ms; the known layer has 1e8 operations a token."""
     shape = known()
-    shape = dataclasses.replace(shape, weights=(Weights("Q4_K", 200_000_000, 0), *shape.weights[1:]))
-    products = (2 * 200e6 + 2 * shape.weights[1].values * USED / EXPERTS) / LAYERS
-    subject = CardPredictor(MACHINE)
-    layer = 1e-3 + 2e-3 * products / 1e8  # of 512 rows
-    there = subject.prompt_seconds(shape, [1.0] * LAYERS, 512, 2048)
-    assert there == pytest.approx(1e-3 + LAYERS * layer, rel=1e-4)
-    streamed = subject.prompt_seconds(shape, [0.0] * LAYERS, 512, 2048)
-    assert streamed == pytest.approx(1e-3 + (LAYERS + 1) * 8e-3, rel=1e-4)
-    assert subject.prompt_seconds(shape, [1.0] * LAYERS, 1024, 512) == pytest.approx(2 * there)
+    products = 2 * sum(part.values * part.share for part in shape.weights[:2]) / LAYERS
+    subject, there, absent = CardPredictor(MACHINE), [1.0] * LAYERS, [0.0] * LAYERS
+    large = subject.prompt_seconds(shape, there, 2048, 2048)
+    assert large == pytest.approx(1e-3 + LAYERS * 6e-3 * products / 1e8)
+    assert subject.prompt_seconds(shape, absent, 2048, 2048) == pytest.approx(1e-3 + (LAYERS + 1) * 8e-3, rel=1e-4)
+    assert subject.prompt_seconds(shape, there, 4096, 2048) == pytest.approx(2 * large)
+    assert subject.prompt_seconds(shape, there, 128, 2048) == pytest.approx(1e-3 + LAYERS * 2e-3)  # launching
+    dense = dataclasses.replace(shape, weights=shape.weights[:1], expert_layers=0)
+    assert subject.prompt_seconds(dense, [], 128, 2048) == pytest.approx(1e-3 + LAYERS * DENSE_LAUNCHES * 2e-3)
 
 
 def diagnosis(placement: dict[str, Any] | None, **fields: Any) -> Any:

@@ -64,14 +64,14 @@ def test_kernels_get_the_tensors_of_their_launches() -> None:
 
 def test_layers_and_what_is_beside_them() -> None:
     card_rates = pytest.importorskip("runtime.measure.card_rates", reason="needs the extra cuda")
-    alone = card_rates.Times(3.0, 3.0, (10.0, 20.0), 0.0, 0.0)
-    there = card_rates.Times(9.0, 10.0, (40.0, 80.0), 4.0, 0.5)
-    handed = card_rates.Times(21.0, 21.0, (80.0, 100.0), 0.0, 0.0)
+    alone = card_rates.Times(3.0, 3.0, (10.0, 20.0, 30.0), 0.0, 0.0)
+    there = card_rates.Times(9.0, 10.0, (40.0, 80.0, 120.0), 4.0, 0.5)
+    handed = card_rates.Times(21.0, 21.0, (80.0, 100.0, 120.0), 0.0, 0.0)
     found = card_rates.combined(Slice(4), alone, there, handed)
     assert (found["head"], found["layer"], found["experts"], found["handed"]) == (1.0, 1.0, 1.0, 5.0)
     assert found["output"] == 0.5
     assert found["position"] == pytest.approx(1.0 / (4 * (card_rates.LONG - card_rates.SHORT) * 32 * 256))
-    assert found["steps"][0] == {"rows": 512, "head": 0.0, "layer": 10.0, "streamed": 20.0}
+    assert found["steps"][0] == {"rows": 64, "head": 0.0, "layer": 10.0, "streamed": 20.0}
 
 
 def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def numbers(**fields: Any) -> dict[str, Any]:
 def test_where_a_model_would_lie() -> None:
     assert card_plan.placed(numbers(), 80 * GIB, 0)["resident"] == [1.0] * 4
     assert card_plan.placed(numbers(), 80 * GIB, 1)["resident"] == [0.0, 1.0, 1.0, 1.0]
-    part = card_plan.placed(numbers(), 10 * GIB, 0)
+    part = card_plan.placed(numbers(), 8 * GIB, 0)
     assert all(0 < share < 1 for share in part["resident"])
     assert part["rows"] == card_plan.ROWS[0]
     dense = card_plan.placed(numbers(expert_layers=0, expert_count=0, expert_bytes=0), 10 * GIB, 0)
