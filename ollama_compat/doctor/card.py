@@ -95,15 +95,20 @@ class CardPredictor:
         few, _, many = self._known["steps"]
         computing = self._computing(shape, rows)
         copies = [(1 - part) * shape.expert_bytes / shape.expert_layers / self._bus() for part in resident]
-        layers = [max(copy, computing, few["layer"]) for copy in copies]
-        others = (shape.layers - len(copies)) * max(computing, DENSE_LAUNCHES * few["layer"])
-        return float(max(copies, default=0.0) + sum(layers) + others + max(0.0, few["head"], many["head"]))
+        computing = max(computing, few["layer"] * (1.0 if copies else DENSE_LAUNCHES))
+        layers = [max(copy, computing) for copy in copies]
+        beside = min(max(copies, default=0.0), computing)  # the first copy, or the last layer
+        others = (shape.layers - len(copies)) * computing
+        return float(beside + sum(layers) + others + max(0.0, few["head"], many["head"]))
 
     def _computing(self, shape: Shape, rows: int) -> float:
-        """Seconds of the card in a layer, by the operations of the known one in a large step."""
+        """Seconds of the card in a layer, by the operations of the known one: on the line through its two larger steps, where
+        the card was the limit; a smaller step takes its part of them."""
         products = sum(2 * part.values * part.share for part in shape.weights if not part.last_only) / max(1, shape.layers)
-        many = self._known["steps"][-1]
-        return float(rows / many["rows"] * many["layer"] * products / sum(self._known["operations"]))
+        _, some, many = self._known["steps"]
+        slope = (many["layer"] - some["layer"]) / (many["rows"] - some["rows"])
+        known = some["layer"] + slope * (rows - some["rows"]) if rows > some["rows"] else some["layer"] * rows / some["rows"]
+        return float(known * products / sum(self._known["operations"]))
 
     def _bus(self) -> float:
         """Bytes a second of experts on their way to the card, as the known layers streamed them where the bus was their limit."""

@@ -27,7 +27,7 @@ from runtime.measure.subject import Wanted
 from runtime.weights import Progress
 
 CONTEXT, SHORT, LONG = 2304, 64, 2048  # tokens
-TOKENS, TRIES = 24, 3
+TOKENS, TRIES = 96, 3
 PROMPTS = (64, 512, 2048)  # tokens of a step: what launching takes, what the bus takes, what the card takes
 MOST_BYTES = 1600 << 20  # of a slice
 
@@ -81,8 +81,9 @@ def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[st
 
 
 def _step(rows: int, alone: float, there: float, streamed: float, layers: int) -> dict[str, float]:
+    """`streamed` is the copy of a layer, where that is the limit: the last layer is computed after it."""
     layer = (there - alone) / (layers - 1)
-    return {"rows": rows, "head": alone - layer, "layer": layer, "streamed": streamed / layers}
+    return {"rows": rows, "head": alone - layer, "layer": layer, "streamed": (streamed - alone) / layers}
 
 
 def _times(path: Path, resident: int | None, progress: Progress) -> Times:

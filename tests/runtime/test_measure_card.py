@@ -71,7 +71,7 @@ def test_layers_and_what_is_beside_them() -> None:
     assert (found["head"], found["layer"], found["experts"], found["handed"]) == (1.0, 1.0, 1.0, 5.0)
     assert found["output"] == 0.5
     assert found["position"] == pytest.approx(1.0 / (4 * (card_rates.LONG - card_rates.SHORT) * 32 * 256))
-    assert found["steps"][0] == {"rows": 64, "head": 0.0, "layer": 10.0, "streamed": 20.0}
+    assert found["steps"][0] == {"rows": 64, "head": 0.0, "layer": 10.0, "streamed": 17.5}
 
 
 def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
