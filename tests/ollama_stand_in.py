@@ -37,8 +37,11 @@ class StandIn(BaseHTTPRequestHandler):
         self.server.asked.append(body.get("options"))  # type: ignore[attr-defined]
         if self.path == "/api/show":
             self._reply({"capabilities": ["completion", "tools"]})
-        elif self.path == "/v1/chat/completions":
+        elif self.path == "/v1/chat/completions" and body.get("stream"):
             self._completion()
+        elif self.path == "/v1/chat/completions":
+            told = {"content": [token("a", ("a", -0.5), ("x", -0.6)), token("c", ("c", -0.7), ("b", -0.8))]}
+            self._reply({"choices": [{"message": {"content": "ac"}, "logprobs": told}]})
         elif self.path == "/api/generate":  # loads, or unloads
             self._reply({"done": True})
         elif body.get("stream", True):
@@ -47,7 +50,7 @@ class StandIn(BaseHTTPRequestHandler):
             self._reply({"_debug_info": {"rendered_template": str(body["messages"])}})
         else:
             message = {"content": "ab", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] if "tools" in body else []}
-            self._reply({"message": message, "logprobs": [token("a"), token("b")], "done": True})
+            self._reply({"message": message, "logprobs": [token("a"), token("b", ("b", -0.6), ("c", -0.7))], "done": True})
 
     def _chat(self, body: dict[str, Any]) -> None:
         words = len(body["messages"][0]["content"].split())

@@ -75,11 +75,11 @@ def compare(mine: Side, theirs: Side, capabilities: Sequence[str], num_ctx: int)
     asked = {"temperature": 0, "seed": 1, "num_predict": TOKENS, "num_ctx": num_ctx}
     if "embedding" in capabilities:
         return Sameness([], [], None, _vectors(mine, theirs), [])
+    texts = [_texts(mine, theirs, each, asked) for each in CONVERSATIONS]
     if theirs.dialect != "ollama":
-        notes = ["prompts and tool calls are compared only between servers of Ollama's API; texts word by word"]
-        return Sameness([], [_words(mine, theirs, asked)], None, [], notes)
+        notes = ["prompts as rendered and tool calls are compared only between servers of Ollama's API"]
+        return Sameness([], texts, None, [], notes)
     prompts = [_rendered(mine, each) == _rendered(theirs, each) for each in CONVERSATIONS]
-    texts = [_chat(mine, theirs, each, asked) for each in CONVERSATIONS]
     calls = _tool_calls(mine, asked) == _tool_calls(theirs, asked) if "tools" in capabilities else None
     return Sameness(prompts, texts, calls, [], [])
 
@@ -90,15 +90,31 @@ def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
     return str((answer.get("_debug_info") or {}).get("rendered_template"))
 
 
-def _chat(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Text:
-    """Greedy answers, with the log probabilities of both."""
-    found = []
-    for side in (mine, theirs):
-        body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 20}
+def _texts(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Text:
+    """Greedy answers, by the tokens and log probabilities of both, or word by word where one tells none."""
+    (one, my_tokens), (other, their_tokens) = (_greedy(side, messages, asked) for side in (mine, theirs))
+    if my_tokens and their_tokens:
+        return parted(one, my_tokens, other, their_tokens)
+    words, others = one.split(), other.split()
+    same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others)))
+    return Text(min(len(words), len(others)), same, one, other)
+
+
+def _greedy(side: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]]]:
+    """An answer and its tokens."""
+    body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 20}
+    if side.dialect == "ollama":
         answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
-        message = answer.get("message") or {}
-        found.append((str(message.get("thinking") or "") + str(message.get("content") or ""), answer.get("logprobs") or []))
-    return parted(*found[0], *found[1])
+        return _text(answer.get("message"), "thinking"), answer.get("logprobs") or []
+    told = {"max_tokens": asked["num_predict"], "temperature": asked["temperature"], "seed": asked["seed"]}
+    choice = (asking.call(side, "/v1/chat/completions", body | told).get("choices") or [{}])[0]
+    return _text(choice.get("message"), "reasoning_content"), (choice.get("logprobs") or {}).get("content") or []
+
+
+def _text(message: Mapping[str, Any] | None, thinking: str) -> str:
+    """All of a message."""
+    message = message or {}
+    return str(message.get(thinking) or "") + str(message.get("content") or "")
 
 
 def parted(mine: str, my_tokens: Sequence[Mapping[str, Any]], theirs: str, their_tokens: Sequence[Mapping[str, Any]]) -> Text:
@@ -123,15 +139,6 @@ def _gap(entry: Mapping[str, Any], first: object, second: object) -> float | Non
     listed = {top.get("token"): top.get("logprob") for top in entry.get("top_logprobs") or ()}
     one, other = listed.get(first), listed.get(second)
     return abs(one - other) if isinstance(one, int | float) and isinstance(other, int | float) else None
-
-
-def _words(mine: Side, theirs: Side, asked: Mapping[str, Any]) -> Text:
-    """Greedy answers, compared as text."""
-    question = CONVERSATIONS[0][0]["content"]
-    one, other = (asking.chat(side, question, asked) for side in (mine, theirs))
-    words, others = one.text.split(), other.text.split()
-    same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others)))
-    return Text(min(len(words), len(others)), same, one.text, other.text)
 
 
 def _tool_calls(side: Side, asked: Mapping[str, Any]) -> list[Any]:

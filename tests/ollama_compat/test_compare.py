@@ -354,6 +354,7 @@ def test_against_a_server_of_openais_api(ours: Address, capsys: pytest.CaptureFi
     out, _ = capsys.readouterr()
     assert "Against the other server" in out
     assert "compared only between servers of Ollama's API" in out
+    assert "text 1 parts after 1 of 2 tokens: the two tokens lie 0.10 and 0.10 nats apart there; a near-tie" in out
     assert "2048 prompt: the model's context of 2048 tokens has no room for it" in out
 
 
