@@ -35,7 +35,7 @@ def doctor(call: Call) -> None:
         print("Measuring this machine ...", file=sys.stderr)
     found = system.read()
     types = sorted({*USUAL_TYPES, *(name for each in shapes for name in each.types)})
-    machine = work.run("machine", _arguments(found, types, shapes))
+    machine = work.run("machine", _arguments(call, found, types, shapes))
     subject = Doctor(found, machine)
     placements = (machine["gpu"] or {}).get("placements") or [None] * len(shapes)
     diagnoses = [subject.diagnose(each, placement=place) for each, place in zip(shapes, placements, strict=True)]
@@ -61,15 +61,16 @@ def _shapes(call: Call) -> list[Shape]:
     return shapes + ([model.shape() for model in MODELS] if call.flags.on("all") else [])
 
 
-def _arguments(found: System, types: Sequence[str], shapes: Sequence[Shape]) -> dict[str, Any]:
+def _arguments(call: Call, found: System, types: Sequence[str], shapes: Sequence[Shape]) -> dict[str, Any]:
     """Of the job."""
-    largest = model_file.largest()
+    largest = model_file.find(call.words[0]).path if call.words else model_file.largest()
     free = found.memory_available
     return {
         "types": list(types),
         "cache_bytes": found.cache_bytes,
         "free_bytes": free if math.isfinite(free) else 0,
         "disk": str(largest) if largest else "",
+        "folder": str(model_file.store().root),
         "gpu": True,
         "shapes": [each.numbers for each in shapes],
         **model_file.card(),
@@ -135,7 +136,7 @@ def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{work:.0f} GOP/s in prompts"
             ),
         )
-    yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else "not measured (no large file in the store)"
+    yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else "not measured (no way past the cache)"
     yield from _card_rows(machine["gpu"])
 
 

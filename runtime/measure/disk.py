@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,24 @@ CHUNK = 8 << 20  # bytes of one read
 READERS = 4  # as many as a load has
 MOST = 1 << 30  # bytes read
 SECONDS = 2.0
+OWN = 128 << 20  # bytes of a file that is written where there is none to read
+
+
+def folder_speed(folder: str | Path) -> float | None:
+    """Bytes a second from the disk of a folder, or of its nearest parent that there is, by a file of our own."""
+    place = next((path for path in (Path(folder), *Path(folder).parents) if path.is_dir()), None)
+    if place is None or os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < 4 * OWN:
+        return None
+    chunk = os.urandom(CHUNK)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix="moellama-disk-") as file:
+            for _ in range(OWN // CHUNK):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            return read_speed(file.name)
+    except OSError:  # nobody may write there
+        return None
 
 
 def read_speed(path: str | Path) -> float | None:

@@ -28,8 +28,9 @@ STEPS = 5  # that progress is reported of
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), gpu;
-    shapes that are placed on a card (see `card_plan.placed`), where layers are then timed too; and those of `subject.options`."""
+    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), folder
+    (of models), gpu; shapes that are placed on a card (see `card_plan.placed`), where layers are then timed too; and those of
+    `subject.options`."""
     leaves = Leaves()
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
     modules = *kernel_compile.DRIVER_MODULES, "probes"
@@ -57,7 +58,8 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         for name, rate in found["rates"]["types"].items():  # cores share nothing there, and barriers would blur so short a time
             rate["cache"] = found["rates_one"]["types"][name]["cache"] / threads
         progress("reading the disk", 4, STEPS)
-        found["disk"] = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
+        large = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
+        found["disk"] = large or disk.folder_speed(arguments["folder"])
         found["gpu"] = _gpu(all_, buffer, arguments, progress) if arguments["gpu"] and wants_gpu(1, False, 0) else None
         return found
     finally:

@@ -105,3 +105,9 @@ def test_disk(tmp_path: Path) -> None:
     assert disk.read_speed(small) is None
     speed = disk.read_speed(large)
     assert speed is None or speed > 0  # some file systems have no way past the cache
+
+
+def test_a_disk_without_a_large_file(tmp_path: Path) -> None:
+    speed = disk.folder_speed(tmp_path / "not" / "there")
+    assert speed is None or speed > 0
+    assert not list(tmp_path.iterdir())
