@@ -107,7 +107,7 @@ def breakdown(run: Run) -> dict[str, float]:
     def measure(model: Model) -> dict[str, float]:
         texts = Texts(model.executor, 1, 2 * AT)
         texts.read(0, AT)
-        parts = OnCard(model.executor, lambda *_: None).parts(texts.next(AT))
+        parts = OnCard(model.executor, lambda *_: None).parts(lambda: texts.next(AT))
         return {f"us_{name}": round(1e6 * seconds, 1) for name, seconds in sorted(parts.items(), key=lambda part: -part[1])}
 
     return with_model(run.path, measure, resident=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -124,9 +125,9 @@ class _Run:
         executor = subject.executor
         texts = Texts(executor, 1, SMALLEST_CONTEXT)
         texts.read(0, SMALLEST_CONTEXT // 2)
-        batch = texts.next(SMALLEST_CONTEXT // 2)
-        logits = executor.forward(batch)[0].copy()
-        return subject.parts(batch) | {"sampling": self._sampling(logits)}
+        token = functools.partial(texts.next, SMALLEST_CONTEXT // 2)
+        logits = executor.forward(token())[0].copy()
+        return subject.parts(token) | {"sampling": self._sampling(logits)}
 
     def _sampling(self, logits: FloatArray) -> float:
         """Seconds that Ollama's default chain of samplers takes for a token."""

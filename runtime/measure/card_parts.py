@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity
 
-from runtime.core import Batch
 from runtime.execute.hybrid import HybridExecutor
 from runtime.measure.parts import Kernel
+from runtime.measure.subject import Token
 
 STEPS = 8  # tokens that are profiled
 
 
-def kernels(executor: HybridExecutor, batch: Batch) -> list[Kernel]:
-    """Those of one token, `batch`; the seconds are means over STEPS."""
+def kernels(executor: HybridExecutor, token: Token) -> list[Kernel]:
+    """Those of one token; the seconds are means over STEPS."""
     launches = executor.launches()
-    executor.forward(batch)
+    executor.forward(token())
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for _ in range(STEPS):
-            executor.forward(batch)
+            executor.forward(token())
     events: list[Any] = sorted((event for event in profiled.events() if event.device_time > 0), key=_start)
     return named([(event.name.split("(")[0].strip(), event.device_time / 1e6) for event in events], launches, STEPS)
 

@@ -107,7 +107,7 @@ def _timed(subject: OnCard) -> Times:
         steps.append(statistics.median(_seconds(read) for _ in range(TRIES)))
     short, late = (_token(run, texts, position) for position in (SHORT, LONG))
     parts: defaultdict[str, float] = defaultdict(float)
-    for kernel in card_parts.kernels(run, texts.next(SHORT)):
+    for kernel in card_parts.kernels(run, functools.partial(texts.next, SHORT)):
         parts[card_part_of(kernel.name, kernel.tensor)] += kernel.seconds
     return Times(short, late, tuple(steps), parts["GPU experts"], parts["output"])
 

@@ -12,7 +12,7 @@ from runtime.frames import Load
 from runtime.kernels import jit
 from runtime.kernels.leaves import Leaves
 from runtime.measure import card_parts, gpu, parts
-from runtime.measure.subject import PART_STEPS, Limit, Wanted, ram_speed
+from runtime.measure.subject import PART_STEPS, Limit, Token, Wanted, ram_speed
 from runtime.weights import Progress
 
 
@@ -33,12 +33,12 @@ class OnCard:
         seconds = (self.bytes_per_token - there) / vram + (there / ram if there else 0.0)
         return Limit(ram, vram, seconds)
 
-    def parts(self, batch: Batch) -> dict[str, float]:
+    def parts(self, token: Token) -> dict[str, float]:
         """By the card's kernels, and what of its waiting is the CPU's computing."""
         run = self.executor
-        kernels = card_parts.kernels(run, batch)
-        computing = run.watch_experts(PART_STEPS, lambda: run.forward(batch))
-        whole = statistics.median(self._seconds(batch) for _ in range(PART_STEPS))
+        kernels = card_parts.kernels(run, token)
+        computing = run.watch_experts(PART_STEPS, lambda: run.forward(token()))
+        whole = statistics.median(self._seconds(token()) for _ in range(PART_STEPS))
         return parts.of_card(kernels, whole, computing, over_pcie=run.over_pcie > 0)
 
     def _seconds(self, batch: Batch) -> float:

@@ -9,7 +9,7 @@ from runtime.core import Batch
 from runtime.execute import cpu
 from runtime.kernels import jit
 from runtime.measure import parts
-from runtime.measure.subject import PART_STEPS, Limit, Wanted, ram_speed
+from runtime.measure.subject import PART_STEPS, Limit, Token, Wanted, ram_speed
 from runtime.weights import Progress
 
 ROWS = 512  # of a step
@@ -37,10 +37,10 @@ class OnCpu:
         speed = ram_speed(self.executor.leaves, self.threads, self.bytes_per_token, self._progress)
         return Limit(speed, 0.0, self.bytes_per_token / speed)
 
-    def parts(self, batch: Batch) -> dict[str, float]:
+    def parts(self, token: Token) -> dict[str, float]:
         """By the rows of the Program."""
-        timed = [parts.shares(self.executor.timed(batch)) for _ in range(PART_STEPS)]
-        whole = statistics.median(self._seconds(batch) for _ in range(PART_STEPS))
+        timed = [parts.shares(self.executor.timed(token())) for _ in range(PART_STEPS)]
+        whole = statistics.median(self._seconds(token()) for _ in range(PART_STEPS))
         names = {name for shares in timed for name in shares}
         return {name: whole * statistics.median(shares.get(name, 0.0) for shares in timed) for name in names}
 

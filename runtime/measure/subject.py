@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from runtime.core import Batch, Executor
@@ -14,6 +15,9 @@ from runtime.weights import Progress
 
 PART_STEPS = 9  # steps over which parts are averaged
 SHORTEST_BUFFER, LARGEST_BUFFER = 1 << 20, 1 << 30  # bytes that are read to find the limit
+
+
+Token = Callable[[], Batch]  # another one at every call: experts that were just used are near
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class Subject(Protocol):
     def limit(self) -> Limit:
         """By plain reads in this run."""
 
-    def parts(self, batch: Batch) -> dict[str, float]:
-        """Seconds of a token, `batch`, by part."""
+    def parts(self, token: Token) -> dict[str, float]:
+        """Seconds of a token by part."""
 
 
 def ram_speed(leaves: Leaves, threads: int, nbytes: int, progress: Progress) -> float:
