@@ -45,7 +45,7 @@ BENCH_FLAGS = (
     Flag("n-prompt", "Lengths of the prompts, with commas between them (default 512)", "string", "p"),
     Flag("n-gen", "Lengths of the answers (default 128)", "string", "n"),
     Flag("n-depth", "Tokens before the answers (default 0)", "string", "d"),
-    Flag("n-gpu-layers", "0: measure the CPU alone (default: what the server would do)", "string"),
+    Flag("n-gpu-layers", "Layers on the card, 0 for none (default: what the server would do)", "string"),
     Flag("n-cpu-moe", "Layers, from the first, whose experts stay in RAM (default 0)", "string"),
     Flag("parallel", "Answers at the same time (default 1,4)", "string"),
     Flag("threads", "Threads; 0 is what the server would take (default 0)", "string", "t"),

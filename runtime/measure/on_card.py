@@ -39,7 +39,7 @@ class OnCard:
         kernels = card_parts.kernels(run, token)
         computing = run.watch_experts(PART_STEPS, lambda: run.forward(token()))
         whole = statistics.median(self._seconds(token()) for _ in range(PART_STEPS))
-        return parts.of_card(kernels, whole, computing, over_pcie=run.over_pcie > 0)
+        return parts.of_card(kernels, whole, computing, run.front_rows(token()), over_pcie=run.over_pcie > 0)
 
     def _seconds(self, batch: Batch) -> float:
         begin = time.perf_counter()

@@ -58,11 +58,14 @@ def shares(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
     return dict(totals)
 
 
-def of_card(kernels: Iterable[Kernel], whole: float, cpu_experts: float, *, over_pcie: bool) -> dict[str, float]:
+def of_card(
+    kernels: Iterable[Kernel], whole: float, cpu_experts: float, front: Iterable[tuple[str, float]] = (), *, over_pcie: bool
+) -> dict[str, float]:
     """Seconds of a token by part, which are `whole` together.
 
     `cpu_experts`: for how long the CPU computed. The card waits for it where it has nothing else to do, and what it waits longer
-    than that, and longer than its own experts take, is the hand-off. `over_pcie`: its experts come over the bus.
+    than that, and longer than its own experts take, is the hand-off. `front`: rows of layers on the CPU, before the card's, with
+    their seconds. `over_pcie`: the card's experts come over the bus.
     """
     totals: defaultdict[str, float] = defaultdict(float)
     for kernel in kernels:
@@ -73,4 +76,6 @@ def of_card(kernels: Iterable[Kernel], whole: float, cpu_experts: float, *, over
         totals["hand-off"] -= waited
     if over_pcie:  # what of them lies in VRAM takes a fiftieth of the time
         totals["PCIe"] += totals.pop("GPU experts", 0.0)
+    for part, seconds in shares(front).items():
+        totals[part] += seconds
     return dict(totals) | {BETWEEN: max(0.0, whole - sum(totals.values()))}

@@ -46,6 +46,12 @@ def test_a_card_that_waits_for_the_cpu() -> None:
     assert sum(found.values()) == pytest.approx(10e-3)
 
 
+def test_layers_on_the_cpu_before_those_of_the_card() -> None:
+    rows = [("blk.0.attn_q.weight", 1e-3), ("blk.0.ffn_up_exps.weight", 2e-3)]
+    found = of_card([Kernel("attend_4_4", "", 1e-3)], 5e-3, 0.0, rows, over_pcie=False)
+    assert found == pytest.approx({"attention": 2e-3, "CPU experts": 2e-3, BETWEEN: 1e-3})
+
+
 def test_experts_that_the_card_reads_over_the_bus() -> None:
     found = of_card([Kernel("expert_down", "", 3e-3), Kernel("Memcpy DtoH", "", 1e-3)], 4e-3, 0.0, over_pcie=True)
     assert found == pytest.approx({"PCIe": 4e-3, BETWEEN: 0.0})
