@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 FIRST_STREAMS, STREAMS = 1, 8
 _GROW = 0.1  # seconds between two looks at the speed
-_FAST = 400e6  # bytes a second from which on more streams only cost
+_FAST = 250e6  # bytes a second from which on more streams only cost
 _HASH_STEP = 64 << 20  # bytes that are hashed without looking up
 _BUSY_WAIT = 0.25  # seconds between two looks at a download that another process has
 
