@@ -35,7 +35,7 @@ CACHED = 384 << 10  # bytes of weights that stay in a core's cache
 ROUNDS = 9
 TARGET_SECONDS = 0.005  # of one measurement in cache
 
-DOT = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)
+DOT = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
 Run = Callable[[], None]
 
 
@@ -48,7 +48,8 @@ class Matrix:
         self.stride = self.blocks * kind.block_bytes
         self.rows = max(16, size // self.stride // 16 * 16)
         some = np.random.default_rng(0).integers(0, 256, min(CACHED, self.rows * self.stride), np.uint8)
-        self.weights = np.resize(some & 0x3F, self.rows * self.stride)  # no infinities among scales and floats
+        self.weights = _aligned(1, self.rows * self.stride)[0, : self.rows * self.stride]
+        self.weights[:] = np.resize(some & 0x3F, self.weights.shape)  # no infinities among scales and floats
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +63,8 @@ class Matrix:
         outputs = np.zeros((columns, self.rows), np.float32)
         pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in (inputs, outputs)]
         addresses = (pointers[0].ctypes.data, pointers[1].ctypes.data)
-        call = functools.partial(leaf, self.weights.ctypes.data, self.stride, self.rows, *addresses, self.blocks)
+        place = self.weights.ctypes.data
+        call = functools.partial(leaf, place, self.stride, self.rows, *addresses, self.blocks, place)
         return functools.partial(_held, call, (inputs, outputs, pointers, self.weights))
 
 

@@ -23,8 +23,6 @@ Operand = tuple[Value, ...]  # scales for 128 values, in the form that the tier'
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 POINTER = I8.as_pointer()
-PREFETCH_AHEAD = 4096
-"""Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 CACHE_LINE = 64
 
 
@@ -102,12 +100,20 @@ class Emitter:
         """Entry `index` of an int64 array of addresses."""
         return self.pointer(self.load(table, 8 * index, I64))
 
-    def prefetch(self, pointer: Value, length: int, ahead: int = PREFETCH_AHEAD) -> None:
-        """Ask for the cache lines of [ahead, ahead + length); an address that is not mapped is ignored by the CPU."""
+    def prefetch(self, pointer: Value, line: int, *, once: bool = False) -> None:
+        """Ask for a cache line, by its number from `pointer` on; an address that is not mapped is ignored by the CPU. `once`: it
+        need not stay in the larger caches."""
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
         function = self._declare(kind, "llvm.prefetch.p0")
-        for offset in range(0, length, CACHE_LINE):
-            self.builder.call(function, [self.at(pointer, ahead + offset), I32(0), I32(3), I32(1)])
+        self.builder.call(function, [self.at(pointer, CACHE_LINE * line), I32(0), I32(0 if once else 3), I32(1)])
+
+    def ahead(self, pointer: Value, distance: int, end: Value, following: Value) -> Value:
+        """The address `distance` bytes after `pointer`, where what lies beyond `end` goes on at `following` (all i64 but
+        `pointer`)."""
+        there = self.builder.add(self.builder.ptrtoint(pointer, I64), I64(distance))
+        beyond = self.builder.sub(there, end)
+        inside = self.builder.icmp_signed("<", beyond, I64(0))
+        return self.pointer(self.builder.select(inside, there, self.builder.add(following, beyond)))
 
     # ------------------------------------------------------------ lanes
 

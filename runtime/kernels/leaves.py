@@ -2,11 +2,12 @@
 
 All arguments are int64 (addresses, counts):
 
-    dot              void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks)
-                     out_ptrs[c][r] = weight row r (at w + r * w_stride) . packed activations at a_ptrs[c], in f32
+    dot              void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks, following)
+                     out_ptrs[c][r] = weight row r (at w + r * w_stride) . packed activations at a_ptrs[c], in f32;
+                     `following`: where the weights lie that will probably be read next, to be fetched ahead of time
     quantize         void(x, out, n)            n f32 -> packed activations
     dequantize_row   void(w, out, n_blocks)     one row -> f32
-    strip            void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks)
+    strip            void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks, following)
                      as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
@@ -28,7 +29,7 @@ from numba.extending import intrinsic
 
 from runtime.kernels import jit, mix_leaves, strip_leaves
 from runtime.kernels.cache import KernelCache
-from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.tiers import emitter, few_registers, strip_rows
 from runtime.quants import BY_NAME, LeafType
@@ -37,8 +38,10 @@ from runtime.quants.strips import StripType
 
 COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
-SUMS = ("dot", "strip", "mix", "keys", "values")
-"""Leaves that come for several columns."""
+ATTENTION = ("mix", "keys", "values")
+"""Leaves of attention."""
+PREFETCH_AHEAD = 4096
+"""Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 
 
 def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
@@ -152,6 +155,9 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
     It closes over strings alone: numba types those as literals, and puts them into the key of its disk cache.
     """
 
+    def seven(a: int, b: int, c: int, d: int, e: int, f: int, g: int) -> None:
+        _leaf(name, tier, (a, b, c, d, e, f, g))
+
     def six(a: int, b: int, c: int, d: int, e: int, f: int) -> None:
         _leaf(name, tier, (a, b, c, d, e, f))
 
@@ -162,8 +168,8 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"interleave": four, "row": four}
-    function = six if kind in SUMS else forms.get(kind, three)
+    forms: dict[str, Callable[..., None]] = {"dot": seven, "strip": seven, "interleave": four, "row": four}
+    function = six if kind in ATTENTION else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
 
@@ -199,8 +205,9 @@ def _leaf_type(name: str) -> LeafType:
 
 
 def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
-              n_blocks: Value) -> None:  # fmt: skip
+              n_blocks: Value, following: Value) -> None:  # fmt: skip
     weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
+    end = e.builder.add(w, e.builder.mul(rows, stride))
     group = min(columns, e.registers // (4 if kind.sums == 1 else 2 * kind.sums))  # columns whose sums stay in registers
 
     def row(r: Value, _: list[Value]) -> list[Value]:
@@ -208,7 +215,7 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
         for first in range(0, columns, group):
             # pointers are read again for each row: sixteen of them would not stay in registers anyway
             xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
-            totals = _emit_row(e, kind, start, xs, n_blocks, prefetch=first == 0)
+            totals = _emit_row(e, kind, start, xs, n_blocks, (end, following) if first == 0 else None)
             for column, total in enumerate(totals, first):
                 e.store(total, e.load_pointer(outputs, column), e.builder.mul(r, e.index(4)))
         return []
@@ -222,8 +229,9 @@ def _strip_type(name: str) -> StripType:
     return kind
 
 
-def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, *, prefetch: bool) -> list[Value]:
-    """One weight row times some columns: the sums."""
+def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, beyond: tuple[Value, Value] | None
+              ) -> list[Value]:  # fmt: skip
+    """One weight row times some columns. `beyond`: the end of all rows and what follows, where lines are to be fetched."""
     sums = [kind.start(e) for _ in xs]
     width = len(sums[0])
     packed = ACTIVATIONS[kind.activation]
@@ -233,8 +241,10 @@ def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_block
         def body(i: Value, flat: list[Value]) -> list[Value]:
             block = e.builder.add(first, e.builder.mul(i, e.index(count)))
             at = e.at(w, e.builder.mul(block, e.index(kind.block_bytes)))
-            if prefetch and count == kind.steps(e)[0]:
-                e.prefetch(at, count * kind.block_bytes)
+            if beyond and count == kind.steps(e)[0]:
+                ahead = e.ahead(at, PREFETCH_AHEAD, *beyond)
+                for line in range(-(-count * kind.block_bytes // CACHE_LINE)):
+                    e.prefetch(ahead, line)
             inputs = [e.at(x, e.builder.mul(block, e.index(packed_bytes))) for x in xs]
             columns = [flat[k : k + width] for k in range(0, len(flat), width)]
             return [value for column in kind.emit_dot(e, at, inputs, columns, count) for value in column]

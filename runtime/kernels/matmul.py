@@ -2,6 +2,9 @@
 
 The weights of a piece (some rows of one matrix) are read once and used for every activation row, several of them
 ("columns") at a time by the widest leaf that fits. A (weight row, activation row) sum is the same whatever leaf made it.
+
+While a piece ends, the leaf fetches the beginning of the one that its thread takes next if all threads are equally fast:
+memory does not wait between pieces.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import Any
 
 from runtime.kernels.activations import activate
 from runtime.kernels.driver import claim, driver, inline
-from runtime.kernels.memory import call6, f32, i32, i64
+from runtime.kernels.memory import call7, f32, i32, i64
 
 WIDEST = 8  # columns of the widest leaf
 MATRIX = 10  # int64 fields of one matrix in the arguments, in this order:
@@ -32,6 +35,17 @@ def _add_bias(bias: int, out: int, first: int, rows: int) -> None:
     b, y = f32(bias + 4 * first, rows), f32(out + 4 * first, rows)
     for i in range(rows):
         y[i] += b[i]
+
+
+@inline
+def _after_piece(args: int, m: int, matrices: int, first: int, step: int) -> int:
+    """Where the weights lie `step` rows after row `first` of matrix m, or those of the next matrix."""
+    w = i64(args + 8 * (5 + MATRIX * m), MATRIX)
+    if first + step < w[2]:
+        return int(w[0] + (first + step) * w[1])
+    if m + 1 < matrices:
+        return int(i64(args + 8 * (5 + MATRIX * (m + 1)), MATRIX)[0])
+    return int(w[0] + w[2] * w[1])
 
 
 @driver
@@ -60,13 +74,15 @@ def linear(args: int, counter: int, thread: int, threads: int) -> None:
         first = piece * step
         rows = min(step, w[2] - first)
         leaves = i64(w[8], WIDEST + 1)
+        weights, following = w[0] + first * w[1], _after_piece(args, m, matrices, first, threads * step)
         column = 0
         while column < count:
             width = leaf_width(leaves, count - column)
             for c in range(width):
                 inputs[c] = w[3] + (column + c) * w[4]
                 outputs[c] = w[5] + (column + c) * w[6] + 4 * first
-            call6(leaves[width], (w[0] + first * w[1], w[1], rows, scratch, scratch + 8 * WIDEST, w[7]))
+            after = following if column + width == count else weights
+            call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
             if w[9] != 0:
                 for c in range(width):
                     _add_bias(w[9], outputs[c] - 4 * first, first, rows)
@@ -97,11 +113,17 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
         expert = chosen[item // pieces]
         first = (item % pieces) * step
         begin, end = offsets[expert], offsets[expert + 1]
+        later = item + threads if item + threads < active * pieces else item
         for m in range(matrices):
             w = i64(args + 8 * (8 + MATRIX * m), MATRIX)
             rows = min(step, w[2] - first)
             leaves = i64(w[8], WIDEST + 1)
             weights = w[0] + expert * expert_bytes[m] + first * w[1]
+            n = m + 1 if m + 1 < matrices else 0  # the matrix that is read next, by this expert or the later one
+            v, heir, start = i64(args + 8 * (8 + MATRIX * n), MATRIX), expert, first
+            if n == 0:
+                heir, start = chosen[later // pieces], (later % pieces) * step
+            following = v[0] + heir * expert_bytes[n] + start * v[1]
             column = begin
             while column < end:
                 width = leaf_width(leaves, end - column)
@@ -109,7 +131,8 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
                     pair = order[column + c]
                     inputs[c] = w[3] + (pair // share) * w[4]
                     outputs[c] = w[5] + pair * w[6] + 4 * first
-                call6(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7]))
+                after = following if column + width == end else weights
+                call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
                 if w[9] != 0:
                     for c in range(width):
                         _add_bias(w[9] + 4 * expert * w[2], outputs[c] - 4 * first, first, rows)

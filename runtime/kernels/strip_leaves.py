@@ -11,16 +11,18 @@ from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import Strip, StripType
 
 PREFETCH_AHEAD = 8192
-"""As `emitter.PREFETCH_AHEAD`, but blocks of a strip are larger: docs/log.md has what other distances gave."""
+"""Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 
 
 def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
-                n_blocks: Value) -> None:  # fmt: skip
+                n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
     weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
     packed = ACTIVATIONS[kind.activation]
     packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
     block_bytes = e.lanes * kind.block_bytes
+    end = e.builder.add(w, e.builder.mul(rows, stride))
+    lines, registers = -(-block_bytes // CACHE_LINE), kind.block_size // 4
 
     def strip(s: Value, _: list[Value]) -> list[Value]:
         start = e.at(weights, e.builder.mul(e.builder.mul(s, stride), e.index(e.lanes)))
@@ -29,7 +31,7 @@ def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: V
         def block(b: Value, sums: list[Value]) -> list[Value]:
             at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
             here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
-            strip = Strip(e, at, iter(range(PREFETCH_AHEAD, PREFETCH_AHEAD + block_bytes, CACHE_LINE)))
+            strip = Strip(e, at, e.ahead(at, PREFETCH_AHEAD, end, following), lines, lines / registers, once=columns == 1)
             sums = kind.emit_strip(e, strip, here, sums)
             strip.prefetch()
             return sums

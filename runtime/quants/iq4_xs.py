@@ -71,7 +71,7 @@ class IQ4_XS(SignedBlockType, StripType):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             weights = (e.lookup(table, indices) for indices in strip_nibbles(e, w, 8 + 16 * group))
             inputs = range(32 * group, 32 * group + 32, 4)
-            totals = e.strip_dot_signed(totals, weights, xs, inputs, scale, w.wait)
+            totals = e.strip_dot_signed(totals, w.paced(weights), xs, inputs, scale, w.wait)
         d = w.half(0)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 

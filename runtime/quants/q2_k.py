@@ -64,7 +64,7 @@ class Q2_K(SuperBlockType, StripType):
         for group in range(16):
             scale = e.strip_scale(e.band(packed[group // 4], 15), group % 4)
             quants = strip_crumbs(e, w, self.QUANTS, group)
-            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 3, w.wait)
+            totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scale, 3, w.wait)
         d, dmin = w.half(self.D), w.half(self.D + 2)
         values = [e.fma(e.float(o), dmin, e.mul(e.float(t), d)) for o, t in zip(offsets, totals, strict=True)]
         return add_strip(e, xs, values, sums)

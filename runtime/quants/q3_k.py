@@ -75,7 +75,7 @@ class Q3_K(OffsetBlockType, StripType):
                 e.bor(low, e.shift_bytes(w.bytes(16 * (group % 2) + 4 * i), (third,), 4))
                 for i, low in enumerate(strip_crumbs(e, w, self.QUANTS, group))
             )
-            totals = e.strip_dot(totals, quants, xs, range(16 * group, 16 * group + 16, 4), scale, 7, w.wait)
+            totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scale, 7, w.wait)
         d = w.half(self.D)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 

@@ -75,7 +75,7 @@ class Q6_K(SuperBlockType, StripType):
         for group in range(16):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             quants, inputs = self._strip_quants(e, w, group), range(16 * group, 16 * group + 16, 4)
-            totals = e.strip_dot(totals, quants, xs, inputs, scale, 63, w.wait)
+            totals = e.strip_dot(totals, w.paced(quants), xs, inputs, scale, 63, w.wait)
         d = w.half(self.D)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
 

@@ -70,7 +70,8 @@ class ScaleMinType(SuperBlockType, StripType):
         for group in range(8):
             scale = e.strip_scale(scales[group // 4], group % 4)
             inputs = range(32 * group, 32 * group + 32, 4)
-            totals = e.strip_dot(totals, self.strip_quants(e, w, group), xs, inputs, scale, self.LARGEST, w.wait)
+            quants = w.paced(self.strip_quants(e, w, group))
+            totals = e.strip_dot(totals, quants, xs, inputs, scale, self.LARGEST, w.wait)
             pairs = e.strip_pairs(mins[group // 4], group % 4, group % 4)
             offsets = [e.strip_madd(offset, pairs, x, Q8K.SUMS + 4 * group) for offset, x in zip(offsets, xs, strict=True)]
         d, dmin = w.half(0), w.half(2)

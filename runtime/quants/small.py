@@ -73,7 +73,7 @@ class SmallBlockType(StripType):
         starts = [e.sar(e.splat_i32(x, Q80.BIAS), 8 - offset.bit_length()) for x in xs]  # -128 -> -offset times the sum
         if not offset:
             starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        weights, places, ones = self.strip_weights(e, w), range(0, 32, 4), e.strip_ones()
+        weights, places, ones = w.paced(self.strip_weights(e, w)), range(0, 32, 4), e.strip_ones()
         if self.OFFSET:
             totals = e.strip_dot(starts, weights, xs, places, ones, self.LARGEST, w.wait)
         else:

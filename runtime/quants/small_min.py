@@ -54,7 +54,8 @@ class SmallMinType(SmallBlockType):
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         starts = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        totals = e.strip_dot(starts, self.strip_weights(e, w), xs, range(0, 32, 4), e.strip_ones(), self.LARGEST, w.wait)
+        weights = w.paced(self.strip_weights(e, w))
+        totals = e.strip_dot(starts, weights, xs, range(0, 32, 4), e.strip_ones(), self.LARGEST, w.wait)
         d, m = w.half(0), w.half(2)
         results = []
         for x, total, column in zip(xs, totals, sums, strict=True):

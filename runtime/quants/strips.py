@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 class Strip:
     """A block of every row of a strip, as an emitter sees it.
 
-    `lines` are byte offsets of cache lines to ask for, one with each first load of a place: all at once they would wait for one
-    another, and memory gives most when they come in order.
+    `ahead` is where the cache lines begin that are asked for meanwhile, `pace` how many for each register of weights: they are
+    spread over the work, because all at once they would wait for one another, and come in order, as memory gives most.
+    `once`: nobody reads these weights again soon, as where there is one column.
     """
 
-    def __init__(self, e: StripEmitter, pointer: Value, lines: Iterator[int]) -> None:
+    def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, pace: float, *, once: bool) -> None:
         self.e = e
         self.pointer = pointer
-        self._lines = lines
-        self._seen = set[int]()
+        self._ahead = ahead
+        self._lines = iter(range(lines))
+        self._pace = pace
+        self._due = 0.0
+        self._once = once
 
     def bytes(self, offset: int) -> Value:
         """Four bytes of each row, <4 lanes x i8>."""
@@ -59,15 +63,25 @@ class Strip:
         """Let no later load come before `value`."""
         self.pointer = self.e.after(self.pointer, value)
 
+    def paced(self, weights: Iterable[Value]) -> Iterator[Value]:
+        """The same registers, lines asked for between them; with several columns after them, where it hinders LLVM less."""
+        for register in weights:
+            yield register
+            self._due += self._pace
+            if self._once:
+                self._prefetch_due()
+        self._prefetch_due()
+
     def prefetch(self, count: int | None = None) -> None:
         """Ask for the next `count` lines, or for all that are left."""
         for line in itertools.islice(self._lines, count):
-            self.e.prefetch(self.pointer, 1, line)
+            self.e.prefetch(self._ahead, line, once=self._once)
+
+    def _prefetch_due(self) -> None:
+        self.prefetch(int(self._due))
+        self._due -= int(self._due)
 
     def _load(self, offset: int, kind: Value) -> Value:
-        if offset not in self._seen:
-            self._seen.add(offset)
-            self.prefetch(1)
         return self.e.load(self.pointer, self.e.lanes * offset, kind)
 
 

@@ -20,7 +20,7 @@ from runtime.quants.strips import StripType
 
 THREE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
 FOUR = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
-SIX = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)
+SEVEN = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
 
 every_type = pytest.mark.parametrize("kind", LEAF_TYPES, ids=lambda kind: kind.name)
 every_strip = pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def addresses(arrays: list[Array]) -> Array:
 def run_dot(leaves: Leaves, kind: LeafType, weights: Array, stride: int, rows: int, packed: list[Array], columns: int) -> Array:
     """All of `packed` through the leaf for `columns`, (len(packed), rows)."""
     out = np.full((len(packed), rows), np.nan, np.float32)
-    leaf = SIX(leaves.dot(kind.name, columns))
+    leaf = SEVEN(leaves.dot(kind.name, columns))
     blocks = packed[0].nbytes // activation_bytes(kind.activation, max(kind.block_size, 1))
     for first in range(0, len(packed), columns):
         inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
-        leaf(weights.ctypes.data, stride, rows, inputs.ctypes.data, outputs.ctypes.data, blocks)
+        leaf(weights.ctypes.data, stride, rows, inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
     return out
 
 
@@ -156,8 +156,8 @@ def test_dot_stays_in_its_buffers(leaves: Leaves, kind: LeafType, at_end: bool, 
         for columns in COLUMNS:
             inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
             outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
-            leaf = SIX(leaves.dot(kind.name, columns))
-            leaf(w.address, blocks * kind.block_bytes, rows, inputs.address, outputs.address, blocks)
+            leaf = SEVEN(leaves.dot(kind.name, columns))
+            leaf(w.address, blocks * kind.block_bytes, rows, inputs.address, outputs.address, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
                 assert np.array_equal(out.array.view(np.float32), wanted)
                 out.array[:] = 0
@@ -198,11 +198,11 @@ def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array]
     """Like `run_dot`; `rows` as in a file."""
     out = np.full((len(packed), len(rows)), np.nan, np.float32)
     weights = np.ascontiguousarray(kind.interleave(rows, leaves.strip_rows))
-    leaf = SIX(leaves.strip(kind.name, columns))
+    leaf = SEVEN(leaves.strip(kind.name, columns))
     for first in range(0, len(packed), columns):
         inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
         blocks = rows.shape[1] // kind.block_bytes
-        leaf(weights.ctypes.data, rows.shape[1], len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks)
+        leaf(weights.ctypes.data, rows.shape[1], len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
     return out
 
 
@@ -248,8 +248,8 @@ def test_strips_stay_in_their_buffers(
         for columns in leaves.columns(kind.name, "strip"):
             inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
             outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
-            leaf = SIX(leaves.strip(kind.name, columns))
-            leaf(w.address, rows.shape[1], len(rows), inputs.address, outputs.address, blocks)
+            leaf = SEVEN(leaves.strip(kind.name, columns))
+            leaf(w.address, rows.shape[1], len(rows), inputs.address, outputs.address, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
                 assert np.array_equal(out.array.view(np.float32), wanted)
                 out.array[:] = 0
@@ -274,10 +274,10 @@ def test_rows_become_a_strip_and_come_back(
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:
     out, nothing = np.full(2, 7.0, np.float32), np.zeros(1, np.uint8)
     pointers, outputs = addresses([nothing]), addresses([out])
-    leaf = SIX(leaves.dot("Q4_K", 1))
-    leaf(nothing.ctypes.data, 0, 0, pointers.ctypes.data, outputs.ctypes.data, 1)
+    leaf = SEVEN(leaves.dot("Q4_K", 1))
+    leaf(nothing.ctypes.data, 0, 0, pointers.ctypes.data, outputs.ctypes.data, 1, 0)
     assert out.tolist() == [7.0, 7.0]
-    leaf(nothing.ctypes.data, 0, 2, pointers.ctypes.data, outputs.ctypes.data, 0)
+    leaf(nothing.ctypes.data, 0, 2, pointers.ctypes.data, outputs.ctypes.data, 0, 0)
     assert out.tolist() == [0.0, 0.0]
 
 
