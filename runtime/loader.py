@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 from runtime.core import Encoder, Executor, ModelError
@@ -15,6 +16,10 @@ from runtime.kernels.isa import IsaError
 from runtime.published import translated
 from runtime.tokenizer import Tokenizer
 from runtime.weights import Progress
+
+_LOG = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.95  # of the free memory, for weights
 
 
 class LoadError(Exception):
@@ -72,9 +77,10 @@ def open_model(request: Load, progress: Progress) -> Model:
             tokenizer = Tokenizer.from_gguf(translated(file))
             rank_template = str(file.metadata.get("tokenizer.chat_template.rerank", ""))
             makes_vectors = f"{architecture}.pooling_type" in file.metadata
+            mapped = not makes_vectors and stays_in_file(request, file.size)
         if makes_vectors:
             return Model(architecture, _encoder(request, progress), tokenizer, rank_template=rank_template)
-        executor, num_ctx = _executor(request, progress)
+        executor, num_ctx = _executor(request, progress, mapped)
         return Model(architecture, executor, tokenizer, num_ctx)
     except (GGUFError, ModelError, OSError) as error:
         raise LoadError("bad_model", str(error)) from error
@@ -82,7 +88,21 @@ def open_model(request: Load, progress: Progress) -> Model:
         raise LoadError("unsupported", str(error)) from error
 
 
-def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
+def stays_in_file(request: Load, nbytes: int) -> bool:
+    """Whether the weights are more than the memory that is free: then the system reads them from the file as they are used, which
+    is slow but does not swap. With `use_mmap` false this is refused (LoadError)."""
+    if not request.memory or nbytes <= MEMORY_SHARE * request.memory:
+        return False
+    needed, free = (f"{n / 2**30:.1f} GiB" for n in (nbytes, request.memory))
+    if request.use_mmap is False:
+        missing = f"{nbytes - int(MEMORY_SHARE * request.memory)} bytes are missing"
+        raise LoadError("out_of_memory", f"model requires more system memory ({needed}) than is available ({free}): {missing}")
+    _LOG.warning("the weights (%s) are more than the memory that is free (%s): they are read from the file as they are used, "
+                 "which is as slow as the disk", needed, free)  # fmt: skip
+    return True
+
+
+def _executor(request: Load, progress: Progress, mapped: bool) -> tuple[Executor, int]:
     """The executor, and the tokens of a sequence. On a card where there is one that the model fits, else on the CPU. numba takes
     half a second to import and torch more, so a file that is no model has been refused before, and torch is left alone where
     there is no card."""
@@ -91,7 +111,7 @@ def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
     if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding, Path(request.path).stat().st_size):
         from runtime.execute import hybrid
 
-        executor = hybrid.load(request, progress)
+        executor = hybrid.load(request, progress, mapped=mapped)
         if executor is not None:
             return executor, executor.num_ctx
     on_cpu = cpu.load(
@@ -103,6 +123,7 @@ def _executor(request: Load, progress: Progress) -> tuple[Executor, int]:
         kv_cache_type=request.kv_cache_type,
         adapters=request.adapters,
         memory=request.memory,
+        mapped=mapped,
         progress=progress,
     )
     return on_cpu, on_cpu.num_ctx

@@ -1,13 +1,10 @@
-"""The arena: every tensor of a model file, read into one anonymous mapping and checked before a kernel sees it."""
+"""The tensors of a model file, checked before a kernel sees them."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import ctypes
 import dataclasses
-import mmap
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,18 +13,16 @@ import numpy.typing as npt
 
 from runtime import published
 from runtime.adapters import EMBEDDING, Change, read_adapter
+from runtime.arena import ALIGN, Arena, FilePages, Memory
+from runtime.arena import Progress as Progress
 from runtime.core import FloatArray, Metadata, ModelError
 from runtime.gguf_file import GGUFFile, TensorInfo, open_gguf
 from runtime.quants import BY_NAME, TYPES
 from runtime.quants.base import QuantType
 
-ALIGN = 64  # bytes; a tensor starts on a cache line
-CHUNK = 8 << 20  # bytes of one read
 _TOKENS = "tokenizer.ggml.tokens"
-READERS = 4  # reads in flight; one thread does not fill an NVMe drive
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,54 +104,39 @@ def tensor_at(address: int, info: TensorInfo) -> Tensor:
 class Weights:
     """The tensors of one model, by GGUF name."""
 
-    def __init__(self, file: GGUFFile, progress: Progress) -> None:
+    def __init__(self, file: GGUFFile, progress: Progress, *, mapped: bool = False) -> None:
+        """`mapped`: they stay in the file, and memory holds what the system caches of it."""
         self.metadata, self.n_vocab = metadata(file)
-        self._infos = infos(file)
-        self._offsets = _layout(self._infos)
-        self.nbytes = sum(_aligned(info.nbytes) for info in self._infos)
         self._unpacked: list[npt.NDArray[Any]] = []
         self._forgotten = 0  # bytes of the arena
         self._adapters: list[FloatArray] = []  # what the tensors of adapters lie in
         self._pairs: dict[str, list[LowRank]] = {}  # by the name of the tensor that they belong to
-        self._arena = _anonymous(max(self.nbytes, ALIGN))
-        self._bytes = np.frombuffer(self._arena, np.uint8)
-        placed = [dataclasses.replace(self._place(info), name=published.tensor_name(file, info.name)) for info in self._infos]
+        read = infos(file)
+        for info in read:
+            tensor_at(0, info)  # a type that is not supported is refused before anything is read
+        self._memory: Memory = FilePages(file, read) if mapped else Arena(file, read, progress)
+        self.nbytes = self._memory.nbytes
+        placed = [dataclasses.replace(self._place(info), name=published.tensor_name(file, info.name)) for info in read]
         self._tensors = {tensor.name: tensor for tensor in placed}
-        self._read(file, progress)
 
     def _place(self, info: TensorInfo) -> Tensor:
-        return tensor_at(self._bytes.ctypes.data + self._offsets[info.name], info)
-
-    def _read(self, file: GGUFFile, progress: Progress) -> None:
-        done = 0
-        descriptors = [os.open(part, os.O_RDONLY) for part in file.parts]
-        try:
-            with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
-                jobs = [
-                    readers.submit(_read_into, descriptors[info.part], info.offset + at, self._slice(info, at))
-                    for info in self._infos
-                    for at in range(0, info.nbytes, CHUNK)
-                ]
-                for job in concurrent.futures.as_completed(jobs):
-                    done += job.result()
-                    progress("reading weights", done, self.nbytes)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-    def _slice(self, info: TensorInfo, at: int) -> memoryview:
-        start = self._offsets[info.name]
-        return memoryview(self._arena)[start + at : start + min(at + CHUNK, info.nbytes)]
+        return tensor_at(self._memory.address(info), info)
 
     @property
-    def arena(self) -> tuple[int, int]:
-        """Address and bytes of the mapping that all tensors lie in."""
-        return self._bytes.ctypes.data, self.nbytes
+    def arena(self) -> tuple[int, int] | None:
+        """Address and bytes of the mapping that all tensors lie in; None where they stay in the file."""
+        return (self._memory.start, self._memory.nbytes) if isinstance(self._memory, Arena) else None
+
+    @property
+    def writable(self) -> bool:
+        """Whether kernels may lay tensors out anew."""
+        return self._memory.writable
 
     @property
     def resident(self) -> int:
-        """Bytes of memory that the tensors take now."""
-        return self.nbytes - self._forgotten + sum(values.nbytes for values in self._unpacked)
+        """Bytes of memory that the tensors take now and do not give back."""
+        kept = self.nbytes - self._forgotten if self._memory.writable else sum(values.nbytes for values in self._adapters)
+        return kept + sum(values.nbytes for values in self._unpacked)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -238,60 +218,12 @@ class Weights:
         self._tensors[tensor.name] = merged
 
     def _forget(self, tensor: Tensor) -> None:
-        start = tensor.address - self._bytes.ctypes.data
-        if not 0 <= start < len(self._bytes):  # an earlier adapter has moved it
-            return
-        first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > first and hasattr(mmap, "MADV_DONTNEED"):
-            self._arena.madvise(mmap.MADV_DONTNEED, first, end - first)
-            self._forgotten += end - first
+        self._forgotten += self._memory.forget(tensor.address, tensor.nbytes)
 
     def close(self) -> None:
         """Give the arena back; no kernel may run on it any more. Once more does nothing."""
-        if not self._arena.closed:
-            self._tensors.clear()
-            del self._bytes
-            self._arena.close()
-
-
-def _aligned(n: int) -> int:
-    return (n + ALIGN - 1) // ALIGN * ALIGN
-
-
-def _layout(infos: list[TensorInfo]) -> dict[str, int]:
-    offsets, end = {}, 0
-    for info in infos:
-        offsets[info.name] = end
-        end += _aligned(info.nbytes)
-    return offsets
-
-
-def _anonymous(nbytes: int) -> mmap.mmap:
-    """Zeroed memory of this process alone: shared memory, mmap's default, gets no huge pages on most systems."""
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, nbytes)
-    arena = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _ask_for_huge_pages(arena)
-    return arena
-
-
-def _ask_for_huge_pages(arena: mmap.mmap) -> None:
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
-            arena.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without them: ordinary pages do as well
-            return
-
-
-def _read_into(descriptor: int, offset: int, target: memoryview) -> int:
-    """Fill `target` from the file; ModelError when the file became shorter."""
-    done = 0
-    while done < len(target):
-        count = os.preadv(descriptor, [target[done:]], offset + done)
-        if count == 0:
-            raise ModelError("the model file ended while it was read")
-        done += count
-    return done
+        self._tensors.clear()
+        self._memory.close()
 
 
 def aligned_array(shape: tuple[int, ...], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
@@ -302,10 +234,13 @@ def aligned_array(shape: tuple[int, ...], dtype: type[Scalar]) -> npt.NDArray[Sc
     return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
-def open_weights(path: str | Path, progress: Progress, adapters: Sequence[str | Path] = ()) -> Weights:
-    """Open and read a model file (the first one of a split model), and the adapters that are applied to it."""
+def open_weights(
+    path: str | Path, progress: Progress, adapters: Sequence[str | Path] = (), *, mapped: bool = False
+) -> Weights:
+    """Open and read a model file (the first one of a split model), and the adapters that are applied to it. `mapped`: see
+    Weights."""
     with open_gguf(path) as file:
-        weights = Weights(file, progress)
+        weights = Weights(file, progress, mapped=mapped)
     for adapter in adapters:
         weights.adapt(adapter)
     return weights

@@ -69,7 +69,7 @@ class CpuExecutor:
         self._weights = weights
         self._sizes = sizes
         limits = sizes.limits()
-        self._recorder = Recorder(leaves, threads, limits, leaves.strip_rows, kind)
+        self._recorder = Recorder(leaves, threads, limits, strip_rows(leaves, weights), kind)
         self._recorded = Recorded(self._recorder, model(self._recorder), threads)
         self._closed = False
         config = model.config
@@ -81,8 +81,9 @@ class CpuExecutor:
         self.max_outputs = limits.outputs
         self.size = weights.resident + self._recorder.nbytes(sizes.promised)
         self.size_vram = 0
-        plural = "s" if threads > 1 else ""
-        self.placement = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB), {threads} thread{plural}"
+        plural, where = "s" if threads > 1 else "", "" if weights.writable else ", read from the file as they are used"
+        layers = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB{where})"
+        self.placement = f"{layers}, {threads} thread{plural}"
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
@@ -122,27 +123,34 @@ def load(
     kv_cache_type: str,
     adapters: Sequence[str] = (),
     memory: int = 0,
+    mapped: bool = False,
     progress: Progress,
 ) -> CpuExecutor:
     """Read a GGUF model and record it for the CPU. Raises GGUFError, ModelError or MemoryError.
 
     `memory`: bytes that are free before the load, 0 where nobody knows; by it go `num_ctx`, `num_parallel` and `num_batch` where
-    they are 0.
+    they are 0. `mapped`: weights stay in the file.
     """
-    weights = open_weights(path, progress, adapters)
+    weights = open_weights(path, progress, adapters, mapped=mapped)
     model = models.build(weights)
     sizes = {size for heads in model.heads for size in (heads.key_length, heads.value_length)}
     leaves, kind = Leaves(), kept.chosen(kv_cache_type, *sorted(sizes))
-    kernel_compile.keep(leaves, kernels(leaves, weights, kind), progress)
+    kernel_compile.keep(leaves, kernels(leaves, weights, kind, writable=weights.writable), progress)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)
-    room = budget(model, memory and max(1, memory - weights.resident), kind)
+    free = memory // 2 if mapped else memory and max(1, memory - weights.resident)  # the file's pages need some too
+    room = budget(model, free, kind)
     return CpuExecutor(weights, model, leaves, threads, Sizes.chosen(room, num_ctx, num_parallel, num_batch), kind)
 
 
-def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept) -> list[str]:
-    """Names of the kernels that a model of these tensors needs."""
-    plain, in_strips = strips.types(tensors, leaves.strip_rows)
+def strip_rows(leaves: Leaves, weights: Weights) -> int:
+    """Rows of the strips that these weights are multiplied in; 0: as the file has them."""
+    return leaves.strip_rows if weights.writable else 0
+
+
+def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept, *, writable: bool = True) -> list[str]:
+    """Names of the kernels that a model of these tensors needs. `writable`: they may be laid out anew."""
+    plain, in_strips = strips.types(tensors, leaves.strip_rows if writable else 0)
     return kernel_compile.names(leaves.tier, plain, strips=in_strips, kind=kind)
 
 

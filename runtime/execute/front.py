@@ -21,13 +21,14 @@ class FrontSize:
     layers: int  # from the first
     limits: Limits
     threads: int
+    writable: bool = True  # the weights may be laid out anew
 
 
 class Front:
     """Embedding and the first layers, with their keys and values; what they make of a step goes to the card."""
 
     def __init__(self, leaves: Leaves, model: Transformer, size: FrontSize, device: torch.device) -> None:
-        recorder = Recorder(leaves, size.threads, size.limits, leaves.strip_rows)
+        recorder = Recorder(leaves, size.threads, size.limits, leaves.strip_rows if size.writable else 0)
         self.layers = size.layers
         self._recorded = Recorded(recorder, model.begin(recorder, size.layers), size.threads)
         shape = size.limits.rows, model.config.embedding_length

@@ -217,7 +217,7 @@ class HybridExecutor:
         self._helper.shutdown()
         self._graphs.clear()
         torch.cuda.synchronize(self._module.device)
-        if self._pinned:
+        if self._pinned and self._weights.arena:
             self._module.unpin(self._weights.arena[0])
 
     # ------------------------------------------------------------ a step
@@ -313,11 +313,12 @@ class HybridExecutor:
     def _keep_back(self, leaves: Leaves, options: Options) -> None:
         """Let the CPU compute the first layers."""
         kept = [tensor for tensor in self._weights if not on_card(tensor, self._model, self._first)]
-        plain, in_strips = strips.types(kept, leaves.strip_rows)
+        plain, in_strips = strips.types(kept, leaves.strip_rows if self._weights.writable else 0)
         kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips)
         threads, rows = options.threads or cores.physical(), max(self.max_rows, BUCKETS[-1])
         limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table)
-        self._front = Front(leaves, self._model, FrontSize(self._first, limits, threads), self._ops.device)
+        size = FrontSize(self._first, limits, threads, self._weights.writable)
+        self._front = Front(leaves, self._model, size, self._ops.device)
 
     def _share(self, absent: list[Residence], leaves: Leaves, options: Options, stages: int) -> None:
         """Let the CPU compute what the card has no room for."""
@@ -366,10 +367,10 @@ class HybridExecutor:
         return statistics.median(times[2:])  # the first one captures
 
     def _pin(self) -> None:
-        address, nbytes = self._weights.arena
-        self._pinned = self._module.pin(address, nbytes)
+        arena = self._weights.arena
+        self._pinned = arena is not None and self._module.pin(*arena)
         if not self._pinned:
-            log.warning("%.1f GiB of weights cannot be pinned: experts go to the GPU more slowly", nbytes / 2**30)
+            log.warning("%.1f GiB of weights cannot be pinned: experts go to the GPU more slowly", self._weights.nbytes / 2**30)
 
     def _warm(self) -> None:
         """A step without rows, so that nothing is loaded for the first time while a graph is captured."""
@@ -382,16 +383,22 @@ class HybridExecutor:
 
 
 def load(
-    request: Load, progress: Progress, *, resident: int | None = None, over_pcie: float | None = None
+    request: Load,
+    progress: Progress,
+    *,
+    mapped: bool = False,
+    resident: int | None = None,
+    over_pcie: float | None = None,
 ) -> HybridExecutor | None:
     """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
+    `mapped`: weights stay in the file.
     `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps. Raises GGUFError for a file that is none.
     """
     gpu = request.main_gpu or 0
     if request.kv_cache_type != "f16":
         log.warning("on a GPU keys and values are kept in f16 and not in %s", request.kv_cache_type)
-    weights = open_weights(request.path, progress)
+    weights = open_weights(request.path, progress, mapped=mapped)
     try:
         model = models.build(weights)
         free, _ = torch.cuda.mem_get_info(gpu)

@@ -12,7 +12,7 @@ import pytest
 import ollama_compat
 from runtime.engine import Engine, Job
 from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
-from runtime.loader import LoadError, open_model
+from runtime.loader import LoadError, open_model, stays_in_file
 
 DEMO = Path(ollama_compat.__file__).parent / "data" / "demo-moe-Q4_K_M.gguf"
 
@@ -51,6 +51,32 @@ def test_the_demo_model_answers_and_reuses_what_it_has_read() -> None:
     assert first == second
     assert len(first.split()) > 5
     assert (done.cached_tokens, again.cached_tokens) == (0, done.prompt_tokens - 1)
+
+
+def test_a_model_larger_than_the_memory_answers_from_its_file(caplog: pytest.LogCaptureFixture) -> None:
+    size = DEMO.stat().st_size
+    model = open_model(Load(str(DEMO), num_ctx=512, memory=size), ignore)
+    assert "read from the file as they are used" in model.executor.placement
+    assert "more than the memory that is free" in caplog.text
+    engine = Engine(model.executor, model.tokenizer, 512)
+    text, _ = answer(engine, Generate(1, "Once upon a time", sampling=Sampling(temperature=0), num_predict=20))
+    model.executor.close()
+    assert len(text.split()) > 5
+    assert model.executor.size < size
+
+
+def test_a_model_larger_than_the_memory_is_refused_where_the_file_may_not_be_used() -> None:
+    size = DEMO.stat().st_size
+    with pytest.raises(
+        LoadError, match=rf"requires more system memory .* is available .*: {size - 95} bytes are missing"
+    ) as caught:
+        open_model(Load(str(DEMO), memory=100, use_mmap=False), ignore)
+    assert caught.value.kind == "out_of_memory"
+
+
+@pytest.mark.parametrize("memory", [0, 2 * DEMO.stat().st_size])
+def test_memory_that_is_enough_or_unknown_is_read_into(memory: int) -> None:
+    assert not stays_in_file(Load("m", memory=memory, use_mmap=False), DEMO.stat().st_size)
 
 
 def test_a_context_grows_without_another_load() -> None:
