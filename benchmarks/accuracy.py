@@ -42,13 +42,19 @@ def log_softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 
 def ours(path: Path, golden: dict[str, Array], threads: int, kind: str = "f16") -> npt.NDArray[np.float64]:
-    """Our log probabilities, (tokens, vocabulary), each window of the text from an empty cache."""
+    """Our log probabilities on the CPU, (tokens, vocabulary)."""
     executor = open_model(path, threads=threads, rows=512, ctx=512, kind=kind)
+    found = forced(executor, golden)
+    executor.close()
+    return found
+
+
+def forced(executor: Any, golden: dict[str, Array]) -> npt.NDArray[np.float64]:
+    """Log probabilities of an executor, (tokens, vocabulary), each window of the text from an empty cache."""
     tokens, window, parts = golden["tokens"].tolist(), int(golden["window"]), []
     for start in range(0, len(tokens), window):
         text, part = Text(executor, blocks_for(window)), tokens[start : start + window]
         parts += [text.feed(part[at : at + executor.max_outputs]) for at in range(0, len(part), executor.max_outputs)]
-    executor.close()
     return log_softmax(np.concatenate(parts))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import GOLDEN, MODEL, log_probabilities
+from accuracy import GOLDEN, MODEL, forced, perplexity
 from machine import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -57,11 +57,10 @@ def demo() -> dict[str, Any]:
     tokens = golden["tokens"]
     for place, resident in PLACES.items():
         with on_card(MODEL, resident, rows=512, ctx=512) as executor:
-            ours = log_probabilities(executor, tokens.tolist(), int(golden["window"]))
+            ours = forced(executor, golden)
         kl, agreement = distance.to_golden(golden, ours)
-        chosen = ours[np.arange(len(tokens) - 1), tokens[1:]].mean()
-        perplexity = float(np.exp(golden["target"][:-1].mean() - chosen))
-        found[place] = {"tokens": len(tokens), "kl": kl, "same_best": agreement, "perplexity_over_llama_cpp": perplexity}
+        ratio = perplexity(ours, tokens) / float(np.exp(-golden["target"][:-1].mean()))
+        found[place] = {"tokens": len(tokens), "kl": kl, "same_best": agreement, "perplexity_over_llama_cpp": ratio}
         print("demo-moe", place, found[place], flush=True)
     itself = {"kl": float(golden["self_kl"]), "same_best": float(golden["self_agreement"])}
     return {"demo_moe": found | {"llama_cpp_with_itself": itself}}

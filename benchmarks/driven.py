@@ -31,6 +31,7 @@ MEASURED = {
     **{"dram_beside_pcie": "read_beside_copies", "pcie_beside_dram": "to_card_beside_reads"},
 }
 """What a run says of the machine's pipes, and what runtime.measure.gpu calls it."""
+ASKED = {"num_ctx": TEXT, "num_parallel": 1, "num_batch": 4096}  # of every load
 READ = 2 << 30  # bytes of the buffer that memory's speed is measured with
 
 
@@ -39,7 +40,7 @@ class Model:
 
     def __init__(self, path: Path, **options: Any) -> None:
         resident, over_pcie = options.pop("resident", None), options.pop("over_pcie", 0.0)
-        request = Load(str(path), num_ctx=TEXT, num_parallel=1, num_batch=4096, **options)
+        request = Load(str(path), **ASKED | options)
         executor = hybrid.load(request, lambda *_: None, resident=resident, over_pcie=over_pcie)
         if executor is None:
             raise SystemExit("the card cannot be used")
@@ -69,8 +70,9 @@ class Model:
 
     def prefill(self, tokens: int) -> float:
         """Tokens a second of a prompt, until its last row's logits are there."""
-        start = time.perf_counter()
-        self.feed(tokens, 0)
+        start, most = time.perf_counter(), self.executor.max_rows
+        for first in range(0, tokens, most):
+            self.feed(min(most, tokens - first), first)
         return tokens / (time.perf_counter() - start)
 
     def users(self, n: int) -> float:

@@ -2,7 +2,8 @@
 
 - `decode`: experts in RAM, with a share over PCIe, half of them in VRAM (chosen evenly, and with skew), all in VRAM;
   `prefill`, `users`: the same for prompts and for several texts at a time
-- `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB
+- `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB, and beside each as many whole layers as fit (the classic offload)
+- `deepseek`: two layers with experts of DeepSeek-V3's size, all of them in RAM, extrapolated to its 61, and its plan for 24 GiB
 - `breakdown`: microseconds a token by part
 - `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
 - `correct`: logits by type of weights against the CPU's, and the embedded model against llama.cpp's recorded probabilities
@@ -21,6 +22,7 @@ import dataclasses
 import datetime
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -29,9 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import closeness  # finds the helpers of the tests too
+import driven
 import handoffs
 import hanging_worker
 import llama
+import shapes
 import torch
 from driven import AT, Model, bandwidths, in_turns, share, with_model
 from machine import ROOT
@@ -40,13 +44,18 @@ from routed import decoding
 
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
+from runtime import models
+from runtime.execute.needs import first_layer, mixtures, planned
+from runtime.execute.placement import NoRoom
 from runtime.frames import Generate, Load
 from runtime.kernels import cores
 from runtime.measure.batches import Texts
 from runtime.measure.on_card import OnCard
+from runtime.weights import open_weights
 
 GIB = 1 << 30
 HANDOFFS = 10**7
+CLASSIC_ROWS = 512  # of a step where whole layers are on the CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +103,62 @@ def moe67b(run: Run) -> dict[str, float]:
         found[f"{name}_share"] = share(model, found[name], run.rates)
         return found | {f"{name}_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
 
+    def classic(model: Model, card: int, layers: int) -> dict[str, float]:
+        name = f"moe67b_{card}g_layers"
+        found = in_turns({name: lambda: model.decode(12), f"{name}_prefill_2048": lambda: model.prefill(2048)}, rounds=2)
+        found[f"{name}_on_card"] = layers
+        return found | {f"{name}_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
+
     found: dict[str, float] = {}
     for card in (24, 12, 8):
         torch.cuda.reset_peak_memory_stats()
         found |= with_model(run.path, lambda model, card=card: measure(model, card), vram=card * GIB)
+        torch.cuda.reset_peak_memory_stats()
+        layers, rows = whole_layers(run.path, card * GIB)
+        options = {"vram": card * GIB, "num_gpu": layers, "num_batch": rows}
+        found |= with_model(run.path, lambda model, card=card, layers=layers: classic(model, card, layers), **options)
     return found
+
+
+def whole_layers(path: Path, vram: int) -> tuple[int, int]:
+    """As many layers as a card holds with all their experts, the output among them, and the rows of its steps."""
+    weights = open_weights(path, lambda *_: None, mapped=True)
+    model = models.build(weights)
+    asked = driven.ASKED | {"num_batch": CLASSIC_ROWS}
+    try:
+        for num_gpu in range(len(model.blk) + 1, 0, -1):
+            try:
+                chosen, rows = planned(weights, model, Load(str(path), num_gpu=num_gpu, **asked), driven.TEXT, vram, None)
+            except NoRoom:
+                continue
+            every = tuple(mixture.ffn_gate_exps.shape[2] for mixture in mixtures(model, chosen.first))
+            if chosen.first == first_layer(num_gpu, len(model.blk)) and chosen.resident == every:
+                return num_gpu, rows
+    finally:
+        weights.close()
+    raise SystemExit(f"not one layer of {path.name} fits the card")
+
+
+def deepseek(run: Run) -> dict[str, Any]:
+    """Each layer as fast as these two on the average, which have no more time to overlap copies; the three dense layers at the
+    speed of VRAM, the output too."""
+    chosen, rows = shapes.planned(shapes.DEEPSEEK_V3, 24 * GIB)
+    words = f"{chosen.words}; staging buffers for {chosen.stages} of {len(chosen.resident)} layers, steps of {rows} rows"
+    print(f"DeepSeek-V3 on a card of 24 GiB: {words}", flush=True)
+    whole, sizes = shapes.DEEPSEEK_V3, shapes.DEEPSEEK_V3.sizes()
+    repeated, output = whole.layers - whole.dense, sizes["output.weight"]
+    dense = sum(size for name, size in sizes.items() if re.match(rf"blk\.[0-{whole.dense - 1}]\.", name))
+
+    def measure(model: Model) -> dict[str, float]:
+        found = in_turns({"deepseek_2_layers": model.decode, "deepseek_2_layers_prefill_2048": lambda: model.prefill(2048)})
+        vram = run.rates["vram_gb_s"] * 1e9
+        token = (1 / found["deepseek_2_layers"] - output / vram) / 2 * repeated + (dense + output) / vram
+        prompt = 2048 / found["deepseek_2_layers_prefill_2048"] / 2 * repeated
+        found["deepseek_2_layers_share"] = share(model, found["deepseek_2_layers"], run.rates)
+        extrapolated = {"decode": round(1 / token, 2), "prefill_2048": round(2048 / prompt, 1)}
+        return found | {"deepseek_extrapolated": extrapolated}
+
+    return with_model(run.path, measure, resident=0, vram=24 * GIB, num_batch=2048) | {"deepseek_plan_24g": words}
 
 
 def breakdown(run: Run) -> dict[str, float]:
@@ -165,6 +225,7 @@ STEPS: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
     "prefill": (QWEN, prefill),
     "users": (QWEN, users),
     "moe67b": ("moe-67b", moe67b),
+    "deepseek": ("deepseek-v3-2", deepseek),
     "breakdown": (QWEN, breakdown),
     "mailbox": ("", mailbox),
     "correct": ("", correct),

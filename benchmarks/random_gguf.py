@@ -30,6 +30,8 @@ class Shape:
 SHAPES = {
     "qwen3-30b-a3b": Shape(48, 2048, 32, 4, 128, 128, 8, 768),
     "moe-67b": Shape(28, 4096, 64, 4, 128, 128, 8, 1536),  # Qwen3-235B-A22B's layers, 28 of them
+    # two layers of DeepSeek-V3: its experts, and plain attention of as many bytes as its own and the shared expert have together
+    "deepseek-v3-2": Shape(2, 7168, 120, 6, 128, 256, 8, 2048, 129280),
     "moe-tiny": Shape(4, 512, 8, 2, 64, 16, 4, 256, 4096),
     "moe-small": Shape(12, 1024, 16, 4, 64, 64, 8, 512),
 }

@@ -105,6 +105,7 @@ def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
         num_cpu_moe=min(max(options.num_cpu_moe or settings.num_cpu_moe, 0), EVERY_LAYER),
         gpu_overhead=settings.gpu_overhead,
         vram=settings.vram,
+        pinned=settings.pinned,
         pcie=settings.pcie,
         use_mmap=options.use_mmap,
         memory=free,

@@ -59,6 +59,7 @@ class Settings:
     kv_cache_type: str = "f16"  # one of KV_CACHE_TYPES
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that a model may take; 0: what is free
+    pinned: int = -1  # bytes of RAM that a model may pin for a card; < 0: what the system allows
     pcie: bool = True  # the card may read experts from RAM beside the CPU
     num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     origins: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class Settings:
             kv_cache_type=cache_type(read.text("OLLAMA_KV_CACHE_TYPE")),
             gpu_overhead=read.count("OLLAMA_GPU_OVERHEAD", 0),
             vram=read.count("MOELLAMA_VRAM", 0),
+            pinned=read.count("MOELLAMA_PINNED", -1),
             pcie=read.flag("MOELLAMA_PCIE") if read.text("MOELLAMA_PCIE") else True,
             num_cpu_moe=EVERY_LAYER if read.flag("LLAMA_ARG_CPU_MOE") else read.count("LLAMA_ARG_N_CPU_MOE", 0),
             origins=origins(read.text("OLLAMA_ORIGINS")),

@@ -80,6 +80,13 @@ class CannotGrow(Exception):
 
 
 @runtime_checkable
+class OnCard(Protocol):
+    """An executor that computes on a card."""
+
+    pinned: bool | None  # whether the weights in RAM that the card reads are pinned; None: there are none
+
+
+@runtime_checkable
 class Watched(Protocol):
     """An executor whose steps can hang: two sides wait for one another."""
 

@@ -81,6 +81,7 @@ class Load:
     num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that may be taken; 0: what is free
+    pinned: int = -1  # bytes of RAM that may be pinned for a card; < 0: what the system allows
     pcie: bool = True  # the card may read experts from RAM beside the CPU, where that is faster
     use_mmap: bool | None = None
     kv_cache_type: str = "f16"  # one of runtime.kernels.kept.KINDS
@@ -199,6 +200,7 @@ class Loaded:
     size_vram: int
     placement: str  # the plan in words
     load_ns: int
+    pinned: bool | None = None  # whether the weights in RAM that a card reads are pinned; None: there are none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

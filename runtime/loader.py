@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from runtime.core import Encoder, Executor, ModelError
+from runtime.core import Encoder, Executor, ModelError, OnCard
 from runtime.embedder import Embedder
 from runtime.engine import Engine
 from runtime.execute.budget import DEFAULT_CONTEXT
@@ -63,6 +63,7 @@ class Model:
             size_vram=executor.size_vram,
             placement=executor.placement,
             load_ns=load_ns,
+            pinned=executor.pinned if isinstance(executor, OnCard) else None,
         )
 
     def _text(self, token: int | None) -> str:

@@ -65,6 +65,10 @@ async def _running(resident: Resident) -> dict[str, Any]:
         "size_vram": loaded.size_vram,
         "context_length": resident.context_length,
     }
+    if loaded.size_vram:
+        model["placement"] = loaded.placement
+    if loaded.pinned is not None:
+        model["pinned"] = loaded.pinned
     stats = await resident.stats() if loaded.size_vram else None
     if stats and stats.expert_lookups:
         rate = round(stats.expert_hits / stats.expert_lookups, 4)

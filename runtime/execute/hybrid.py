@@ -60,11 +60,12 @@ class Options:
     rows: int
     threads: int
     over_pcie: float | None
+    pinned: int  # bytes that may be, < 0: any number
     progress: Progress
 
 
 class HybridExecutor:
-    """Implements runtime.core.Executor, Growing and Watched."""
+    """Implements runtime.core.Executor, Growing, OnCard and Watched."""
 
     def __init__(self, weights: Weights, model: Transformer, chosen: Plan, module: Module, options: Options) -> None:
         config, device = model.config, module.device
@@ -104,7 +105,8 @@ class HybridExecutor:
             raise
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
-        self.placement = chosen.words
+        self.pinned = self._pinned if self._program else None
+        self.placement = chosen.words + (", in memory that is not pinned" if self.pinned is False else "")
         self.threads = options.threads or cores.physical() if self._program or self._front else 1
         self.bytes_per_token = bytes_per_token(weights, model)
         self.ram_bytes_per_token = ram_bytes(weights, model, chosen)
@@ -287,7 +289,7 @@ class HybridExecutor:
         layers = [layer_of(mixture.experts) for mixture in mixtures(self._model, self._first)]
         stacked = {tensor.name for layer in layers for tensor in layer.tensors}
         if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
-            self._pin()
+            self._pin(options.pinned)
         here = (tensor for tensor in self._weights if on_card(tensor, self._model, self._first))
         dense = [tensor for tensor in here if len(tensor.shape) > 1 and tensor.name not in stacked]
         done, total = 0, chosen.vram
@@ -366,11 +368,14 @@ class HybridExecutor:
             times.append(time.perf_counter() - start)
         return statistics.median(times[2:])  # the first one captures
 
-    def _pin(self) -> None:
+    def _pin(self, limit: int) -> None:
+        """Let the card read the weights by itself, where they are no more than `limit` (< 0: any number of) bytes."""
         arena = self._weights.arena
-        self._pinned = arena is not None and self._module.pin(*arena)
+        allowed = arena is not None and (limit < 0 or arena[1] <= limit)
+        self._pinned = allowed and arena is not None and self._module.pin(*arena)
         if not self._pinned:
-            log.warning("%.1f GiB of weights cannot be pinned: experts go to the GPU more slowly", self._weights.nbytes / 2**30)
+            log.warning("%.1f GiB of weights are not pinned%s: experts go to the GPU more slowly", self._weights.nbytes / 2**30,
+                        "" if allowed else ", because they may not be")  # fmt: skip
 
     def _warm(self) -> None:
         """A step without rows, so that nothing is loaded for the first time while a graph is captured."""
@@ -432,4 +437,5 @@ def _open(
     num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
     chosen, rows = planned(weights, model, request, num_ctx, vram, resident)
     log.info("%s", chosen.words)
-    return HybridExecutor(weights, model, chosen, module, Options(num_ctx, rows, request.num_thread, over_pcie, progress))
+    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, progress)
+    return HybridExecutor(weights, model, chosen, module, options)

@@ -6,7 +6,8 @@ What it says is found in the prompt: `say(TEXT)` is answered with TEXT, word by 
 `busy()` computes for 1.5 s first and answers nothing meanwhile; with `cached()` all but one token of the prompt came from
 the cache.
 Requests for vectors are refused, unless an argument is `--embed`. Other arguments change the load: `--fail=KIND` answers Failed,
-`--die` exits, `--hang` never answers, `--train=N` is the training context. Tokens are words with the space before them. Like the
+`--die` exits, `--hang` never answers, `--train=N` is the training context, `--card` puts half of it on a card. Tokens are words
+with the space before them. Like the
 real worker it ends when its input does.
 """
 
@@ -89,7 +90,8 @@ class FakeWorker:
             train = int(self._flags.get("train", "2048"))
             self._num_ctx = min(load.num_ctx or 4096, train)
             tokens = ["<|im_start|>", "<|im_end|>"]
-            self._send(frames.Loaded("fake", self._num_ctx, train, 100, "<s>", "</s>", False, tokens, 1000, 0, "nowhere", 5))
+            where = (500, "half on GPU 0", 5, False) if "card" in self._flags else (0, "nowhere", 5)
+            self._send(frames.Loaded("fake", self._num_ctx, train, 100, "<s>", "</s>", False, tokens, 1000, *where))
         return True
 
     def _embed(self, request: frames.Embed) -> None:

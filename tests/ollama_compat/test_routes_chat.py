@@ -276,6 +276,14 @@ async def test_ps_tells_what_is_loaded(live: Any) -> None:
     assert model["details"]["family"] == "qwen3moe"
 
 
+async def test_ps_tells_what_lies_on_a_card(start: Any) -> None:
+    live = await start("--card")
+    await live.post("/api/chat", model=MODEL, messages=[])
+    (model,) = (await live.ask("GET", "/api/ps"))[1]["models"]
+    assert (model["size"], model["size_vram"]) == (1000, 500)
+    assert (model["placement"], model["pinned"]) == ("half on GPU 0", False)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_runner_that_dies_gives_the_typed_error_and_is_replaced(live: Any, streamed: bool) -> None:
     body = {"model": MODEL, "messages": user("slow()"), "stream": streamed}

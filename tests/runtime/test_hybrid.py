@@ -50,10 +50,18 @@ def opened() -> Iterator[Open]:
     executors = []
 
     def open_one(
-        path: Path, *, resident: int | None = None, over_pcie: float = 0.0, rows: int = 256, num_gpu: int = -1, ctx: int = 1024
+        path: Path,
+        *,
+        resident: int | None = None,
+        over_pcie: float = 0.0,
+        rows: int = 256,
+        num_gpu: int = -1,
+        ctx: int = 1024,
+        pinned: int = -1,
+        mapped: bool = False,
     ) -> hybrid.HybridExecutor:
-        request = Load(str(path), num_ctx=ctx, num_parallel=4, num_batch=rows, num_thread=2, num_gpu=num_gpu)
-        executor = hybrid.load(request, silent, over_pcie=over_pcie, resident=resident)
+        request = Load(str(path), num_ctx=ctx, num_parallel=4, num_batch=rows, num_thread=2, num_gpu=num_gpu, pinned=pinned)
+        executor = hybrid.load(request, silent, mapped=mapped, over_pcie=over_pcie, resident=resident)
         assert executor is not None
         executors.append(executor)
         return executor
@@ -225,7 +233,7 @@ def test_a_context_grows_where_it_is(num_gpu: int, tmp_path: Path, opened: Open)
     graphs = dict(executor._graphs)
     assert executor.grow(1024, 0) == executor.n_blocks == blocks + 12
     text.table = np.array([[3, 1, 7, *range(blocks, blocks + 12)]], np.int32)
-    logits += [text.feed(tokens[104:300]), *(text.feed([token]) for token in tokens[300:])]
+    logits += [text.feed(tokens[104:200]), text.feed(tokens[200:300]), *(text.feed([token]) for token in tokens[300:])]
     assert naive.nmse(np.concatenate(logits), naive.Model(path).logits(tokens)) <= 1e-5
     assert executor._graphs == graphs
 
@@ -238,3 +246,30 @@ def test_a_context_that_the_card_has_no_room_for_is_refused(tmp_path: Path, open
     with pytest.raises(CannotGrow, match="more are needed on the card"):
         executor.grow(1024, 0)
     assert executor.n_blocks == blocks
+
+
+@pytest.mark.parametrize("options", [{"pinned": 0}, {"mapped": True}, {"mapped": True, "num_gpu": 2}])
+def test_the_same_plan_without_pinned_memory(options: dict[str, int], demo_model: Path, opened: Open) -> None:
+    tokens = np.random.default_rng(2).integers(0, 4000, 140).tolist()
+    logits = []
+    for more in ({}, options):
+        executor = opened(demo_model, resident=3, **more)
+        text = Text(executor, blocks_for(256))
+        logits.append(np.concatenate([text.feed(tokens[:120]), *(text.feed([token]) for token in tokens[120:])]))
+        assert executor.pinned is (not more)
+        assert ("not pinned" in executor.placement) is bool(more)
+    assert naive.nmse(logits[1], logits[0]) <= 1e-2
+
+
+def test_everything_is_given_back(demo_model: Path) -> None:
+    def open_and_close() -> int:
+        executor = hybrid.load(Load(str(demo_model), num_ctx=2048, num_parallel=4, num_thread=2), silent, resident=2)
+        assert executor is not None
+        executor.grow(4096, 0)
+        Text(executor, blocks_for(64)).feed([1, 2, 3])
+        executor.close()
+        torch.cuda.synchronize()
+        return int(torch.cuda.mem_get_info()[0])
+
+    first = open_and_close()  # with what CUDA and its libraries keep
+    assert abs(open_and_close() - first) <= 32 << 20
