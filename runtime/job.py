@@ -27,6 +27,7 @@ JOBS: Mapping[str, str] = MappingProxyType(
         "convert": "runtime.convert.job:convert",
         "convert_adapter": "runtime.convert.job:convert_adapter",
         "machine": "runtime.measure.machine:machine",
+        "placement": "runtime.explain:placement",
         "quantize": "runtime.quantize.job:quantize",
         "warmup": "runtime.warmup:warmup",
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ollama_compat import duration, lookup, stream, wire
+from ollama_compat import duration, explain, lookup, stream, wire
 from ollama_compat.errors import ApiError, BadRequest, InvalidModelName, ModelNotFound
 from ollama_compat.openai.common import envelope
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
@@ -56,10 +56,13 @@ def _openai_model(identifier: str, stored: StoredModel) -> dict[str, Any]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Everything about one model."""
+    """Everything about one model; with `verbose`, on a machine with a card, where a load would put it too."""
     body = await wire.read(request, ShowRequest)
-    agent = request.headers.get("User-Agent", "")
-    return wire.json_response(await asyncio.to_thread(show_model, services(request).store, body, agent))
+    agent, parts = request.headers.get("User-Agent", ""), services(request)
+    answer = await asyncio.to_thread(show_model, parts.store, body, agent)
+    if body.verbose and (words := await explain.placement(parts, await lookup.find(parts, body.model or body.name))):
+        answer["placement"] = words
+    return wire.json_response(answer)
 
 
 async def copy(request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,19 @@ async def test_show(live: Any, field: str) -> None:
     assert status == 200
     assert answer["model_info"]["general.architecture"] == "qwen3moe"
     assert set(answer["capabilities"]) == {"completion", "tools", "thinking"}
+
+
+async def test_show_tells_where_a_load_would_put_a_model(live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for, and where there is a card: then in the words of a loaded one, or of a plan that is made for it."""
+    body = {"model": "demo-moe", "verbose": True}
+    assert "placement" not in (await live.post("/api/show", **body))[1]
+    (tmp_path / "driver").touch()
+    monkeypatch.setattr("ollama_compat.explain._DRIVER", (tmp_path / "driver",))
+    planned = (await live.post("/api/show", **body))[1]["placement"]
+    assert planned.startswith("6 layers on the CPU") or "on GPU 0" in planned
+    assert "placement" not in (await live.post("/api/show", model="demo-moe"))[1]
+    await live.post("/api/generate", model="demo-moe")
+    assert (await live.post("/api/show", **body))[1]["placement"] == "nowhere"
 
 
 async def test_show_refusals(live: Any) -> None:

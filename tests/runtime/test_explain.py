@@ -1,0 +1,58 @@
+"""What a load would do, said without one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_gguf
+
+from runtime import explain
+from runtime.frames import Load
+
+GIB = 1 << 30
+
+
+def words(path: Path, **fields: Any) -> str:
+    request = Load(str(path), num_ctx=512, num_parallel=1, **fields)
+    return str(explain.placement(dataclasses.asdict(request), lambda *_: None)["placement"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A card with so many bytes free."""
+    free = [24 * GIB]
+    monkeypatch.setattr(explain, "wants_gpu", lambda num_gpu, *_: num_gpu != 0)
+    monkeypatch.setattr(explain, "free_vram", lambda number: free[0])
+    return free
+
+
+def test_without_a_card(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "wants_gpu", lambda *_: False)
+    assert words(path) == "2 layers on the CPU (14 MiB)"
+
+
+def test_with_a_card(path: Path, card: list[int]) -> None:
+    assert words(path) == "all 2 layers on GPU 0 (14 MiB)"
+    assert words(path, num_gpu=2).startswith("the first layer on the CPU (")
+    assert words(path, num_gpu=0) == "2 layers on the CPU (14 MiB)"
+    assert words(path, num_cpu_moe=99).endswith(", 16 experts in RAM (12 MiB)")
+
+
+def test_a_card_that_is_full_or_unknown(path: Path, card: list[int]) -> None:
+    card[0] = GIB // 8
+    assert "GPU 0 cannot be used, it has 128 MiB free, and " in words(path)
+    card[0] = None  # type: ignore[call-overload]
+    assert words(path) == "2 layers on the CPU (14 MiB)"
+
+
+def test_free_memory_is_known_or_not() -> None:
+    free = explain.free_vram(0)
+    assert free is None or free > 0
