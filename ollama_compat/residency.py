@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from ollama_compat import duration, memory
-from ollama_compat.errors import ApiError, ServerBusy
+from ollama_compat.errors import ApiError, RunnerDied, ServerBusy
 from ollama_compat.failures import OutOfMemory
 from ollama_compat.resident import MIN_CONTEXT, LoadKey, Resident, Wanted, load_request
 from ollama_compat.runner import Runner
@@ -22,6 +22,7 @@ from runtime.frames import LoadProgress
 _LOG = logging.getLogger(__name__)
 
 _DEFAULT_MODELS = 3
+_ON_CARD, _BESIDE = 1.1, 1 << 30  # what a model wants of a card: so many times its file, and bytes for its cache and steps
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -270,7 +271,8 @@ class Residency:
         return await self._load(wanted)
 
     async def _load(self, wanted: Wanted) -> Resident:
-        request = load_request(wanted, self._settings, self._bytes_free())
+        shared = wanted.options.num_gpu != 0 and await self._make_room_on_card(wanted)
+        request = dataclasses.replace(load_request(wanted, self._settings, self._bytes_free()), shared=shared)
         runner = await self._spawn()
         try:
             _LOG.info("loading %s, context %s", wanted.name, request.num_ctx or "by memory")
@@ -286,6 +288,15 @@ class Residency:
         resident = Resident(wanted, runner, loaded, request.num_ctx, self._settings.keep_alive, loaded.num_ctx)
         self._residents[wanted.path] = resident
         return resident
+
+    async def _make_room_on_card(self, wanted: Wanted) -> bool:
+        """Has models on the card leave a part of it to the one that is to come. Whether there are any."""
+        others = [r for r in self._residents.values() if r.loaded.size_vram and not r.runner.dead.is_set()]
+        for resident in others:
+            with contextlib.suppress(RunnerDied):
+                left = await resident.runner.give_back(int(_ON_CARD * _file_size(wanted)) + _BESIDE, len(others) + 1)
+                resident.loaded = dataclasses.replace(resident.loaded, size_vram=left)
+        return bool(others)
 
     def _note_progress(self, progress: LoadProgress) -> None:
         if self.loading is None or self.loading.phase != progress.phase or progress.completed == progress.total:

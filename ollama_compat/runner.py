@@ -171,6 +171,12 @@ class Runner:
         assert isinstance(reply, Grown)
         return reply
 
+    async def give_back(self, nbytes: int, models: int) -> int:
+        """Has the runner leave so many bytes of the card to another one of `models` models; what it has of the card then."""
+        reply = await self._ask(lambda i: frames.GiveBack(i, nbytes, models))
+        assert isinstance(reply, frames.GivenBack)
+        return reply.size_vram
+
     def memory(self) -> int:
         """Bytes that the process has in memory; 0 where the system does not say."""
         try:

@@ -79,11 +79,19 @@ class CannotGrow(Exception):
     """There is no room for a longer context beside what is there: the model has to be loaded anew."""
 
 
+class CardTaken(Exception):
+    """Other models of this server hold the card, and without them there would be room for a better plan."""
+
+
 @runtime_checkable
 class OnCard(Protocol):
     """An executor that computes on a card."""
 
     pinned: bool | None  # whether the weights in RAM that the card reads are pinned; None: there are none
+
+    def give_back(self, nbytes: int, models: int) -> int:
+        """Let the card have so many bytes free for another one of `models` models, or as many as can be spared. Returns the bytes
+        of the card that this model has then."""
 
 
 @runtime_checkable

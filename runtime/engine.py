@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from runtime.answer import Answer
-from runtime.core import BLOCK_TOKENS, LONGEST, Caching, CannotGrow, ContextLengthError, Executor, FloatArray, Growing
-from runtime.frames import Cut, Done, Embed, Failed, Generate, Grow, Grown, Reply, Stats
+from runtime.core import BLOCK_TOKENS, LONGEST, Caching, CannotGrow, ContextLengthError, Executor, FloatArray, Growing, OnCard
+from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError
@@ -166,6 +166,12 @@ class Engine:
             self.num_ctx = max(self.num_ctx, self._longest(executor, min(request.num_ctx, LONGEST)))
             _LOG.info("the context grows to %d tokens, %d blocks", self.num_ctx, executor.n_blocks)
         return Grown(request.id, self.num_ctx, executor.size, executor.size_vram)
+
+    def give_back(self, request: GiveBack) -> GivenBack:
+        """Let another model have a part of the card."""
+        executor = self._executor
+        held = executor.give_back(request.nbytes, request.models) if isinstance(executor, OnCard) else executor.size_vram
+        return GivenBack(request.id, held)
 
     def cancel(self, number: int) -> list[Reply]:
         """End a request; its blocks are free. It may have ended by itself before."""

@@ -81,6 +81,7 @@ class Load:
     num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     gpu_overhead: int = 0  # bytes of a card that are left alone
     vram: int = 0  # bytes of a card that may be taken; 0: what is free
+    shared: bool = False  # other models of this server are on the card, which can be asked to leave: Failed("out_of_memory")
     pinned: int = -1  # bytes of RAM that may be pinned for a card; < 0: what the system allows
     pcie: bool = True  # the card may read experts from RAM beside the CPU, where that is faster
     use_mmap: bool | None = None
@@ -169,6 +170,15 @@ class Grow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Let a card have so many bytes free for another model. Answered by GivenBack."""
+
+    id: int
+    nbytes: int
+    models: int  # on the card, with the one that is to come
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """The only frame of a job (`python -m runtime.job`). Answered by LoadProgress frames, then Finished or Failed(id=None)."""
 
@@ -227,6 +237,12 @@ class Grown:
     num_ctx: int  # what a sequence can really hold
     size: int  # as in Loaded
     size_vram: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GivenBack:
+    id: int
+    size_vram: int  # that the model has now
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -307,8 +323,8 @@ class Finished:
     result: dict[str, Any]
 
 
-Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow | Work
-Reply = LoadProgress | Loaded | Cut | Grown | Token | Done | Failed | Tokens | Text | Embeddings | Stats | Finished
+Request = Load | Generate | Cancel | Tokenize | Detokenize | Embed | GetStats | Grow | GiveBack | Work
+Reply = LoadProgress | Loaded | Cut | Grown | GivenBack | Token | Done | Failed | Tokens | Text | Embeddings | Stats | Finished
 Frame = Request | Reply
 
 _FRAMES: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in typing.get_args(Request) + typing.get_args(Reply)}

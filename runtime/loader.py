@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from runtime.core import Encoder, Executor, ModelError, OnCard
+from runtime.core import CardTaken, Encoder, Executor, ModelError, OnCard
 from runtime.embedder import Embedder
 from runtime.engine import Engine
 from runtime.execute.budget import DEFAULT_CONTEXT
@@ -85,6 +85,8 @@ def open_model(request: Load, progress: Progress) -> Model:
         return Model(architecture, executor, tokenizer, num_ctx)
     except (GGUFError, ModelError, OSError) as error:
         raise LoadError("bad_model", str(error)) from error
+    except CardTaken as error:
+        raise LoadError("out_of_memory", f"the card is held by other models: {error}") from error
     except IsaError as error:
         raise LoadError("unsupported", str(error)) from error
 

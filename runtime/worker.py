@@ -20,7 +20,7 @@ from runtime import frames
 from runtime.core import Watched
 from runtime.embedder import Embedder, EmbedJob
 from runtime.engine import Engine, Job
-from runtime.frames import Cancel, Failed, Frame, Generate, Grow, Load, Reply
+from runtime.frames import Cancel, Failed, Frame, Generate, GiveBack, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
 from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
 from runtime.weights import Progress
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, requests: BinaryIO, writer: Writer) -> None:
         self._requests = requests
         self._writer = writer
-        self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel | Grow] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | EmbedJob | Cancel | Grow | GiveBack] = queue.SimpleQueue()
         self._ready = threading.Event()  # the model is loaded
         self._model: Model
         self._engine: Engine | Embedder
@@ -99,7 +99,7 @@ class Worker:
             kind, message = ("out_of_memory", "memory ran out") if out_of_memory else ("internal", f"a step failed: {error!r}")
             return self._fail(*engine.fail(kind, message))
 
-    def _take(self, item: Job | EmbedJob | Cancel | Grow) -> list[Reply]:
+    def _take(self, item: Job | EmbedJob | Cancel | Grow | GiveBack) -> list[Reply]:
         engine = self._engine
         if isinstance(item, Cancel):
             return engine.cancel(item.id)
@@ -108,6 +108,8 @@ class Worker:
         if isinstance(engine, Embedder):
             assert isinstance(item, EmbedJob)
             return engine.submit(item)
+        if isinstance(item, GiveBack):
+            return [engine.give_back(item)]
         assert isinstance(item, Job)
         return engine.submit(item)
 
@@ -140,7 +142,7 @@ class Worker:
                 if isinstance(job, Failed):
                     return job
                 self._inbox.put(job)
-            case Cancel() | Grow():
+            case Cancel() | Grow() | GiveBack():
                 self._inbox.put(request)
             case frames.Tokenize():
                 tokens = self._model.tokenizer.encode(request.text, request.parse_special, request.add_special)

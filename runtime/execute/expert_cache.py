@@ -44,6 +44,21 @@ class ExpertCache:
             for i, residence in enumerate(self.residences):
                 residence.uses = None if residence.complete else self._uses[:, i]
 
+    def shrink(self, share: float) -> int:
+        """Keep so much of the slots of layers that are not complete; how many bytes that frees. Graphs are stale then."""
+        self.settle()
+        partial = [residence for residence in self.residences if 0 < residence.slots < residence.layer.experts]
+        before = sum(residence.nbytes for residence in partial)
+        for residence in partial:
+            residence.shrink(max(1, int(residence.slots * share)))
+        self._tables.upload()
+        return before - sum(residence.nbytes for residence in partial)
+
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes of the slots of layers that are not complete."""
+        return sum(residence.nbytes for residence in self.residences if not residence.complete)
+
     def report(self) -> None:
         """At the end of a step, also in a graph: send the counts to the host."""
         if self.moving:

@@ -94,6 +94,11 @@ class Residence:
         return len(self._parts[0]) // self.layer.sizes[0] if self._parts else 0
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the slots."""
+        return sum(part.nbytes for part in self._parts)
+
+    @property
     def complete(self) -> bool:
         return self.slots == self.layer.experts
 
@@ -113,6 +118,15 @@ class Residence:
         self._parts = parts
         for expert in range(self.slots):
             self.enter(expert, expert)
+
+    def shrink(self, slots: int) -> None:
+        """Have only the first so many slots; who is in the others is no longer looked for on the card."""
+        for expert in np.flatnonzero(self._slot >= slots).tolist():
+            self.leave(expert)
+        for i, size in enumerate(self.layer.sizes):  # one after the other, so that little is there twice
+            self._parts[i] = self._parts[i][: slots * size].clone()
+        for expert in np.flatnonzero(self._slot >= 0).tolist():
+            self.enter(expert, int(self._slot[expert]))
 
     def enter(self, expert: int, slot: int) -> None:
         """The slot holds this expert."""

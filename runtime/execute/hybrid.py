@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from runtime import models
-from runtime.core import LONGEST, Batch, CannotGrow, FloatArray, ModelError
+from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, ModelError
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
@@ -31,7 +31,7 @@ from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
 from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.needs import MAX_OUTPUTS, mixtures, on_card, planned, ram_bytes, text_bytes
+from runtime.execute.needs import MAX_OUTPUTS, first_layer, mixtures, on_card, planned, ram_bytes, text_bytes
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.execute.recorder import Limits
 from runtime.execute.streaming import Streamer
@@ -197,6 +197,25 @@ class HybridExecutor:
         self.size, self.size_vram = self.size + needed, self.size_vram + needed
         self.n_blocks, self.num_ctx = blocks, max(num_ctx, self.num_ctx)
         return blocks
+
+    def give_back(self, nbytes: int, models: int) -> int:
+        """Let the card have so many bytes free for another one of `models` models, as far as there are places for experts that
+        the CPU computes as well; an equal share of them stays. Returns the bytes of the card that this model has then."""
+        torch.cuda.empty_cache()
+        lacking = nbytes - torch.cuda.mem_get_info(self._module.device)[0]
+        held = self._cache.partial_bytes
+        if lacking <= 0 or not held or self._streamer is None:
+            return self.size_vram
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._graphs.clear()
+            freed = self._cache.shrink(max(1 / models, 1 - lacking / held))
+            self._streamer = self._streamer.renewed()
+            self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
+            self._stream.synchronize()
+        torch.cuda.empty_cache()
+        self.size_vram -= freed
+        log.info("%.1f GiB of experts leave the card for another model", freed / 2**30)
+        return self.size_vram
 
     def stuck(self) -> str:
         """Why the step that runs will not end, or ""."""
@@ -397,8 +416,9 @@ def load(
 ) -> HybridExecutor | None:
     """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
-    `mapped`: weights stay in the file.
-    `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps. Raises GGUFError for a file that is none.
+    `mapped`: weights stay in the file. `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps.
+
+    Raises GGUFError for a file that is none, CardTaken where only other models of this server are in the way.
     """
     gpu = request.main_gpu or 0
     if request.kv_cache_type != "f16":
@@ -418,6 +438,9 @@ def load(
                 vram = vram * 4 // 5
                 log.warning("the plan did not fit (%s): planning for %.1f GiB", str(error).split(".")[0], vram / 2**30)
                 torch.cuda.empty_cache()
+    except CardTaken:
+        weights.close()
+        raise
     except (CudaError, NoRoom, ModelError, RuntimeError, AssertionError) as error:  # the last two are torch's
         log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
         weights.close()
@@ -435,7 +458,12 @@ def _open(
     progress: Progress,
 ) -> HybridExecutor:
     num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
-    chosen, rows = planned(weights, model, request, num_ctx, vram, resident)
+    try:
+        chosen, rows = planned(weights, model, request, num_ctx, vram, resident)
+    except NoRoom as error:
+        raise (CardTaken if request.shared else NoRoom)(str(error)) from error
+    if request.shared and chosen.first > first_layer(request.num_gpu, len(model.blk)):
+        raise CardTaken(f"only {len(model.blk) - chosen.first} of {len(model.blk)} layers fit beside other models")
     log.info("%s", chosen.words)
     options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, progress)
     return HybridExecutor(weights, model, chosen, module, options)

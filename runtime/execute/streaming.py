@@ -26,6 +26,12 @@ class Streamer:
         self._free = [torch.cuda.Event() for _ in self._slots]
         self._main: torch.cuda.Stream | None = None
 
+    def renewed(self) -> Streamer:
+        """One for the experts that are missing now; this one is of no use any more."""
+        slots = len(self._slots)
+        self._slots.clear()
+        return Streamer(self._residences, self._module, slots)
+
     def start(self, main: torch.cuda.Stream) -> None:
         """Begin a pass whose kernels run on `main`; experts stay where they live during it."""
         self._main = main

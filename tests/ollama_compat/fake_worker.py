@@ -75,6 +75,8 @@ class FakeWorker:
         elif isinstance(frame, frames.Grow):
             self._num_ctx = max(self._num_ctx, min(frame.num_ctx, int(self._flags.get("train", "2048"))))
             self._send(frames.Grown(frame.id, self._num_ctx, 1000))
+        elif isinstance(frame, frames.GiveBack):
+            self._send(frames.GivenBack(frame.id, 500 // frame.models))
         elif isinstance(frame, frames.GetStats):
             busy = len(self._running) + len(self._hanging)
             self._send(frames.Stats(frame.id, busy, 0, 8, 8 - busy, 0, 0, 1000, 0))

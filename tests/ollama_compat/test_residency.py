@@ -27,12 +27,13 @@ SIZE = 10
 class StubRunner:
     """Stands for a runner process; keeps a diary."""
 
-    def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception]) -> None:
+    def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception], vram: int) -> None:
         self.dead = asyncio.Event()
         self.hangs = False
         self.fixed = False  # cannot grow
         self.most = TRAIN  # tokens that there is memory for
         self.bytes = 0  # in memory
+        self.vram = vram  # bytes on the card
         self._diary, self._gate, self._failures = diary, gate, failures
         self.request = Load("")
 
@@ -42,7 +43,12 @@ class StubRunner:
         await self._gate.wait()
         if self._failures:
             raise self._failures.pop(0)
-        return Loaded("stub", min(request.num_ctx or 512, TRAIN), TRAIN, 1, "", "", False, [], SIZE, 0, "here", 1)
+        return Loaded("stub", min(request.num_ctx or 512, TRAIN), TRAIN, 1, "", "", False, [], SIZE, self.vram, "here", 1)
+
+    async def give_back(self, nbytes: int, models: int) -> int:
+        self._diary.append(f"{Path(self.request.path).name} gives back for {models} models")
+        self.vram //= models
+        return self.vram
 
     async def grow(self, num_ctx: int, memory: int) -> Grown | None:
         if self.fixed:
@@ -72,11 +78,12 @@ class World:
         self.failures: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.vram = 0  # bytes that a model takes of the card
         self.root = root
         self.residency = Residency(settings, self._spawn, lambda: memory)  # type: ignore[arg-type]
 
     async def _spawn(self) -> StubRunner:
-        return StubRunner(self.diary, self.gate, self.failures)
+        return StubRunner(self.diary, self.gate, self.failures, self.vram)
 
     def wanted(self, name: str, **options: Any) -> Wanted:
         path = self.root / name
@@ -461,3 +468,35 @@ async def test_a_file_that_vanished_is_a_model_not_found(make: Make) -> None:
 def test_load_request_bounds_every_number(options: dict[str, Any], settings: dict[str, Any], field: str, value: Any) -> None:
     request = load_request(Wanted("a", "", {}, "/a", Options(**options)), Settings(**settings))
     assert getattr(request, field) == value
+
+
+async def test_a_model_on_a_card_leaves_room_for_the_next(make: Make) -> None:
+    world = make()
+    world.vram = 8
+    await world.touch("a")
+    await world.touch("b")
+    await world.touch("c", num_gpu=0)
+    assert world.diary == ["load a", "a gives back for 2 models", "load b", "load c"]
+    assert {resident.wanted.name: resident.loaded.size_vram for resident in world.residency.list()} == {"a": 4, "b": 8, "c": 8}
+    shared = {resident.wanted.name: resident.runner.request.shared for resident in world.residency.list()}  # type: ignore[attr-defined]
+    assert shared == {"a": False, "b": True, "c": False}
+
+
+async def test_models_leave_a_card_that_has_no_room_for_the_next(make: Make) -> None:
+    world = make()
+    world.vram = 8
+    await world.touch("a")
+    world.failures = [OutOfMemory("the card is held by other models: only 2 of 28 layers fit beside other models")]
+    await world.touch("b")
+    assert world.names() == ["b"]
+    assert [line for line in world.diary if line.startswith(("load", "close a"))] == ["load a", "load b", "close a", "load b"]
+    assert world.residency.list()[0].runner.request.shared is False  # type: ignore[attr-defined]
+
+
+async def test_memory_on_a_card_needs_no_runner_that_died(make: Make) -> None:
+    world = make()
+    world.vram = 8
+    await world.touch("a")
+    world.residency.list()[0].runner.dead.set()
+    await world.touch("b")
+    assert "a gives back for 2 models" not in world.diary

@@ -135,3 +135,20 @@ def test_a_cache_that_may_not_move_stays(cache: ExpertCache, side: LateCopies) -
     for _ in range(20):
         steps(cache, 3)
     assert not side.copies
+
+
+@pytest.mark.parametrize("share", [0.6, 0.0])
+def test_a_cache_that_shrinks_keeps_who_is_in_its_first_slots(share: float, cache: ExpertCache, side: LateCopies) -> None:
+    while not side.copies:
+        steps(cache, 3)  # so that something is under way
+    held = cache.partial_bytes
+    assert cache.shrink(share) == held // 2
+    assert cache.partial_bytes == held // 2
+    assert [residence.slots for residence in cache.residences] == [1] * len(cache.residences)
+    assert all(map(intact, cache.residences))
+    assert all(int((residence.addresses[0] != 0).sum()) == 1 for residence in cache.residences)
+    for _ in range(8):
+        steps(cache, 5)
+        side.wait()
+    assert all(map(intact, cache.residences))
+    assert all(residence.addresses[0, 5] for residence in cache.residences)

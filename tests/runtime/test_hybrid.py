@@ -17,7 +17,7 @@ from tiny_gguf import Type
 
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
-from runtime.core import Batch, CannotGrow
+from runtime.core import Batch, CannotGrow, CardTaken
 from runtime.frames import Generate, Load
 from runtime.quants import BY_NAME
 
@@ -273,3 +273,25 @@ def test_everything_is_given_back(demo_model: Path) -> None:
 
     first = open_and_close()  # with what CUDA and its libraries keep
     assert abs(open_and_close() - first) <= 32 << 20
+
+
+@pytest.mark.parametrize("options", [{}, {"num_gpu": 4}])
+def test_two_models_share_a_card(options: dict[str, int], demo_model: Path, opened: Open) -> None:
+    tokens = np.random.default_rng(2).integers(0, 4000, 160).tolist()
+    first = opened(demo_model, resident=8, **options)
+    text = Text(first, blocks_for(256))
+    logits = [text.feed(tokens[:100]), *(text.feed([token]) for token in tokens[100:110])]
+    before, held = first.size_vram, first._cache.partial_bytes
+    assert first.give_back(0, 2) == before
+    assert first.give_back(1 << 50, 2) == first.size_vram == before - (held - first._cache.partial_bytes)
+    assert first._cache.partial_bytes == held // 2
+    second = Text(opened(demo_model, resident=8, **options), blocks_for(256))
+    logits += [text.feed([token]) for token in tokens[110:120]] + [text.feed(tokens[120:])]
+    others = np.concatenate([second.feed(tokens[:100]), second.feed(tokens[100:])])
+    assert naive.nmse(np.concatenate(logits), others) <= 1e-2
+
+
+def test_a_card_that_others_hold_is_told(demo_model: Path) -> None:
+    request = Load(str(demo_model), num_ctx=512, num_parallel=1, num_batch=256, vram=420 << 20, shared=True)
+    with pytest.raises(CardTaken, match=r"other models|more are needed"):
+        hybrid.load(request, silent)
