@@ -103,6 +103,12 @@ def with_model(path: Path, measure: Callable[[Model], dict[str, float]], **optio
         model.executor.close()
 
 
+def vram_used() -> int:
+    """Bytes of the card that are taken, by whomever: what torch keeps of a model's peak, its cache, its kernels."""
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
 @dataclasses.dataclass(frozen=True)
 class Traffic:
     """Bytes of weights that a token reads: of experts from RAM, and of everything that lies in VRAM."""

@@ -37,7 +37,7 @@ import hanging_worker
 import llama
 import shapes
 import torch
-from driven import AT, Model, bandwidths, in_turns, share, with_model
+from driven import AT, Model, bandwidths, in_turns, share, vram_used, with_model
 from machine import ROOT
 from random_gguf import SHAPES, write
 from routed import decoding
@@ -101,19 +101,18 @@ def moe67b(run: Run) -> dict[str, float]:
         found = in_turns({name: model.decode, f"{name}_prefill_2048": lambda: model.prefill(2048)})
         found[f"{name}_first_token_s"] = round(2048 / found[f"{name}_prefill_2048"], 3)
         found[f"{name}_share"] = share(model, found[name], run.rates)
-        return found | {f"{name}_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
+        return found | {f"{name}_peak_gib": round((vram_used() - before) / GIB, 2)}
 
     def classic(model: Model, card: int, layers: int) -> dict[str, float]:
         name = f"moe67b_{card}g_layers"
         found = in_turns({name: lambda: model.decode(12), f"{name}_prefill_2048": lambda: model.prefill(2048)}, rounds=2)
         found[f"{name}_on_card"] = layers
-        return found | {f"{name}_peak_gib": round(torch.cuda.max_memory_reserved() / GIB, 2)}
+        return found | {f"{name}_peak_gib": round((vram_used() - before) / GIB, 2)}
 
     found: dict[str, float] = {}
+    before = vram_used()
     for card in (24, 12, 8):
-        torch.cuda.reset_peak_memory_stats()
         found |= with_model(run.path, lambda model, card=card: measure(model, card), vram=card * GIB)
-        torch.cuda.reset_peak_memory_stats()
         layers, rows = whole_layers(run.path, card * GIB)
         options = {"vram": card * GIB, "num_gpu": layers, "num_batch": rows}
         found |= with_model(run.path, lambda model, card=card, layers=layers: classic(model, card, layers), **options)
