@@ -16,6 +16,11 @@ IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 
 
+def blocks_for(n_tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-n_tokens // BLOCK_TOKENS)
+
+
 class ModelError(Exception):
     """The file is no model that this runtime can run; the message names what is wrong."""
 

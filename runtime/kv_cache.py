@@ -20,7 +20,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from runtime.core import BLOCK_TOKENS
+from runtime.core import BLOCK_TOKENS, blocks_for
 
 MIN_COPY = 4  # tokens that a partly matching block must save before it is copied
 MAX_CANDIDATES = 32  # partly matching blocks that are compared, the newest first
@@ -210,11 +210,6 @@ class BlockPool:
             self._idle[block] = None
         else:
             self._blank.append(block)
-
-
-def blocks_for(n_tokens: int) -> int:
-    """Blocks that hold so many tokens."""
-    return -(-n_tokens // BLOCK_TOKENS)
 
 
 def _digest(parent: bytes, tokens: Sequence[int]) -> bytes:

@@ -12,8 +12,8 @@ from collections import deque
 
 import numpy as np
 
-from runtime.core import Batch, IntArray
-from runtime.kv_cache import BlockPool, BlockTable, Opened, blocks_for
+from runtime.core import Batch, IntArray, blocks_for
+from runtime.kv_cache import BlockPool, BlockTable, Opened
 
 MIXED_SECONDS = 0.15  # by how much reading prompts may lengthen the steps of those who write
 MIXED_ROWS = 32  # prompt rows of such a step at the least

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from runtime import models
-from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, ModelError
+from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, ModelError, blocks_for
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
@@ -39,7 +39,6 @@ from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
 from runtime.kernels.leaves import Leaves
-from runtime.kv_cache import blocks_for
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Weights, open_weights
 

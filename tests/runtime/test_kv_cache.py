@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from runtime.core import BLOCK_TOKENS
-from runtime.kv_cache import MIN_COPY, BlockPool, BlockTable, Opened, blocks_for
+from runtime.core import BLOCK_TOKENS, blocks_for
+from runtime.kv_cache import MIN_COPY, BlockPool, BlockTable, Opened
 
 
 def open_(pool: BlockPool, tokens: list[int], spare: int = 0) -> Opened:
