@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from runtime.token_roles import BYTE, CONTROL, UNKNOWN
+from runtime.unigram import Unigram
 from runtime.vocabulary import Vocabulary, read_merges
 
 Encoder = Callable[[str], list[int]]
@@ -21,6 +22,8 @@ def make_encoder(vocabulary: Vocabulary, metadata: Mapping[str, Any]) -> Encoder
         return _sentence_piece(vocabulary)
     if vocabulary.model == "bert":
         return WordPiece(vocabulary).encode
+    if vocabulary.model == "t5":
+        return Unigram(vocabulary).encode
     return _byte_pairs(vocabulary, read_merges(metadata, vocabulary.ids))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import base64
 import dataclasses
 import logging
 import math
@@ -37,13 +38,14 @@ _TOKEN_TYPES = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER_DEFINED, 5: UNUSED, 6
 class Vocabulary:
     """What a file says about its tokens. A token's id is its place in `tokens` and `attributes`."""
 
-    model: str  # tokenizer.ggml.model: "llama", "gpt2", "gemma4" or "bert"
+    model: str  # tokenizer.ggml.model: "llama", "gpt2", "gemma4", "bert" or "t5"
     pre: PreTokenizer
     tokens: list[str]
     ids: dict[str, int]
     attributes: list[int]  # bits of runtime.token_roles
     control: list[int]  # control tokens by the file or by a rule; text of a user must not become one
-    scores: Sequence[float]  # "llama" only
+    scores: Sequence[float]  # "llama" and "t5" only
+    charsmap: bytes  # "t5" only: what replaces characters, as SentencePiece compiles it
     roles: Mapping[str, int]  # "bos", "eos", "unknown", ... -> id
     eog: frozenset[int]
     add_bos: bool
@@ -51,6 +53,7 @@ class Vocabulary:
     add_eos: bool
     add_sep: bool  # between two texts
     add_space_prefix: bool
+    remove_extra_whitespaces: bool
     lowercase: bool
     strip_accents: bool
 
@@ -81,14 +84,16 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         ids=ids,
         attributes=attributes,
         control=[i for i, attribute in enumerate(attributes) if attribute & CONTROL or i in declared],
-        scores=_scores(metadata, len(tokens)) if model == "llama" else (),
+        scores=_scores(metadata, len(tokens)) if model in ("llama", "t5") else (),
+        charsmap=_charsmap(metadata) if model == "t5" else b"",
         roles=roles,
         eog=frozenset(eog),
         add_bos=add_bos or pre.always_bos,
         states_bos=_value(metadata, "add_bos_token", bool, False),
-        add_eos=_value(metadata, "add_eos_token", bool, False),
+        add_eos=_value(metadata, "add_eos_token", bool, model == "t5"),
         add_sep=_value(metadata, "add_sep_token", bool, model == "bert"),
         add_space_prefix=_value(metadata, "add_space_prefix", bool, model == "llama"),
+        remove_extra_whitespaces=_value(metadata, "remove_extra_whitespaces", bool, False),
         lowercase=lowercase,
         strip_accents=_value(metadata, "normalizer.strip_accents", bool, lowercase),
     )
@@ -168,6 +173,21 @@ def _scores(metadata: Mapping[str, Any], count: int) -> Sequence[float]:
     if any(map(math.isnan, scores)):
         raise ModelError(f"{_key('scores')}: a score is not a number")
     return scores
+
+
+def _charsmap(metadata: Mapping[str, Any]) -> bytes:
+    """The bytes; some files have their base64, a letter at a time."""
+    value = metadata.get("tokenizer.ggml.precompiled_charsmap", b"")
+    if isinstance(value, list) and {str}.issuperset(map(type, value)):
+        try:
+            return base64.b64decode("".join(value), validate=True)
+        except ValueError as error:
+            raise ModelError(f"{_key('precompiled_charsmap')}: {error}") from error
+    if isinstance(value, array.array) and value.typecode in "bB":
+        return value.tobytes()
+    if value != b"":
+        raise ModelError(f"{_key('precompiled_charsmap')}: expected an array of bytes")
+    return b""
 
 
 def _pre_tokenizer(metadata: Mapping[str, Any], model: str) -> PreTokenizer:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import lzma
 import random
-import tempfile
 from array import array
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vocabs import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER, VOCABS, Metadata, committed, texts
 
 from runtime.core import ModelError
 from runtime.frames import BREAK
@@ -22,22 +21,7 @@ from runtime.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
-VOCABS = ROOT / "tests/fixtures/vocabs"
 GOLDEN = json.loads((VOCABS / "pre_tokenizers.json").read_text())
-NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
-
-Metadata = dict[str, Any]
-
-
-@cache
-def committed(name: str) -> Metadata:
-    """Metadata of a vocabulary under tests/fixtures, unpacked beside no file that the tests would leave behind."""
-    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
-        file.write(lzma.decompress((VOCABS / f"{name}.gguf.xz").read_bytes()))
-        file.flush()
-        with open_gguf(file.name) as opened:
-            return {key: opened.metadata[key] for key in opened.metadata}
-
 
 @cache
 def demo() -> Tokenizer:
@@ -76,14 +60,10 @@ def sentence_piece(pieces: dict[str, float], special: dict[str, int] | None = No
     } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
 
 
-def texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    return [tokenizer.token_text(token) for token in ids]
-
-
 # ---------------------------------------------------------------- whole vocabularies
 
 
-@pytest.mark.parametrize("name", ["bert-bge", "gpt-2", "phi-3"])
+@pytest.mark.parametrize("name", ["bert-bge", "gpt-2", "phi-3", "xlm-roberta"])
 def test_llama_cpp_cases(name: str) -> None:
     tokenizer = Tokenizer.from_gguf(committed(name))
     inputs = (VOCABS / f"{name}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
