@@ -425,6 +425,8 @@ def load(
     weights = open_weights(request.path, progress, mapped=mapped)
     try:
         model = models.build(weights)
+        if gpu >= torch.cuda.device_count():
+            raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
         free, _ = torch.cuda.mem_get_info(gpu)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
         module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from toy_model import BOS, CALL, EOS, N_VOCAB, GrowingExecutor, Runs, ToyExecutor, alone, chaos, make_tokenizer, saying
+from toy_model import BOS, CALL, EOS, N_VOCAB, REFUSED, GrowingExecutor, Runs, ToyExecutor, alone, chaos, make_tokenizer, saying
 
 from runtime.core import FloatArray
-from runtime.frames import BREAK, Cut, Done, Failed, Generate, Grow, Grown, Sampling, Token
+from runtime.frames import BREAK, Cut, Done, Failed, Generate, GiveBack, Grow, Grown, Sampling, Token
 
 GREEDY = Sampling(temperature=0)
 TOKENIZER = make_tokenizer()
@@ -547,6 +547,21 @@ def test_a_cache_that_was_made_once_and_for_all_does_not_grow() -> None:
     failed = Runs(ToyExecutor(), num_ctx=128).engine.grow(Grow(9, 1000))
     assert isinstance(failed, Failed)
     assert failed.kind == "unsupported"
+
+
+def test_a_cache_that_has_no_room_does_not_grow_and_goes_on() -> None:
+    runs = Runs(GrowingExecutor(), num_ctx=128)
+    failed = runs.engine.grow(Grow(9, REFUSED))
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.message) == ("unsupported", "the card is full")
+    assert runs.engine.num_ctx == 128
+    runs.run(ask(1, "hello", num_predict=5))
+    assert len(runs.ids(1)) == 5
+
+
+def test_a_model_that_is_on_no_card_gives_nothing_back() -> None:
+    given = Runs(ToyExecutor()).engine.give_back(GiveBack(9, 1 << 30, 2))
+    assert (given.id, given.size_vram) == (9, 0)
 
 
 def test_a_cut_prompt_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:

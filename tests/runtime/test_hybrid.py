@@ -295,3 +295,8 @@ def test_a_card_that_others_hold_is_told(demo_model: Path) -> None:
     request = Load(str(demo_model), num_ctx=512, num_parallel=1, num_batch=256, vram=420 << 20, shared=True)
     with pytest.raises(CardTaken, match=r"other models|more are needed"):
         hybrid.load(request, silent)
+
+
+def test_a_card_that_is_not_there(demo_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert hybrid.load(Load(str(demo_model), main_gpu=torch.cuda.device_count()), silent) is None
+    assert "there is no such card" in caplog.text
