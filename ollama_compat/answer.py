@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from ollama_compat import replies, request_log, structured
+from ollama_compat import output, replies, request_log, structured
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError, InternalError
 from ollama_compat.fitting import Message, Prompt
@@ -17,6 +17,7 @@ from ollama_compat.prompt import refuse_images
 from ollama_compat.replies import Metrics
 from ollama_compat.resident import Resident
 from ollama_compat.runner import Runner
+from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services
 from ollama_compat.tool_choice import BareCalls
 from runtime.frames import Cut, Done, Generate, Logprob, Token
@@ -75,7 +76,7 @@ async def run(
         constraint = structured.constraint(
             call.request, prompt.parser, call.think, native=prompt.native, grammar=call.options.grammar
         )
-        parser = BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser
+        parser = _named(call, BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser)
         preserved = parser.preserved if parser else ()
         make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
         first_ns = 0  # from the request to its first token
@@ -87,6 +88,13 @@ async def run(
                 else:
                     first_ns = first_ns or time.perf_counter_ns() - call.started_ns
                     yield piece
+
+
+def _named(call: Call, parser: OutputParser | None) -> OutputParser | None:
+    """Gives tool calls the names of the tools that were offered."""
+    if parser is None or isinstance(call.request, GenerateRequest) or not call.request.tools:
+        return parser
+    return output.Offered(parser, output.names_of(call.request.tools))
 
 
 def _finished(call: Call, done: Done, loaded_ns: int) -> Finished:

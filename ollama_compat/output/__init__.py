@@ -11,6 +11,7 @@ from ollama_compat.output.builtin import PARSERS, shown_tools
 from ollama_compat.output.events import CallError, Content, Event, OutputParser, Reasoning, Thinking, ToolCall
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.jinja_families import family
+from ollama_compat.output.offered import Offered
 from ollama_compat.output.parser import CallParser, Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
 from ollama_compat.template.gotemplate import Template
@@ -19,6 +20,7 @@ __all__ = [
     "CallError",
     "Content",
     "Event",
+    "Offered",
     "OutputParser",
     "Reasoning",
     "Setup",
@@ -26,6 +28,7 @@ __all__ = [
     "ToolCall",
     "builtin",
     "generic",
+    "names_of",
     "native",
     "shown_tools",
 ]
@@ -64,7 +67,7 @@ def native(
     splitter = None if tags is None else ThinkingSplitter(tags)
     if splitter is not None:
         splitter.start_after(prompt_tail)
-    calls = _calls(template_source, _names(tools), splitter is None, told) if tools else None
+    calls = _calls(template_source, names_of(tools), splitter is None, told) if tools else None
     return Parser(splitter, calls, () if tags is None else (tags.start, tags.end))
 
 
@@ -82,9 +85,9 @@ def generic(
         splitter.start_after(prompt_tail)
     calls: CallParser | None = None
     if tools and told:
-        calls = hermes.make(_names(tools), splitter is None)
+        calls = hermes.make(names_of(tools), splitter is None)
     elif tools:
-        calls = GenericCalls(go_tags.call_tag(template.root), _names(tools))
+        calls = GenericCalls(go_tags.call_tag(template.root), names_of(tools))
     return Parser(splitter, calls, () if splitter is None else (opening, closing))
 
 
@@ -100,5 +103,6 @@ def _calls(source: str, names: Sequence[str], fresh: bool, told: bool) -> CallPa
     return next((make(names, fresh) for matches, make in _DIALECTS if matches(source)), None)
 
 
-def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the tools are called."""
     return [tool.get("function", {}).get("name", "") for tool in tools]

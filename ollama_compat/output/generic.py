@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.output.machine import Machine, overlap
+from ollama_compat.output.offered import meant
 from ollama_compat.output.tool_json import Scanner, load_object, ollama_id
 
 
@@ -81,8 +82,9 @@ class GenericCalls(Machine):
 
     def _name(self, text: str, value: dict[str, Any]) -> str | None:
         """The tool that `value` names; else the known name that stands first in `text`, the longest one there."""
-        if value.get("name") in self._names:
-            return str(value["name"])
+        name = value.get("name")
+        if isinstance(name, str) and (called := meant(name, self._names)):
+            return called
         found = [(text.index(name), -len(name), name) for name in self._names if name in text]
         return min(found)[2] if found else None
 

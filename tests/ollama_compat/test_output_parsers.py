@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ollama_compat import output
+from ollama_compat.output import Offered, hermes
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.parser import Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter
@@ -457,6 +458,24 @@ OPEN_JSON = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 def test_generic_calls(tag: str, text: str, expected: Split) -> None:
     names = [tool["function"]["name"] for tool in TOOLS]
     check(lambda: Parser(None, GenericCalls(tag, [*names, ""])), text, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "called"),
+    [
+        ("bash", ["Bash", "Read"], "Bash"),
+        ("Bash", ["bash", "Bash"], "Bash"),
+        ("BASH", ["bash", "Bash"], "BASH"),
+        ("shell", ["Bash"], "shell"),
+    ],
+)
+def test_calls_have_the_names_that_were_offered(name: str, names: list[str], called: str) -> None:
+    text = f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>'
+    check(lambda: Offered(Parser(None, hermes.make(names, True)), names), text, [(called, {})])
+
+
+def test_generic_calls_of_a_name_in_another_case() -> None:
+    check(lambda: Parser(None, GenericCalls("{", ["Bash"])), '{"name": "bash", "arguments": {"a": 1}}', [("Bash", {"a": 1})])
 
 
 @pytest.mark.parametrize(
