@@ -39,6 +39,7 @@ _MESSAGE = gotypes.struct(
         Member("role", gotypes.string, omit=False),
         Member("content", gotypes.anything, None, omit=False),
         Member("reasoning", gotypes.string, omit=False),
+        Member("reasoning_content", gotypes.anything, None, omit=False),  # DeepSeek's name for it, unknown to Ollama
         Member("tool_calls", gotypes.array(_CALL, "[]openai.ToolCall"), None, omit=False),
         Member("name", gotypes.string, omit=False),
         Member("tool_call_id", gotypes.string, omit=False),
@@ -134,9 +135,9 @@ def _format(wanted: Mapping[str, Any] | None) -> Any:
 
 def _turns(message: Mapping[str, Any], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The native messages of one: a part of its content is a message of its own."""
-    content, role = message["content"], message["role"]
+    content, role, told = message["content"], message["role"], message["reasoning_content"]
     given = {
-        "thinking": message["reasoning"],
+        "thinking": message["reasoning"] or (told if isinstance(told, str) else ""),
         "tool_calls": _calls(message["tool_calls"] or ()),
         "tool_name": _tool_name(message, history),
         "tool_call_id": message["tool_call_id"],

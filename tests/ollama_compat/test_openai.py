@@ -209,6 +209,20 @@ def test_results_of_tools_find_the_name_of_their_call() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "thinking"),
+    [
+        ({"reasoning_content": "hm"}, "hm"),
+        ({"reasoning_content": "other", "reasoning": "hm"}, "hm"),
+        ({"reasoning_content": None}, None),
+        ({"reasoning_content": [{"type": "text", "text": "hm"}]}, None),
+    ],
+)
+def test_reasoning_of_earlier_turns_has_two_names(fields: dict[str, Any], thinking: str | None) -> None:
+    (message,) = native(messages=[{"role": "assistant", "content": "Yes.", **fields}]).messages or ()
+    assert message.get("thinking") == thinking
+
+
 def test_tool_choice() -> None:
     made = native(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "f"}})
     assert made.tool_choice == Choice(forced=True, names=frozenset({"f"}), several=False)
