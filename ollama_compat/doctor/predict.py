@@ -103,9 +103,10 @@ class Predictor:
     def prompt_seconds(self, shape: Shape, tokens: int) -> float:
         """Of a prompt from an empty cache."""
         products = sum(self._product(part, shape, tokens) for part in shape.weights)
-        seen = tokens * (tokens + 1) / 2
-        attention = shape.layers * shape.query_width * seen * self.rates(shape)["attention_prompt"]
-        return float(products + attention + tokens * self._elements(shape) * self.rates(shape)["element"])
+        rates, seen = self.rates(shape), tokens * (tokens + 1) / 2
+        turned = shape.layers * shape.query_width / 2 + shape.cache_bytes / 2  # queries; keys and values, which are kept in f16
+        attention = shape.layers * shape.query_width * seen * rates["attention_prompt"] + tokens * turned * rates["turn"]
+        return float(products + attention + tokens * self._elements(shape) * rates["element"])
 
     def _product(self, part: Weights, shape: Shape, tokens: int) -> float:
         rate = self.rates(shape)["types"][part.type_name]

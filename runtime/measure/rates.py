@@ -53,6 +53,7 @@ class Rates:
     head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
     attention_prompt: float  # the same, in a prompt
+    turn: float  # in a prompt, a value of queries, keys and values that is turned or stored
     element: float  # in a prompt, an element of a norm and a sum; a single token's are one thread's work
 
 
@@ -61,6 +62,7 @@ def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_b
     row = _row(stage)
     found = {name: _type(stage, memory, name, cache_bytes, row, seconds) for name in types}
     head, attention = _attention_of_one(stage, row, seconds)
+    turn, attention_prompt = _attention_of_prompt(stage, seconds)
     return Rates(
         threads=stage.threads,
         types=found,
@@ -69,7 +71,8 @@ def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_b
         output_prompt=_output(stage, memory, found, row, seconds),
         head=head,
         attention=attention,
-        attention_prompt=_attention_of_prompt(stage, seconds),
+        attention_prompt=attention_prompt,
+        turn=turn,
         element=_elements(stage, seconds),
     )
 
@@ -161,9 +164,16 @@ def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, 
     return max(0.0, short - slope * BLOCK_TOKENS * values) / HEADS.head_count, slope
 
 
-def _attention_of_prompt(stage: Stage, seconds: float) -> float:
-    seen = HEADS.head_count * (PROMPT * (PROMPT + 1) // 2) * (HEADS.key_length + HEADS.value_length)
-    return _attention(stage, PROMPT, 0, seconds) / seen
+def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float]:
+    """What a value costs that is turned or stored, and each value that is looked at: by a short and a long prompt."""
+    turned = HEADS.head_count * HEADS.key_length + HEADS.head_count_kv * (HEADS.key_length + HEADS.value_length)
+    times = PROMPT // BLOCK_TOKENS
+    few, many = (_attention(stage, rows, 0, seconds) for rows in (BLOCK_TOKENS, PROMPT))
+    seen = [
+        HEADS.head_count * rows * (rows + 1) // 2 * (HEADS.key_length + HEADS.value_length) for rows in (BLOCK_TOKENS, PROMPT)
+    ]
+    looked = max(0.0, (many - times * few) / (seen[1] - times * seen[0]))
+    return max(0.0, many - looked * seen[1]) / (PROMPT * turned), looked
 
 
 def _attention(stage: Stage, rows: int, first: int, seconds: float) -> float:

@@ -37,6 +37,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         "head": 0.0,
         "attention": 0.0,
         "attention_prompt": 0.0,
+        "turn": 0.0,
         "element": 0.0,
     }
     return {
@@ -114,6 +115,14 @@ def test_rows_attention_and_elements_are_added() -> None:
     assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
         rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 1000 * 100 * 1e-12 + elements * 1e-10
     )
+
+
+def test_a_prompt_turns_and_stores_and_looks_back() -> None:
+    """Two layers, queries of 100 values, keys and values of 40 in all, three tokens: 3 + 2 + 1 looks of 200 values."""
+    subject = machine({"F32": rate(0, 0, 0)})
+    subject["rates"] |= {"turn": 1e-9, "attention_prompt": 1e-10}
+    shape_ = model(Weights("F32", 1, 0), layers=2, query_width=200, cache_bytes=2 * 2 * 40)
+    assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(3 * 2 * 140 * 1e-9 + 2 * 6 * 200 * 1e-10)
 
 
 def test_short_rows_and_heads_cost_beside_their_bytes() -> None:

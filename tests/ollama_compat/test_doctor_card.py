@@ -35,7 +35,7 @@ RATES = {
     ],
 }
 RATE = {"cache": 1e-12, "last_cache": 1e-11, "memory": 2e-11, "prompt": 1e-12}
-CPU = dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "output_prompt", "element"), 0.0)
+CPU = dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "turn", "output_prompt", "element"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
