@@ -57,6 +57,7 @@ class Executor(Protocol):
     n_blocks: int  # blocks in the KV pool
     max_rows: int  # rows a batch may hold
     max_outputs: int  # logits a batch may ask for
+    several: bool  # a step takes less time with a few rows of one sequence than as many steps would
     size: int  # bytes resident
     size_vram: int
     placement: str

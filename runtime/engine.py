@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from runtime.answer import Answer
 from runtime.core import BLOCK_TOKENS, LONGEST, Caching, CannotGrow, ContextLengthError, Executor, FloatArray, Growing, OnCard
@@ -32,7 +33,9 @@ class Job:
     sampler: Sampler
     answer: Answer
     constraint: Constraint | None = None  # keeps the answer to a grammar
+    may_force: bool = False  # a token without an alternative needs no logits
     steered: bool = False  # the last token was not what the model would have said
+    forced: deque[int] = dataclasses.field(default_factory=deque)  # what the grammar lets follow, and nothing else
     generated: int = 0
     cached: int = 0  # prompt tokens that were in the cache
     started_ns: int = 0  # when its first step began
@@ -44,22 +47,52 @@ class Job:
         if not self.started_ns:
             self.started_ns, self.cached = now, self.sequence.cached
 
-    def next_token(self, logits: FloatArray) -> int:
-        """The token that follows: the one that would come without a grammar, if that permits it, as in llama.cpp.
+    def next_tokens(self, logits: FloatArray, *, several: bool) -> Iterator[int]:
+        """The token that follows, and if `several` those that the grammar forces after it. Each has been dealt with when the
+        next one is asked for. Raises NotANumber and GrammarError."""
+        if not self.forced:
+            yield self._choose(logits)
+            if not self.may_force or self.constraint is None:
+                return
+            self.forced.extend(self.constraint.forced())
+            if not several:
+                return
+        assert self.constraint is not None
+        while self.forced:
+            token = self.forced.popleft()
+            self.constraint.accept(token)
+            yield token
+            if not several:
+                return
 
-        Where the grammar has just had to step in it will again, and is asked first. Raises NotANumber and GrammarError.
-        """
+    def _choose(self, logits: FloatArray) -> int:
+        """The token that would come without a grammar, if that permits it, as in llama.cpp."""
         if self.constraint is None:
             return self.sampler.sample(logits)
-        if not self.steered:
-            token = self.sampler.sample(logits)
-            if self.constraint.take(token):
-                return token
+        token = self._proposed(logits, self.constraint)
+        if token is not None:
+            self.steered = False
+            return token
         allowed = self.constraint.allowed()
         self.steered = allowed is not None and not allowed[logits[: len(allowed)].argmax()]
         token = self.sampler.sample(logits, allowed)
         self.constraint.accept(token)
         return token
+
+    def _proposed(self, logits: FloatArray, constraint: Constraint) -> int | None:
+        """The token, if one of those that need no mask is right.
+
+        Without a temperature that is the best one that is allowed: most often one of the very best. A draw that is refused has to
+        be made again among all that is allowed, and where the grammar has just had to step in it probably would be.
+        """
+        greedy = self.sampler.greedy
+        if self.steered and not greedy:
+            return None
+        token = self.sampler.sample(logits)
+        if constraint.take(token):
+            return token
+        runners_up = self.sampler.next_best(logits, token) if greedy and not self.steered else ()
+        return next((other for other in runners_up if constraint.take(other)), None)
 
     def count(self, now: int) -> None:
         """Note a token."""
@@ -127,7 +160,9 @@ class Engine:
             return Failed(request.id, "bad_request", str(error))
         sampler.accept(prompt.tokens)
         answer = Answer(request, self._tokenizer)
-        return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint)
+        # Mirostat learns from every token, and log probabilities are told of every one
+        may_force = constraint is not None and request.logprobs < 0 and not request.sampling.mirostat
+        return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint, may_force)
 
     def _constraint(self, request: Generate) -> Constraint | None:
         grammar = request.calls or request.grammar
@@ -216,31 +251,36 @@ class Engine:
         self._steps += 1
         replies: list[Reply] = []
         for row, sequence in enumerate(step.ready):
-            replies += self._next_token(self._jobs[sequence.id], logits[row], now)
+            replies += self._next_tokens(self._jobs[sequence.id], logits[row], now)
         return replies
 
-    def _next_token(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
+    def _next_tokens(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
+        replies: list[Reply] = []
         try:
-            token = job.next_token(logits)
+            for token in job.next_tokens(logits, several=self._executor.several):
+                reason = self._push(job, token, logits, now, replies)
+                if reason is not None:
+                    _append(replies, job.answer.finish())
+                    return replies + self._end(job, job.done(reason))
         except NotANumber:
             return self._end(job, Failed(job.request.id, "internal", "the model computed values that are not numbers"))
         except GrammarError as error:
             return self._end(job, Failed(job.request.id, "bad_request", f"the answer cannot follow the grammar: {error}"))
+        return replies
+
+    def _push(self, job: Job, token: int, logits: FloatArray, now: int, replies: list[Reply]) -> str | None:
+        """Let an answer go on with a token. Returns why it is over, if it is."""
         ends = token in self._tokenizer.eog_ids
         job.count(now)
-        replies: list[Reply] = []
         if not ends or job.answer.shows(token):
             job.sampler.accept((token,))
             job.sequence.tokens.append(token)
             _append(replies, job.answer.push(token, logits))
         reason = self._reason(job, ends)
-        if reason is not None:
-            _append(replies, job.answer.finish())
-            return replies + self._end(job, job.done(reason))
-        if len(job.sequence.tokens) >= self.num_ctx:
+        if reason is None and len(job.sequence.tokens) >= self.num_ctx:
             keep = kept(job.request.num_keep, len(job.prompt.tokens), self._tokenizer)
             self._scheduler.restart(job.sequence, shifted(job.sequence.tokens, keep, self.num_ctx))
-        return replies
+        return reason
 
     def _reason(self, job: Job, ends: bool) -> str | None:
         """Why the answer is over, if it is. A limit of 0 tokens lets one through, as llama-server's does."""

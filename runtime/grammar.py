@@ -6,6 +6,7 @@ A grammar is `json` (any object), a JSON schema, the text of a GBNF or Lark gram
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import threading
 from collections import OrderedDict
@@ -29,6 +30,7 @@ _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's
 _OPTIONS = {"whitespace_pattern": _SPACE, "coerce_one_of": True, "json_allow_general_unicode_escapes": True}
 _BREAKS = 2  # line breaks that may stand between reasoning and answer
 _KEPT = 16  # compiled grammars
+_TEXTS = 1024  # that are forced, with their tokens
 _LONGEST = 1000  # characters of an error
 
 
@@ -78,6 +80,7 @@ class Vocabulary:
         self.special_token_ids = [token for token in ids if special[token]]
         self.tokens = [b"\xff" * special[token] + tokenizer.token_bytes(token) for token in ids]  # 0xff: is no text
         self._encode = tokenizer.encode
+        self._forced_tokens = functools.lru_cache(_TEXTS)(self._tokens_of)
         self.ends = tokenizer.eog_ids
         ends = sorted(tokenizer.eog_ids) or None
         self.matching = llguidance.LLTokenizer(self, eos_token=ends, slices=llguidance.LLTokenizer.json_slices())  # type: ignore[arg-type]
@@ -89,7 +92,9 @@ class Vocabulary:
 
     def __call__(self, text: str | bytes) -> list[int]:
         """The tokens of a text in the middle of others, byte for byte: llguidance asks for those of a text that is forced."""
-        text = text if isinstance(text, str) else text.decode(errors="replace")
+        return list(self._forced_tokens(text if isinstance(text, str) else text.decode(errors="replace")))
+
+    def _tokens_of(self, text: str) -> list[int]:
         raw = text.encode()
         for front in ("", "\n"):  # some tokenizers put a space before every text, and may join the two
             ids = self._encode(front + text, parse_special=False, add_special=False)
@@ -107,6 +112,7 @@ class Constraint:
     def __init__(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
+        self._ends = vocabulary.ends
         self._start = start
         self._opening = opening  # tokens that may come instead of the grammar
         self._forced: list[int] = []
@@ -120,8 +126,8 @@ class Constraint:
 
     def take(self, token: int) -> bool:
         """Accept the token if it may come next: a tenth of the work of `allowed`, which knows it of all tokens."""
-        if not self._forced and self._tail is None and not self._opening and not self._breaks:
-            if token in self._vocabulary.ends:
+        if self._tail is None and not (self._forced or self._opening or self._breaks):
+            if token in self._ends:
                 return self._matcher.is_accepting()
             return bool(self._matcher.try_consume_tokens([token]))
         allowed = self.allowed()
@@ -147,6 +153,14 @@ class Constraint:
         if self._breaks:
             mask[self._vocabulary.breaks] = True
         return mask
+
+    def forced(self) -> list[int]:
+        """The tokens that have to follow; none where there is a choice. They still have to be accepted."""
+        if self._forced:
+            return list(self._forced)
+        if self._tail is not None or self._opening or self._breaks:
+            return []
+        return self._matcher.compute_ff_tokens()
 
     def accept(self, token: int) -> None:
         """Take the token that was chosen; one that ends the answer changes nothing. Raises GrammarError."""

@@ -1,8 +1,9 @@
 """Which sequences run, and which of their tokens go into the next step.
 
-Sequences wait in the order of their arrival and run as soon as their prompt fits the cache. Every step carries one row for
-each sequence that is writing, and in the rows that are left, pieces of the prompts that are still being read. When the cache
-is full, the youngest sequence gives its blocks back and waits again; what it had is computed anew, or found in the cache.
+Sequences wait in the order of their arrival and run as soon as their prompt fits the cache. Every step carries a row for
+each sequence that is writing, or a few where a grammar has forced the next tokens, and in the rows that are left, pieces of
+the prompts that are still being read. When the cache is full, the youngest sequence gives its blocks back and waits again;
+what it had is computed anew, or found in the cache.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from runtime.kv_cache import BlockPool, BlockTable, Opened
 
 MIXED_SECONDS = 0.15  # by how much reading prompts may lengthen the steps of those who write
 MIXED_ROWS = 32  # prompt rows of such a step at the least
+FEW = 8  # rows that a sequence gets in every step, as one does that writes
 READERS = 4  # long prompts that are read at the same time
 
 
@@ -36,6 +38,11 @@ class Sequence:
     def pending(self) -> int:
         return len(self.tokens) - self.computed
 
+    @property
+    def reads(self) -> bool:
+        """Whether it has to wait for its share of a step."""
+        return self.pending > FEW
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
@@ -44,7 +51,7 @@ class Step:
     batch: Batch
     rows: list[tuple[Sequence, int]]  # how many tokens of each
     ready: list[Sequence]
-    reading: int  # rows that are not the only one of a sequence
+    reading: int  # rows of sequences that have more than a few to go
     admitted: list[Sequence]  # that run from this step on
     copies: list[tuple[int, int]]  # blocks to copy, (from, to), one after the other, before the pass
 
@@ -153,7 +160,7 @@ class Scheduler:
 
     def _has_time(self) -> bool:
         """Whether another prompt could be read now. Later it may find more of itself in the cache."""
-        reading = [sequence.pending for sequence in self.running if sequence.pending > 1]
+        reading = [sequence.pending for sequence in self.running if sequence.reads]
         return len(reading) < READERS or sum(reading) + len(self.running) < self._budget()
 
     def _stop(self, sequence: Sequence) -> None:
@@ -179,12 +186,23 @@ class Scheduler:
     # ------------------------------------------------------------ what is computed
 
     def _step(self, opened: list[tuple[Sequence, Opened]]) -> Step:
-        writing = [sequence for sequence in self.running if sequence.pending == 1]
-        reading = [sequence for sequence in self.running if sequence.pending > 1]
-        rows = [(sequence, 1) for sequence in writing] + self._shares(reading, len(writing))
+        writing = self._writing()
+        used = sum(count for _, count in writing)
+        rows = writing + self._shares([sequence for sequence in self.running if sequence.reads], used)
         batch, ready = self._batch(rows)
         copies = [each.copy for _, each in opened if each.copy is not None]
-        return Step(batch, rows, ready, len(batch.tokens) - len(writing), [sequence for sequence, _ in opened], copies)
+        return Step(batch, rows, ready, len(batch.tokens) - used, [sequence for sequence, _ in opened], copies)
+
+    def _writing(self) -> list[tuple[Sequence, int]]:
+        """A row for each sequence that needs few, and the others of theirs as far as there is room."""
+        writing = [sequence for sequence in self.running if not sequence.reads]
+        spare = self._max_rows - len(writing)
+        rows = []
+        for sequence in writing:
+            more = min(sequence.pending - 1, spare)
+            spare -= more
+            rows.append((sequence, 1 + more))
+        return rows
 
     def _batch(self, rows: list[tuple[Sequence, int]]) -> tuple[Batch, list[Sequence]]:
         tokens, positions, lines, outputs = self._buffer
@@ -207,10 +225,8 @@ class Scheduler:
 
     def _budget(self) -> int:
         """Rows that a step may have while others write."""
-        if all(sequence.pending > 1 for sequence in self.running):
-            return self._max_rows
-        writing = sum(sequence.pending == 1 for sequence in self.running)
-        return min(self._max_rows, writing + self._mixed_rows)
+        writing = [sequence.pending for sequence in self.running if not sequence.reads]
+        return min(self._max_rows, sum(writing) + self._mixed_rows) if writing else self._max_rows
 
     def _shares(self, reading: list[Sequence], used: int) -> list[tuple[Sequence, int]]:
         """How many rows of each prompt: half for the oldest, so that it gets on; then the shortest first, as they end soonest."""

@@ -72,7 +72,7 @@ class ToyExecutor:
     def __init__(self, formula: Formula = chaos, *, n_blocks: int = 64, max_rows: int = 256, max_outputs: int = 128) -> None:
         self.n_vocab, self.n_ctx_train, self.n_blocks = N_VOCAB, 4096, n_blocks
         self.max_rows, self.max_outputs = max_rows, max_outputs
-        self.size, self.size_vram, self.placement = 1234, 0, "nowhere"
+        self.size, self.size_vram, self.placement, self.several = 1234, 0, "nowhere", True
         self.rows: list[int] = []  # of every step
         self.copied = 0
         self._formula = formula

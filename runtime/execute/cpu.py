@@ -79,6 +79,7 @@ class CpuExecutor:
         self.n_blocks = min(sizes.blocks, self._recorder.blocks)
         self.max_rows = limits.rows
         self.max_outputs = limits.outputs
+        self.several = True
         self.size = weights.resident + self._recorder.nbytes(sizes.promised)
         self.size_vram = 0
         plural, where = "s" if threads > 1 else "", "" if weights.writable else ", read from the file as they are used"

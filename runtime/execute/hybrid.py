@@ -76,6 +76,7 @@ class HybridExecutor:
         self.n_blocks = chosen.blocks
         self.max_rows = options.rows
         self.max_outputs = min(options.rows, MAX_OUTPUTS)
+        self.several = False  # graphs are captured for one row of each sequence
         self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._program: ExpertProgram | None = None

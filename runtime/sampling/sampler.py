@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from runtime.sampling.penalties import Window, penalise
 
 _RANDOM_SEED = 0xFFFFFFFF  # what -1 is among the 32 bits of a seed
 _COLDEST = 1e-5  # temperatures below cannot be told from it, but would overflow
+_RUNNERS_UP = 2
 _XTC_OFF = 0.5  # thresholds above which XTC can never drop anything
 
 Stage = Callable[[Candidates], Candidates]
@@ -49,9 +50,9 @@ class Sampler:
         self._filters = [] if options.mirostat else _filters(options)
         # without a temperature the best token comes, unless something can drop it or there is a range of temperatures
         drops = options.typical_p < 1 or self._xtc or options.dynatemp_range > 0
-        self._greedy = options.temperature <= 0 and (bool(options.mirostat) or not drops)
+        self.greedy = options.temperature <= 0 and (bool(options.mirostat) or not drops)
         seed = options.seed & 0xFFFFFFFF
-        self._random = None if self._greedy else np.random.Generator(np.random.PCG64(None if seed == _RANDOM_SEED else seed))
+        self._random = None if self.greedy else np.random.Generator(np.random.PCG64(None if seed == _RANDOM_SEED else seed))
 
     def _add_biases(self) -> None:
         if biases := self._options.logit_bias:
@@ -86,22 +87,36 @@ class Sampler:
         for listener in self._listeners:
             listener(tokens)
 
+    def next_best(self, logits: FloatArray, best: int) -> Iterator[int]:
+        """A few tokens after the best one, for a grammar that refuses it; where the sampling is greedy."""
+        rest = self._changed(logits) if self._changes else logits.copy()
+        for _ in range(_RUNNERS_UP):
+            rest[best] = -np.inf
+            best = int(rest.argmax())
+            if not math.isfinite(rest[best]):
+                return
+            yield best
+
     def sample(self, logits: FloatArray, allowed: BoolArray | None = None) -> int:
         """The next token. `logits`: (vocabulary,), left as they are. `allowed`: the tokens to choose from. Raises NotANumber."""
         if self._changes:
-            logits = logits.copy()
-            for change in self._changes:
-                change(logits)
+            logits = self._changed(logits)
         if self._options.mirostat and self._mirostat is None:
             options = self._options
             self._mirostat = Mirostat(options.mirostat, options.mirostat_tau, options.mirostat_eta, len(logits))
         if allowed is None:
             return self._choose(logits)
         best = int(logits.argmax())
-        if self._greedy and best < len(allowed) and allowed[best]:
+        if self.greedy and best < len(allowed) and allowed[best]:
             return self._choose(logits)
         ids = np.flatnonzero(allowed)
         return int(ids[self._choose(logits[ids])])
+
+    def _changed(self, logits: FloatArray) -> FloatArray:
+        logits = logits.copy()
+        for change in self._changes:
+            change(logits)
+        return logits
 
     def _choose(self, logits: FloatArray) -> int:
         best = int(logits.argmax())  # or the place of a NaN

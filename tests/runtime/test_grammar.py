@@ -223,6 +223,61 @@ def test_requests_do_not_share_their_place_in_a_grammar() -> None:
     assert len({runs.text(i) for i in range(6)}) > 1
 
 
+# ---------------------------------------------------------------- tokens without an alternative
+
+NAMES = listing(["hello", "hell"], hello=STRING | {"maxLength": 3}, hell={"enum": ["abc", "abd"]})
+
+
+def steps_and_tokens(several: bool, **fields: Any) -> tuple[int, list[int], str]:
+    executor = ToyExecutor(talkative, n_blocks=128)
+    executor.several = several
+    runs = Runs(executor, num_ctx=fields.pop("num_ctx", 4096))
+    runs.run(Generate(1, "hello", grammar=json.dumps(NAMES), **{"num_predict": 3000} | fields))
+    told = [token for frame in runs.tokens(1) for token in frame.tokens]
+    assert len(told) == runs.done(1).eval_tokens - (EOS in told)
+    return len(executor.rows), told, runs.done(1).reason
+
+
+SAMPLINGS = [
+    Sampling(temperature=0),
+    Sampling(temperature=0, repeat_penalty=1.3, repeat_last_n=8, presence_penalty=0.5),
+    Sampling(temperature=1.5, seed=3),
+    Sampling(temperature=2, seed=4, frequency_penalty=0.7, dry_multiplier=0.8),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=range(len(SAMPLINGS)))
+@pytest.mark.parametrize("fields", [{}, {"num_predict": 4}, {"stop": ["ll"]}, {"num_ctx": 24}], ids=str)
+def test_forced_tokens_share_a_step(sampling: Sampling, fields: dict[str, Any]) -> None:
+    """And change nothing: the answer is that of one step for each token."""
+    fields = {"sampling": sampling, "shift": False} | fields
+    (few, told, reason), (many, expected, its_reason) = steps_and_tokens(True, **fields), steps_and_tokens(False, **fields)
+    assert (told, reason) == (expected, its_reason)
+    assert few < many == len(told) or len(told) < 3
+
+
+def test_the_best_answer_is_that_of_the_masks() -> None:
+    """Few masks are computed, but all of them are obeyed."""
+    executor = ToyExecutor(talkative, n_blocks=128)
+    runs = Runs(executor, num_ctx=4096)
+    runs.run(Generate(1, "hello", grammar=json.dumps(NAMES), sampling=Sampling(temperature=0), num_predict=3000))
+    told = [token for frame in runs.tokens(1) for token in frame.tokens]
+    constraint, tokens = compiled(NAMES), TOKENIZER.encode("hello")
+    for token in told:
+        mask = constraint.allowed()
+        assert mask is not None
+        assert token == np.where(mask, talkative(tokens), -np.inf).argmax()
+        constraint.accept(token)
+        tokens.append(token)
+    assert constraint.complete
+
+
+@pytest.mark.parametrize("fields", [{"logprobs": 2}, {"sampling": Sampling(temperature=1, mirostat=2)}], ids=str)
+def test_who_wants_to_see_all_logits_does(fields: dict[str, Any]) -> None:
+    steps, told, _ = steps_and_tokens(True, **fields)
+    assert steps == len(told)
+
+
 # ---------------------------------------------------------------- after reasoning
 
 

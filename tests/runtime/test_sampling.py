@@ -248,3 +248,12 @@ def test_a_grammar_is_obeyed_by_every_sampler() -> None:
     for options in (*FILTERS.values(), Sampling(mirostat=1), Sampling(mirostat=2)):
         made = sampler(options, range(30))
         assert {made.sample(logits_of(step), allowed) for step in range(30)} <= {5, 50, 200}
+
+
+def test_the_next_best_come_in_order() -> None:
+    logits = np.array([1, 5, 3, 4, 2], np.float32)
+    sampler = Sampler(Sampling(temperature=0, logit_bias=[(4, 10)]), 64)
+    best = sampler.sample(logits)
+    assert [best, *sampler.next_best(logits, best)] == [4, 1, 3]
+    assert logits.tolist() == [1, 5, 3, 4, 2]
+    assert list(sampler.next_best(np.array([1, -np.inf, -np.inf], np.float32), 0)) == []

@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from runtime.core import BLOCK_TOKENS
-from runtime.scheduler import MIXED_ROWS, READERS, Scheduler, Sequence, Step
+from runtime.scheduler import FEW, MIXED_ROWS, READERS, Scheduler, Sequence, Step
 
 
 def make(n_blocks: int = 100, rows: int = 128, outputs: int = 64, ctx: int = 2048) -> Scheduler:
@@ -117,6 +117,29 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     carry_out(scheduler, scheduler.schedule())
     scheduler.add(sequence(2, 30))
     assert shares(scheduler.schedule()) == {1: 98, 2: 30}
+
+
+def test_a_few_tokens_are_never_held_up() -> None:
+    scheduler = make(rows=64)
+    writers = started(scheduler, 5, 5)
+    scheduler.add(sequence(3, 1000))
+    carry_out(scheduler, scheduler.schedule())
+    writers[0].tokens += [1] * (FEW - writers[0].pending)
+    step = scheduler.schedule()
+    assert step is not None
+    assert shares(step) == {1: FEW, 2: 1, 3: step.reading}
+    assert step.reading >= MIXED_ROWS
+
+
+def test_the_tokens_of_many_share_a_step() -> None:
+    scheduler = make(rows=8)
+    writers = started(scheduler, 3, 3, 3, 3)
+    for each in writers:
+        each.tokens += [1] * 3
+    step = scheduler.schedule()
+    assert shares(step) == {1: 4, 2: 2, 3: 1, 4: 1}
+    carry_out(scheduler, step)
+    assert sum(shares(scheduler.schedule()).values()) == 8
 
 
 def test_the_oldest_prompt_always_gets_half() -> None:
