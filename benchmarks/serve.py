@@ -1,6 +1,6 @@
 """The server as a whole: cold and warm start, many streams at once, memory, and what it does when nobody asks.
 
-    python benchmarks/serve.py [--streams 100] [--tokens 30] [--idle 10] [--model demo-moe]
+    python benchmarks/serve.py [--streams 100] [--users 4] [--tokens 30] [--idle 10] [--model demo-moe]
 
 Everything runs in folders of its own: an empty store, an empty home, and for the cold start an empty cache of kernels.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ollama_compat.compare import asking, processes, sides
 from ollama_compat.compare.sides import Side
 from ollama_compat.settings import Address
 
+TURNS = 15  # questions of each user
 PROMPT = "Tell me a short story about a fox and a lantern."
 
 
@@ -52,6 +54,17 @@ def streams(side: Side, count: int, tokens: int) -> tuple[float, int]:
     return time.perf_counter() - begin, sum(answer.tokens for answer in answers)
 
 
+def first_texts(side: Side, users: int, tokens: int) -> list[float]:
+    """Milliseconds until the first text, rising: each user asks again as soon as the answer has ended."""
+    options = {"num_predict": tokens, "temperature": 0}
+
+    def user(number: int) -> list[float]:
+        return [asking.chat(side, f"{number}.{turn}. {PROMPT}", options).first * 1e3 for turn in range(TURNS)]
+
+    with ThreadPoolExecutor(users) as all_users:
+        return sorted(first for times in all_users.map(user, range(users)) for first in times)
+
+
 def memory(root: int) -> str:
     """MB of the server, and of all that it started."""
     children = processes.tree(root) - {root}
@@ -73,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo-moe", help="embedded: the store is empty")
     parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--users", type=int, default=4, help="who ask again and again")
     parser.add_argument("--tokens", type=int, default=30)
     parser.add_argument("--idle", type=float, default=10.0, help="seconds")
     arguments = parser.parse_args()
@@ -90,6 +104,10 @@ def main() -> None:
             print(f"no model loaded: {memory(side.pid)}", flush=True)
             asking.chat(side, PROMPT, {"num_predict": 5})
             print(f"idle with a model: {memory(side.pid)}", flush=True)
+            for users in (1, arguments.users):
+                times = first_texts(side, users, arguments.tokens)
+                middle = statistics.median(times)
+                print(f"{users} users: first text after {middle:.0f} ms, at the most {times[-1]:.0f} ms", flush=True)
             seconds, tokens = streams(side, arguments.streams, arguments.tokens)
             print(f"{arguments.streams} streams: {tokens} tokens in {seconds:.2f} s; {memory(side.pid)}", flush=True)
             before = cpu_seconds(side.pid)

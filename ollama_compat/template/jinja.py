@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ __all__ = ["JinjaRenderer", "TemplateError"]
 MAX_SOURCE = 256 << 10  # bytes of a template
 MAX_REQUEST = 32 << 20  # bytes of a conversation
 _MAX_REPLY = 64 << 20
+_PATIENCE = 0.05  # seconds to wait for a busy child: most prompts take one of 0.001, and a new child takes 0.2
 _START_SECONDS = 60.0  # until a child has imported what it needs, on a machine that is busy otherwise
 _MAX_OVERRUNS = 256  # templates remembered for having been stopped
 _PACKAGES = Path(__file__).parents[2]  # where `-m` finds this package, installed or not
@@ -31,7 +34,7 @@ class _ChildEnded(Exception):
 
 
 class JinjaRenderer:
-    """`render` may be called concurrently. The first call starts a child, more are started while all of them are busy.
+    """`render` may be called concurrently. The first call starts a child, more are started when all of them stay busy.
 
     A child that takes longer than `deadline` seconds over one prompt is killed; `memory` is the address space, in bytes,
     that it may take beyond what it has when it starts. One slow template keeps one child busy and no more: from its
@@ -43,6 +46,10 @@ class JinjaRenderer:
         self._memory = memory
         self._free = asyncio.Semaphore(children)
         self._idle: list[_Child] = []
+        self._busy = 0  # children that are in use
+        self._handed = 0  # children that are on the way to who waited for them
+        self._starting = False
+        self._waiting: deque[asyncio.Future[_Child | None]] = deque()  # for a child, or for leave to start one
         self._overran: dict[int, asyncio.Lock] = {}  # by the template's hash
 
     async def render(
@@ -90,8 +97,7 @@ class JinjaRenderer:
         return await self._ask_child(source, body)
 
     async def _ask_child(self, source: str, body: bytes) -> str:
-        async with self._free:
-            child = await self._take()
+        async with self._free, self._child() as child:
             try:
                 reply = await asyncio.wait_for(child.ask(body), self._deadline)
             except TimeoutError:
@@ -99,26 +105,66 @@ class JinjaRenderer:
                 raise TemplateError(f"chat template: stopped after {self._deadline:g} s") from None
             except _ChildEnded:
                 raise TemplateError("chat template: used too much memory or processor time") from None
-            finally:
-                await self._release(child)
         if "error" in reply:
             raise TemplateError(reply["error"])
         text: str = reply["text"]
         return text
 
-    async def _take(self) -> _Child:
-        while self._idle:
-            child = self._idle.pop()
-            if child.alive:
-                return child
-            await child.stop()
-        return await _Child.start(self._memory, self._deadline)
+    @contextlib.asynccontextmanager
+    async def _child(self) -> AsyncIterator[_Child]:
+        """A child for one prompt: an idle one, if there is one or will be in a moment."""
+        child = self._idle.pop() if self._idle else await self._wait()
+        self._busy += 1
+        try:
+            if child is not None and not child.alive:
+                await child.stop()
+                child = None
+            child = child or await self._start()
+            yield child
+        finally:
+            self._busy -= 1
+            await self._release(child)
 
-    async def _release(self, child: _Child) -> None:
-        """Keeps a child that is ready for the next request; two idle ones are enough."""
-        if child.ready and len(self._idle) < 2:
-            self._idle.append(child)
+    async def _wait(self) -> _Child | None:
+        """A child that others release. None: one should be started, as there is none or those there are stay busy."""
+        waiter: asyncio.Future[_Child | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            while not waiter.done() and (self._busy or self._starting or self._handed):
+                await asyncio.wait([waiter], timeout=_PATIENCE)
+                if not self._starting:
+                    break
+        except asyncio.CancelledError:
+            if waiter.done():
+                self._handed -= 1
+                await self._release(waiter.result())
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
+        if not waiter.done():
+            return None
+        self._handed -= 1
+        return waiter.result()
+
+    async def _start(self) -> _Child:
+        self._starting = True
+        try:
+            return await _Child.start(self._memory, self._deadline)
+        finally:
+            self._starting = False
+
+    async def _release(self, child: _Child | None) -> None:
+        """To whoever has waited longest, if it is ready for the next request; of idle ones two are kept."""
+        ready = child if child is not None and child.ready else None
+        if self._waiting:
+            self._handed += 1
+            self._waiting.popleft().set_result(ready)
+        elif ready is not None and len(self._idle) < 2:
+            self._idle.append(ready)
         else:
+            ready = None
+        if child is not None and ready is None:
             await child.stop()
 
     def _remember(self, source: str) -> None:

@@ -393,6 +393,19 @@ async def test_children_are_few_and_end() -> None:
     await renderer.close()
 
 
+async def test_one_child_serves_many_who_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt takes far less time than the start of another child."""
+    monkeypatch.setattr("ollama_compat.template.jinja._PATIENCE", 30.0)
+    renderer = JinjaRenderer()
+    seen = set()
+    for _ in range(3):
+        prompts = await asyncio.gather(*(renderer.render("{{ messages[0].content }}", messages=HI) for _ in range(10)))
+        assert prompts == ["hi"] * 10
+        seen |= {child.pid for child in children()}
+    assert len(seen) == 1
+    await renderer.close()
+
+
 async def test_a_child_that_dies_is_replaced(renderer: JinjaRenderer) -> None:
     assert await renderer.render("{{ messages[0].content }}", messages=HI) == "hi"
     (child,) = children()
