@@ -12,10 +12,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from echo import Echo
 
-from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
-from runtime.execute.cuda_ops import Choice, CudaOps, Value
-from runtime.execute.device_step import DeviceStep
 from runtime.execute.mailbox import Mailbox
 from runtime.kernels.leaves import Leaves
 
@@ -26,20 +23,18 @@ FIRST = -(10**6)  # the first ticket: they pass 0 on their way, which is 2^32
 
 def run(handoffs: int) -> dict[str, float]:
     """How many of the rows came back wrong, tickets lost or doubled, and microseconds a hand-off. Row i carries the number i."""
-    device, leaves = torch.device("cuda", 0), Leaves()
-    module, step = Module(["F32"], device, leaves.cache.folder), DeviceStep(1, 1, 1, device)
-    ops, mailbox = CudaOps(module, step, BlockMemory(device, None, 1, 1), leaves), Mailbox(1, WIDTH, 1, pinned=True)
-    ops.mailbox, program = mailbox, Echo(mailbox, EACH, FIRST)
-    stream, number = torch.cuda.Stream(device), torch.zeros((1, WIDTH), device=device)
-    wrong, count = torch.zeros_like(number), torch.ones(1, dtype=torch.int32, device=device)
-    none = torch.zeros((1, 1), dtype=torch.int32, device=device)
-    choice = Choice(none, none.float(), none, 1, none)
-    x = Value(number, count)
+    device = torch.device("cuda", 0)
+    module, mailbox = Module(["F32"], device, Leaves().cache.folder), Mailbox(1, WIDTH, 1, pinned=True)
+    program, stream = Echo(mailbox, EACH, FIRST), torch.cuda.Stream(device)
+    number, back, wrong = (torch.zeros((1, WIDTH), device=device) for _ in range(3))
+    sent = torch.full((1,), FIRST, dtype=torch.int32, device=device)
+    count, none = torch.ones_like(sent), torch.zeros_like(sent)
+    weights = torch.zeros(1, device=device)
 
     def one() -> None:
         number.add_(1)
-        ops._send(x, choice)
-        back = ops._receive(x, None).data
+        module.launch("send", (1,), 1024, mailbox.box, number, none, weights, none, 1, WIDTH, sent, count)
+        module.launch("receive", (1,), 1024, mailbox.box, None, back, WIDTH, sent, count)
         wrong.add_(back.sub_(number).abs_())
 
     graph = torch.cuda.CUDAGraph()
@@ -47,8 +42,6 @@ def run(handoffs: int) -> dict[str, float]:
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         for _ in range(EACH):
             one()
-    ops._sent.fill_(FIRST)
-    torch.cuda.synchronize()
     start = time.perf_counter()
     with torch.cuda.stream(stream):
         for _ in range(handoffs // EACH):
@@ -59,6 +52,6 @@ def run(handoffs: int) -> dict[str, float]:
     mailbox.check()
     program.close()
     done = handoffs // EACH * EACH
-    lost = abs(int(ops._sent[0]) - FIRST - done) + abs(program.answered - FIRST - done) + abs(int(number[0, 0]) - done)
+    lost = abs(int(sent[0]) - FIRST - done) + abs(program.answered - FIRST - done) + abs(int(number[0, 0]) - done)
     figures = {"handoffs": done, "handoffs_lost_or_doubled": lost, "handoffs_wrong_rows": float(wrong.sum())}
     return figures | {"handoff_us": round(1e6 * seconds / done, 2)}
