@@ -244,7 +244,7 @@ class Recorder:
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
             *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch.address, size),
-            *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap),
+            *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
         )
         return out
 

@@ -237,6 +237,10 @@ class Emitter:
         """i32 -> f32."""
         return self.builder.sitofp(integers, with_element(integers.type, F32))
 
+    def truncated(self, floats: Value) -> Value:
+        """f32 -> i32, towards zero; the floats are in its range."""
+        return self.builder.fptosi(floats, with_element(floats.type, I32))
+
     def half(self, bits: Value) -> Value:
         """f16 bits (i16, scalar or vector) -> f32, by integer operations: the baseline CPU has no such instruction.
 
@@ -266,6 +270,10 @@ class Emitter:
 
     def maximum(self, left: Value, right: Value) -> Value:
         return self.builder.select(self.builder.fcmp_ordered(">", left, right), left, right)
+
+    def where_above(self, value: Value, bound: Value, chosen: Value) -> Value:
+        """`chosen` where value > bound, 0 elsewhere."""
+        return self.builder.select(self.builder.fcmp_ordered(">", value, bound), chosen, self.zero(chosen.type))
 
     # ------------------------------------------------------------ products of small integers
 

@@ -6,11 +6,13 @@ weighted sums alike are rows of a matrix times a few columns: the leaves of F32 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from runtime.kernels import activations
-from runtime.kernels.attention import products, turn_heads, weigh
-from runtime.kernels.driver import claim, driver
+from runtime.kernels.attention import products, turn_heads
+from runtime.kernels.driver import claim, driver, exp, inline
 from runtime.kernels.matmul import WIDEST
 from runtime.kernels.memory import f32, f64, i32, i64
 
@@ -99,6 +101,21 @@ def transpose(args: int, counter: int, thread: int, threads: int) -> None:
                 out[r] = x[r * width + i]
 
 
+@inline
+def _weigh(scores: Any, count: int, padded: int, scale: Any) -> Any:
+    """The first `count` scores become e**(score * scale - maximum), the rest up to `padded` become 0. Returns their sum."""
+    top, total = np.float32(-1e30), np.float32(0)
+    for t in range(count):
+        scores[t] *= scale
+        top = max(top, scores[t])
+    for t in range(count):
+        scores[t] = exp(scores[t] - top)
+        total += scores[t]
+    for t in range(count, padded):
+        scores[t] = np.float32(0)
+    return total
+
+
 @driver
 def attend(args: int, counter: int, thread: int, threads: int) -> None:
     """out[row] = softmax(q k * scale) v over the row's text, or over what of it is not behind the row.
@@ -124,7 +141,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
         for r in range(rows):
             scores = f32(scores_at + 4 * r * longest, length)
             seen = length if a[11] == 0 else first + r + 1 - begin
-            _, total = weigh(scores, 0, seen, length, scale, np.float32(0), np.float32(-1e30))
+            total = _weigh(scores, seen, length, scale)
             share = np.float32(1) / total
             for t in range(seen):
                 scores[t] *= share

@@ -7,8 +7,8 @@ What a key head has in one block of 64 tokens:
 - values in f16: (64, size). Quantised: the quants, (64, size) i8 or (64, size / 2) bytes, 16 for each 32 values with nibbles as
   above, then the scales, (64, size / 32) f16.
 
-Vectors that are quantised are spread before (`attention.spread`, an orthonormal transform): otherwise a few large dimensions,
-which the keys of many models have, would leave the others in their groups few levels.
+Vectors that are quantised are spread before (by Hadamard's transform, in `store`): otherwise a few large dimensions, which the
+keys of many models have, would leave the others in their groups few levels.
 """
 
 from __future__ import annotations

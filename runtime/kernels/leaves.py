@@ -11,9 +11,11 @@ All arguments are int64 (addresses, counts):
                      as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
-    mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n)
-                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights
-    keys, values     the same arguments, of quantised rows: see runtime.kernels.mix_leaves
+    mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
+                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights.
+                     What lies `ahead` bytes behind all that is read is asked for
+    weigh            void(scores, first, end, padded, numbers, out): from scores to weights, see runtime.kernels.mix_leaves
+    keys, values     the arguments of mix, of quantised rows: see runtime.kernels.mix_leaves
 
 Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
 (row, column) has the same bits whatever the number of columns of the leaf.
@@ -64,7 +66,7 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
 def mixes(kind: Kept = F16) -> list[str]:
     """Names of the leaves that attention takes where keys and values are kept so."""
     forms = ("mix",) if kind.bits == 16 else (f"keys.{kind.name}", f"values.{kind.name}")
-    return [f"{form}.{count}" for form in forms for count in COLUMNS]
+    return ["weigh", *(f"{form}.{count}" for form in forms for count in COLUMNS)]
 
 
 def activation_bytes(activation: str, n: int) -> int:
@@ -112,6 +114,10 @@ class Leaves:
     def values(self, kind: Kept, columns: int) -> int:
         """Address of the leaf that adds up values that are kept so."""
         return self.compile(f"mix.{columns}" if kind.bits == 16 else f"values.{kind.name}.{columns}")
+
+    def weigh(self) -> int:
+        """Address of the leaf that makes weights of scores."""
+        return self.compile("weigh")
 
     def quantize(self, activation: str) -> int:
         """Address of the leaf that packs activations."""
@@ -168,8 +174,8 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"dot": seven, "strip": seven, "interleave": four, "row": four}
-    function = six if kind in ATTENTION else forms.get(kind, three)
+    forms: dict[str, Callable[..., None]] = {"weigh": six, "interleave": four, "row": four}
+    function = seven if kind in ("dot", "strip", *ATTENTION) else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
 
@@ -178,8 +184,10 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
 
 
 def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
-    kind, subject, *rest = name.split(".")
-    if kind == "mix":
+    kind, subject, *rest = [*name.split("."), ""]
+    if kind == "weigh":
+        mix_leaves.emit_weigh(e, *arguments)
+    elif kind == "mix":
         mix_leaves.emit_mix(e, int(subject), *arguments)
     elif kind in ("keys", "values"):
         emit = mix_leaves.emit_keys if kind == "keys" else mix_leaves.emit_values

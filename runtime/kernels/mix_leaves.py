@@ -12,9 +12,12 @@ from runtime.kernels.emitter import Emitter, Value
 from runtime.kernels.kept import GROUP, KINDS
 
 UNROLLED = 4  # rows of quants in one turn of the loop
+NONE = -3e38  # in the place of a score that does not count
+SUMMED = 4  # vectors of weights in one turn of the loop
 
 
-def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value) -> None:
+def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value,
+             ahead: Value) -> None:  # fmt: skip
     """Rows of f16."""
     weights = e.pointer(w)
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
@@ -24,7 +27,7 @@ def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_p
 
         def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
             place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
-            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors)
+            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors, ahead)
             _store(e, sums, outs, place, lanes, vectors)
             return []
 
@@ -33,12 +36,13 @@ def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_p
 
 
 def _mix_part(
-    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int
+    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int, ahead: Value
 ) -> list[Value]:
     """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
         here = e.at(w, e.builder.mul(r, stride))
+        e.prefetch(e.at(here, ahead), 2 * lanes * vectors, 0)
         values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
 
@@ -46,7 +50,7 @@ def _mix_part(
 
 
 def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
-              n: Value) -> None:  # fmt: skip
+              n: Value, ahead: Value) -> None:  # fmt: skip
     """out_ptrs[c][t] = x_ptrs[c] . key t, for the 64 keys at w; `rows` is their size."""
     bits = KINDS[kind].bits
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
@@ -62,6 +66,8 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
                 for k in range(UNROLLED):
                     r = e.builder.add(e.builder.mul(i, e.index(UNROLLED)), e.index(k))
                     here, at = e.at(start, e.builder.mul(r, e.index(BLOCK_TOKENS))), e.builder.mul(r, e.index(4))
+                    if place == 0:
+                        e.prefetch(e.at(here, ahead), BLOCK_TOKENS, 0)
                     quants = [e.load(here, e.lanes * v, e.bytes(e.lanes)) for v in range(vectors)]
                     for part in range(8 // bits):
                         values = [_float(e, q, bits, part) for q in quants]
@@ -70,6 +76,7 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
 
             sums = e.loop(group_rows // UNROLLED, [e.zero(total.type) for total in totals], some)
             at = e.at(start, group_rows * BLOCK_TOKENS + place)  # two bytes for each scale, and `place` is in `start` once
+            e.prefetch(e.at(at, ahead), 2 * e.lanes * vectors, 0)
             scales = [e.half(e.load(at, 2 * e.lanes * v, e.vector(e.I16, e.lanes))) for v in range(vectors)]
             return [e.fma(total, scales[k % vectors], before) for k, (total, before) in enumerate(zip(sums, totals, strict=True))]
 
@@ -79,7 +86,7 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
 
 
 def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
-                n: Value) -> None:  # fmt: skip
+                n: Value, ahead: Value) -> None:  # fmt: skip
     """As `mix`, of `rows` values of `n` elements; `stride` is the bytes of a row's quants."""
     bits = KINDS[kind].bits
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
@@ -95,7 +102,7 @@ def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, ro
             here, scale = e.at(weights, e.builder.mul(g, e.index(4 * bits))), e.at(scales, e.builder.mul(g, e.index(2)))
             for place in range(0, span * GROUP, vectors * e.lanes):
                 places = [place + v * e.lanes for v in range(vectors)]
-                sums = _values_part(e, here, stride, scale, groups, rows, xs, bits, places)
+                sums = _values_part(e, here, stride, scale, groups, rows, xs, bits, places, ahead)
                 _store(e, sums, outs, e.builder.add(e.builder.mul(g, e.index(GROUP)), e.index(place)), e.lanes, vectors)
             return []
 
@@ -104,12 +111,15 @@ def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, ro
 
 
 def _values_part(e: Emitter, w: Value, stride: Value, scales: Value, groups: Value, rows: Value, xs: Sequence[Value], bits: int,
-                 places: Sequence[int]) -> list[Value]:  # fmt: skip
+                 places: Sequence[int], ahead: Value) -> list[Value]:  # fmt: skip
     """The sums of the elements at `places`, a vector each, counted from the group at `w`."""
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
         here = e.at(w, e.builder.mul(r, stride))
         scale = e.at(scales, e.builder.mul(e.builder.mul(r, groups), e.index(2)))
+        for group in dict.fromkeys(place // GROUP for place in places):
+            e.prefetch(e.at(e.at(here, group * 4 * bits), ahead), 1, 0)
+        e.prefetch(e.at(scale, ahead), 1, 0)
         known = {group: e.load_half(scale, 2 * group, e.lanes) for group in dict.fromkeys(place // GROUP for place in places)}
         values = [e.mul(_element(e, here, bits, place), known[place // GROUP]) for place in places]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), e.lanes)
@@ -130,6 +140,72 @@ def _float(e: Emitter, quants: Value, bits: int, part: int) -> Value:
         return e.float(e.sext(quants, e.I32))
     wide = e.zext(quants, e.I32)
     return e.float(e.sub(e.shr(wide, 4) if part else e.band(wide, 15), e.constant(wide.type, 8)))
+
+
+def emit_weigh(e: Emitter, scores: Value, first: Value, end: Value, padded: Value, numbers: Value, out: Value) -> None:
+    """The scores in [first, end) become e**(score * scale - maximum), the others up to `padded`, a multiple of 64, become 0.
+
+    `numbers` (2,) f32: scale, and what the maximum is at least. `out` (2,) f32: the maximum, and the sum of the weights.
+    """
+    x, given, results = e.pointer(scores), e.pointer(numbers), e.pointer(out)
+    scale, none = e.load_splat(given, 0, e.F32, e.lanes), e.constant(e.floats(e.lanes), NONE)
+    _fill(e, x, e.index(0), first, NONE)
+    _fill(e, x, end, padded, NONE)
+    turns = e.builder.udiv(padded, e.index(SUMMED * e.lanes))
+
+    def vectors(i: Value) -> list[tuple[Value, int]]:
+        here = e.at(x, e.builder.mul(i, e.index(4 * SUMMED * e.lanes)))
+        return [(here, 4 * e.lanes * v) for v in range(SUMMED)]
+
+    def largest(i: Value, so_far: list[Value]) -> list[Value]:
+        places = zip(vectors(i), so_far, strict=True)
+        return [e.maximum(e.mul(e.load(*place, e.floats(e.lanes)), scale), before) for place, before in places]
+
+    start = e.load_splat(given, 4, e.F32, e.lanes)
+    tops = e.loop(turns, [start] * SUMMED, largest)
+    peak = e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3]))
+    while peak.type.count > 1:
+        peak = e.maximum(*e.halves(peak))
+    peak = e.lane(peak, 0)
+    top = e.splat(peak, e.lanes)
+
+    def weights(i: Value, sums: list[Value]) -> list[Value]:
+        added = []
+        for (here, offset), total in zip(vectors(i), sums, strict=True):
+            score = e.load(here, offset, e.floats(e.lanes))
+            weight = e.where_above(score, none, _exp(e, e.sub(e.mul(score, scale), top)))
+            e.store(weight, here, offset)
+            added.append(e.add(total, weight))
+        return added
+
+    sums = e.loop(turns, [e.zero(e.floats(e.lanes))] * SUMMED, weights)
+    e.store(peak, results, 0)
+    e.store(e.sum(e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]))), results, 4)
+
+
+def _fill(e: Emitter, x: Value, first: Value, end: Value, number: float) -> None:
+    """Some elements of an array of f32."""
+
+    def one(i: Value, _: list[Value]) -> list[Value]:
+        e.store(e.constant(e.F32, number), e.at(x, e.builder.mul(e.builder.add(first, i), e.index(4))), 0)
+        return []
+
+    e.loop(e.builder.sub(end, first), [], one)
+
+
+def _exp(e: Emitter, x: Value) -> Value:
+    """e**x for x up to 0, as `driver.exp`."""
+    kind = x.type
+    x = e.maximum(x, e.constant(kind, -87.0))
+    n = e.truncated(e.fma(x, e.constant(kind, 1.44269504), e.constant(kind, 1024.5)))
+    n = e.sub(n, e.constant(n.type, 1024))  # round(x / ln 2), by truncation
+    whole = e.float(n)
+    r = e.fma(whole, e.constant(kind, -0.693359375), x)  # ln 2 in two parts
+    r = e.fma(whole, e.constant(kind, 2.12194440e-4), r)
+    p = e.constant(kind, 1 / 5040)
+    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
+        p = e.fma(p, r, e.constant(kind, factor))
+    return e.mul(p, e.cast(e.shl(e.add(n, e.constant(n.type, 127)), 23), kind))
 
 
 def _added(e: Emitter, sums: Sequence[Value], values: Sequence[Value], xs: Sequence[Value], at: Value, lanes: int) -> list[Value]:

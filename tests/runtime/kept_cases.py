@@ -12,7 +12,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.kept import GROUP, KINDS, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves
 
-SIX = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)
+SEVEN = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
 QUANTISED = [kind for kind in KINDS.values() if kind.bits < 16]
 SIZES = (32, 64, 80, 96, 128, 160, 256)
 every_kind = pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
@@ -36,7 +36,7 @@ def run(leaf: int, columns: int, weights: Array, stride: int, rows: int, factors
         xs = [Guarded.copy(factor, at_end=at_end) for factor in factors[first : first + columns]]
         outs = [Guarded(4 * n, at_end=at_end) for _ in xs]
         inputs, outputs = (np.array([each.address for each in some], np.int64) for some in (xs, outs))
-        SIX(leaf)(guarded.address, stride, rows, inputs.ctypes.data, outputs.ctypes.data, n)
+        SEVEN(leaf)(guarded.address, stride, rows, inputs.ctypes.data, outputs.ctypes.data, n, 1 << 20)
         out[first : first + columns] = [each.array.view(np.float32) for each in outs]
     return out
 
@@ -57,6 +57,25 @@ def test_sums_of_halves(leaves: Leaves, rows: int, n: int, at_end: bool, rng: np
     assert_near(outs[0], factors, weights)
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
+
+
+@at_either_end
+@pytest.mark.parametrize("span", [(0, 64, 64), (0, 1, 64), (3, 100, 128), (17, 17, 64), (0, 0, 64), (60, 512, 512)])
+@pytest.mark.parametrize("top", [-1e30, 2.5])
+def test_weights_of_scores(
+    leaves: Leaves, span: tuple[int, int, int], top: float, at_end: bool, rng: np.random.Generator
+) -> None:
+    first, end, padded = span
+    scores = rng.normal(0, 30, padded).astype(np.float32)
+    x, numbers = Guarded.copy(scores, at_end=at_end), np.array([0.25, top, 0, 0], np.float32)
+    address = numbers.ctypes.data
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(leaves.weigh())(x.address, first, end, padded, address, address + 8)
+    scaled, weights = scores[first:end].astype(np.float64) * 0.25, x.array.view(np.float32)
+    highest = max([top, *scaled])
+    assert numbers[2] == np.float32(highest)
+    assert not np.any(np.delete(weights, range(first, end)))
+    np.testing.assert_allclose(weights[first:end], np.exp(scaled - highest), rtol=3e-6)
+    np.testing.assert_allclose(numbers[3], np.exp(scaled - highest).sum(), rtol=3e-6)
 
 
 def random_head(kind: Kept, size: int, scales_at: Array, rng: np.random.Generator) -> Array:
