@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
 from runtime.kernels.kept import GROUP, KINDS
 
 UNROLLED = 4  # rows of quants in one turn of the loop
@@ -42,7 +42,7 @@ def _mix_part(
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
         here = e.at(w, e.builder.mul(r, stride))
-        e.prefetch(e.at(here, ahead), 2 * lanes * vectors, 0)
+        _ask(e, e.at(here, ahead), 2 * lanes * vectors)
         values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
 
@@ -67,7 +67,7 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
                     r = e.builder.add(e.builder.mul(i, e.index(UNROLLED)), e.index(k))
                     here, at = e.at(start, e.builder.mul(r, e.index(BLOCK_TOKENS))), e.builder.mul(r, e.index(4))
                     if place == 0:
-                        e.prefetch(e.at(here, ahead), BLOCK_TOKENS, 0)
+                        _ask(e, e.at(here, ahead), BLOCK_TOKENS)
                     quants = [e.load(here, e.lanes * v, e.bytes(e.lanes)) for v in range(vectors)]
                     for part in range(8 // bits):
                         values = [_float(e, q, bits, part) for q in quants]
@@ -76,7 +76,7 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
 
             sums = e.loop(group_rows // UNROLLED, [e.zero(total.type) for total in totals], some)
             at = e.at(start, group_rows * BLOCK_TOKENS + place)  # two bytes for each scale, and `place` is in `start` once
-            e.prefetch(e.at(at, ahead), 2 * e.lanes * vectors, 0)
+            _ask(e, e.at(at, ahead), 2 * e.lanes * vectors)
             scales = [e.half(e.load(at, 2 * e.lanes * v, e.vector(e.I16, e.lanes))) for v in range(vectors)]
             return [e.fma(total, scales[k % vectors], before) for k, (total, before) in enumerate(zip(sums, totals, strict=True))]
 
@@ -118,8 +118,8 @@ def _values_part(e: Emitter, w: Value, stride: Value, scales: Value, groups: Val
         here = e.at(w, e.builder.mul(r, stride))
         scale = e.at(scales, e.builder.mul(e.builder.mul(r, groups), e.index(2)))
         for group in dict.fromkeys(place // GROUP for place in places):
-            e.prefetch(e.at(e.at(here, group * 4 * bits), ahead), 1, 0)
-        e.prefetch(e.at(scale, ahead), 1, 0)
+            _ask(e, e.at(e.at(here, group * 4 * bits), ahead), 1)
+        _ask(e, e.at(scale, ahead), 1)
         known = {group: e.load_half(scale, 2 * group, e.lanes) for group in dict.fromkeys(place // GROUP for place in places)}
         values = [e.mul(_element(e, here, bits, place), known[place // GROUP]) for place in places]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), e.lanes)
@@ -221,6 +221,12 @@ def _store(e: Emitter, sums: Sequence[Value], outs: Sequence[Value], place: Valu
     """Sums, `vectors` of each column, to element `place` and after it."""
     for k, total in enumerate(sums):
         e.store(total, e.at(outs[k // vectors], e.builder.mul(place, e.index(4))), 4 * lanes * (k % vectors))
+
+
+def _ask(e: Emitter, pointer: Value, length: int) -> None:
+    """For so many bytes, or the cache lines that begin among them."""
+    for line in range(-(-length // CACHE_LINE)):
+        e.prefetch(pointer, line)
 
 
 def _pointers(e: Emitter, columns: int, x_ptrs: Value, out_ptrs: Value) -> tuple[list[Value], list[Value]]:
