@@ -223,7 +223,8 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
         for first in range(0, columns, group):
             # pointers are read again for each row: sixteen of them would not stay in registers anyway
             xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
-            totals = _emit_row(e, kind, start, xs, n_blocks, (end, following) if first == 0 else None)
+            ahead = e.ahead(start, PREFETCH_AHEAD, end, following) if first == 0 else None
+            totals = _emit_row(e, kind, start, xs, n_blocks, ahead)
             for column, total in enumerate(totals, first):
                 e.store(total, e.load_pointer(outputs, column), e.builder.mul(r, e.index(4)))
         return []
@@ -237,9 +238,10 @@ def _strip_type(name: str) -> StripType:
     return kind
 
 
-def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, beyond: tuple[Value, Value] | None
-              ) -> list[Value]:  # fmt: skip
-    """One weight row times some columns. `beyond`: the end of all rows and what follows, where lines are to be fetched."""
+def _emit_row(
+    e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, ahead: Value | None
+) -> list[Value]:
+    """One weight row times some columns: the sums. `ahead`: where the bytes lie that are to be fetched meanwhile."""
     sums = [kind.start(e) for _ in xs]
     width = len(sums[0])
     packed = ACTIVATIONS[kind.activation]
@@ -249,10 +251,10 @@ def _emit_row(e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_block
         def body(i: Value, flat: list[Value]) -> list[Value]:
             block = e.builder.add(first, e.builder.mul(i, e.index(count)))
             at = e.at(w, e.builder.mul(block, e.index(kind.block_bytes)))
-            if beyond and count == kind.steps(e)[0]:
-                ahead = e.ahead(at, PREFETCH_AHEAD, *beyond)
+            if ahead is not None and count == kind.steps(e)[0]:
+                there = e.at(ahead, e.builder.mul(block, e.index(kind.block_bytes)))
                 for line in range(-(-count * kind.block_bytes // CACHE_LINE)):
-                    e.prefetch(ahead, line)
+                    e.prefetch(there, line)
             inputs = [e.at(x, e.builder.mul(block, e.index(packed_bytes))) for x in xs]
             columns = [flat[k : k + width] for k in range(0, len(flat), width)]
             return [value for column in kind.emit_dot(e, at, inputs, columns, count) for value in column]

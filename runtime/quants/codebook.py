@@ -19,6 +19,7 @@ Indices = npt.NDArray[np.integer]
 
 # Signs of 8 values in 7 bits: bit i for value i, and the last is such that the number of minus signs is even.
 _SEVEN = np.arange(128, dtype=np.uint8)
+_ODD = 0x6996  # bit n: whether n has an odd number of bits
 _EIGHT = _SEVEN | (np.unpackbits(_SEVEN[:, None], axis=1).sum(axis=1, dtype=np.uint8) & np.uint8(1)) << np.uint8(7)
 
 
@@ -60,11 +61,23 @@ def emit_entries(e: Emitter, name: str, indices: Sequence[Value]) -> Value:
     return e.cast(e.gather(table, element, indices), e.bytes(64))
 
 
-def emit_packed_signs(e: Emitter, indices: Sequence[Value]) -> Value:
-    """Eight indices of seven bits (i64) -> <64 x i8>, -1 for a minus sign and 0."""
+def emit_packed_signs(e: Emitter, words: Sequence[tuple[Value, Sequence[int]]]) -> Value:
+    """Eight times seven bits, from some bits of each word (i64) on -> <64 x i8>, -1 for a minus sign and 0."""
+    if e.register == 64:
+        return _emit_parities(e, words)
+    indices = [emit_field(e, word, first, 127) for word, firsts in words for first in firsts]
     masks = -np.unpackbits(_EIGHT[:, None], axis=1, bitorder="little").astype(np.int8)
     table = e.table("packed_signs", list(masks.tobytes()))
     return e.cast(e.gather(table, e.I64, indices), e.bytes(64))
+
+
+def _emit_parities(e: Emitter, words: Sequence[tuple[Value, Sequence[int]]]) -> Value:
+    """The same without a table, which costs more where a register holds all 64."""
+    parts = [e.trunc(e.shr(e.splat(word, len(firsts)), firsts), e.I32) for word, firsts in words]
+    indices = e.band(parts[0] if len(parts) == 1 else e.concat(*parts), 127)
+    nibbles = e.band(e.xor(indices, e.shr(indices, 4)), 15)
+    odd = e.builder.lshr(e.constant(indices.type, _ODD), nibbles)
+    return e.spread_mask(e.bor(indices, e.band(e.shl(odd, 7), 128)))
 
 
 def emit_signed(e: Emitter, magnitudes: Value, mask: Value) -> Value:
@@ -82,6 +95,13 @@ def emit_field(e: Emitter, word: Value, first: int, mask: int) -> Value:
     return e.band(e.shr(word, first), mask)
 
 
-def emit_upper(e: Emitter, low: Value, word: Value, first: int, mask: int) -> Value:
-    """An index of more than 8 bits: `low`, and above it the field of `word`."""
-    return e.bor(low, e.shl(emit_field(e, word, first, mask), 8))
+def emit_upper(e: Emitter, w: Value, offset: int, word: Value, firsts: Sequence[int], mask: int) -> list[Value]:
+    """Eight indices of more than 8 bits (i64): the bytes at `offset`, and above each the bits of `mask` of `word` (i32) from one
+    of `firsts` on."""
+    if e.register < 64:
+        wide = e.zext(word, e.I64)
+        upper = [e.shl(emit_field(e, wide, first, mask), 8) for first in firsts]
+        return [e.bor(emit_byte(e, w, offset + i), high) for i, high in enumerate(upper)]
+    low = e.zext(e.load(w, offset, e.bytes(8)), e.I16)
+    upper = e.trunc(e.band(e.shr(e.splat(word, 8), firsts), mask), e.I16)
+    return e.unpacked(e.bor(low, e.shl(upper, 8)))

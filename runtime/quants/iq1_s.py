@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,10 +46,9 @@ class IQ1_S(OffsetBlockType):
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
     def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        words = e.zext(e.load(w, self.HIGH + 4 * quarter, e.I32), e.I64)
-        low = [codebook.emit_byte(e, w, 2 + 8 * quarter + i) for i in range(8)]
-        indices = [codebook.emit_upper(e, byte, words, 16 * (i // 4) + 3 * (i % 4), 7) for i, byte in enumerate(low)]
-        return emit_shifted(e, indices, e.shr(e.splat(words, 8), [15] * 4 + [31] * 4))
+        words = e.load(w, self.HIGH + 4 * quarter, e.I32)
+        indices = codebook.emit_upper(e, w, 2 + 8 * quarter, words, (0, 3, 6, 9, 16, 19, 22, 25), 7)
+        return emit_shifted(e, indices, words, [15] * 4 + [31] * 4)
 
 
 def shifted_entries(indices: codebook.Indices, shifts: Integers) -> Integers:
@@ -57,9 +57,10 @@ def shifted_entries(indices: codebook.Indices, shifts: Integers) -> Integers:
     return weights.reshape(-1, 256)
 
 
-def emit_shifted(e: Emitter, indices: list[Value], minus: Value) -> Value:
-    """8 * grid[index] +- 1 + 9 at eight indices, <64 x i8>; -1 where the lowest bit of a lane of `minus` (<8 x i64>) is set."""
+def emit_shifted(e: Emitter, indices: list[Value], word: Value, signs: Sequence[int]) -> Value:
+    """8 * grid[index] +- 1 + 9 at eight indices, <64 x i8>; -1 where the bit of `word` (i32) that `signs` says is set."""
     table = e.table("grid_IQ1", list((8 * grid(GRID) + 8).tobytes()))
     entries = e.cast(e.gather(table, e.I64, indices), e.bytes(64))
-    plus = e.sub(e.band(minus, 1), e.constant(minus.type, 1))  # all ones where the shift is +1
-    return e.add(entries, e.band(e.cast(plus, entries.type), 2))
+    words = e.splat(word if e.register == 64 else e.zext(word, e.I64), 8)  # 64 bytes test the former, 32 the latter sooner
+    plus = e.builder.icmp_signed("==", e.band(words, [1 << bit for bit in signs]), e.zero(words.type))
+    return e.add(entries, e.band(e.cast(e.sext(plus, e.I64), entries.type), 2))

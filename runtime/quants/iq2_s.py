@@ -40,8 +40,7 @@ class IQ2_S(SignedBlockType):
         return codebook.emit_nibble_scales(e, w, self.SCALES, 8)
 
     def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        high = e.zext(e.load(w, self.HIGH + 2 * quarter, e.I16), e.I64)
-        low = [codebook.emit_byte(e, w, 2 + 8 * quarter + i) for i in range(8)]
-        indices = [codebook.emit_upper(e, byte, high, 2 * i, 3) for i, byte in enumerate(low)]
+        high = e.zext(e.load(w, self.HIGH + 2 * quarter, e.I16), e.I32)
+        indices = codebook.emit_upper(e, w, 2 + 8 * quarter, high, range(0, 16, 2), 3)
         mask = e.mask(e.load(w, self.SIGNS + 8 * quarter, e.I64))
         return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), mask)

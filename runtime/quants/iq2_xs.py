@@ -39,4 +39,5 @@ class IQ2_XS(SignedBlockType):
     def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
         words = [e.zext(e.load(w, 2 + 16 * quarter + 2 * i, e.I16), e.I64) for i in range(8)]
         entries = codebook.emit_entries(e, self.name, [e.band(word, 511) for word in words])
-        return codebook.emit_signed(e, entries, codebook.emit_packed_signs(e, [e.shr(word, 9) for word in words]))
+        pairs = [(e.load(w, 2 + 16 * quarter + 8 * half, e.I64), (9, 25, 41, 57)) for half in (0, 1)]
+        return codebook.emit_signed(e, entries, codebook.emit_packed_signs(e, pairs))

@@ -43,5 +43,5 @@ class IQ2_XXS(SignedBlockType):
         for start in (2 + 16 * quarter, 10 + 16 * quarter):
             indices += [codebook.emit_byte(e, w, start + i) for i in range(4)]
             word = e.load(w, start, e.I64)
-            signs += [codebook.emit_field(e, word, 32 + 7 * i, 127) for i in range(4)]
+            signs.append((word, (32, 39, 46, 53)))
         return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), codebook.emit_packed_signs(e, signs))

@@ -41,9 +41,9 @@ class IQ3_S(OffsetBlockType):
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
     def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        high = e.zext(e.load(w, self.HIGH + 2 * quarter, e.I16), e.I64)
-        low = [codebook.emit_byte(e, w, 2 + 16 * quarter + i) for i in range(16)]
-        indices = [codebook.emit_upper(e, byte, high, i, 1) for i, byte in enumerate(low)]
+        low = e.zext(e.load(w, 2 + 16 * quarter, e.bytes(16)), e.I16)
+        ninth = e.band(e.sext(e.mask(e.load(w, self.HIGH + 2 * quarter, e.I16)), e.I16), 256)
+        indices = e.unpacked(e.bor(low, ninth))
         mask = e.mask(e.load(w, self.SIGNS + 8 * quarter, e.I64))
         weights = codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), mask)
         return e.add(weights, e.constant(weights.type, self.OFFSET))

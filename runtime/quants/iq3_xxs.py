@@ -41,5 +41,5 @@ class IQ3_XXS(SignedBlockType):
     def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
         entries = codebook.emit_entries(e, self.name, [codebook.emit_byte(e, w, 2 + 16 * quarter + i) for i in range(16)])
         both = e.load(w, self.WORDS + 8 * quarter, e.I64)
-        signs = [codebook.emit_field(e, both, first + 7 * i, 127) for first in (0, 32) for i in range(4)]
-        return codebook.emit_signed(e, entries, codebook.emit_packed_signs(e, signs))
+        signs = codebook.emit_packed_signs(e, [(both, (0, 7, 14, 21, 32, 39, 46, 53))])
+        return codebook.emit_signed(e, entries, signs)
