@@ -218,18 +218,28 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
     end = e.builder.add(w, e.builder.mul(rows, stride))
     group = min(columns, e.registers // (4 if kind.sums == 1 else 2 * kind.sums))  # columns whose sums stay in registers
 
-    def row(r: Value, _: list[Value]) -> list[Value]:
-        start = e.at(weights, e.builder.mul(r, stride))
-        for first in range(0, columns, group):
-            # pointers are read again for each row: sixteen of them would not stay in registers anyway
-            xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
-            ahead = e.ahead(start, PREFETCH_AHEAD, end, following) if first == 0 else None
-            totals = _emit_row(e, kind, start, xs, n_blocks, ahead)
-            for column, total in enumerate(totals, first):
-                e.store(total, e.load_pointer(outputs, column), e.builder.mul(r, e.index(4)))
-        return []
+    def some(first_row: Value, together: int) -> Callable[[Value, list[Value]], list[Value]]:
+        def body(i: Value, _: list[Value]) -> list[Value]:
+            row = e.builder.add(first_row, e.builder.mul(i, e.index(together)))
+            starts = [e.at(weights, e.builder.mul(e.builder.add(row, e.index(k)), stride)) for k in range(together)]
+            for first in range(0, columns, group):
+                # pointers are read again for each row: sixteen of them would not stay in registers anyway
+                xs = [e.load_pointer(inputs, column) for column in range(first, first + group)]
+                aheads = [e.ahead(start, together * PREFETCH_AHEAD, end, following) for start in starts] if first == 0 else []
+                totals = _emit_row(e, kind, starts, xs, n_blocks, aheads)
+                for k, total in enumerate(totals):
+                    place = e.builder.mul(e.builder.add(row, e.index(k // group)), e.index(4))
+                    e.store(total, e.load_pointer(outputs, first + k % group), place)
+            return []
 
-    e.loop(rows, [], row)
+        return body
+
+    together = kind.together if columns == 1 else 1
+    groups = e.builder.udiv(rows, e.index(together))
+    done = e.builder.mul(groups, e.index(together))
+    e.loop(groups, [], some(e.index(0), together))
+    if together > 1:
+        e.loop(e.builder.sub(rows, done), [], some(done, 1))
 
 
 def _strip_type(name: str) -> StripType:
@@ -239,29 +249,31 @@ def _strip_type(name: str) -> StripType:
 
 
 def _emit_row(
-    e: Emitter, kind: LeafType, w: Value, xs: Sequence[Value], n_blocks: Value, ahead: Value | None
+    e: Emitter, kind: LeafType, rows: Sequence[Value], xs: Sequence[Value], n_blocks: Value, aheads: Sequence[Value]
 ) -> list[Value]:
-    """One weight row times some columns: the sums. `ahead`: where the bytes lie that are to be fetched meanwhile."""
-    sums = [kind.start(e) for _ in xs]
-    width = len(sums[0])
+    """Some weight rows times some columns: the sums, row by row. `aheads`: what is to be fetched meanwhile for each row."""
+    width = len(kind.start(e))
     packed = ACTIVATIONS[kind.activation]
     packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
 
     def step(first: Value, count: int) -> Callable[[Value, list[Value]], list[Value]]:
         def body(i: Value, flat: list[Value]) -> list[Value]:
             block = e.builder.add(first, e.builder.mul(i, e.index(count)))
-            at = e.at(w, e.builder.mul(block, e.index(kind.block_bytes)))
-            if ahead is not None and count == kind.steps(e)[0]:
-                there = e.at(ahead, e.builder.mul(block, e.index(kind.block_bytes)))
+            place = e.builder.mul(block, e.index(kind.block_bytes))
+            for ahead in aheads if count == kind.steps(e)[0] else ():
                 for line in range(-(-count * kind.block_bytes // CACHE_LINE)):
-                    e.prefetch(there, line)
+                    e.prefetch(e.at(ahead, place), line)
             inputs = [e.at(x, e.builder.mul(block, e.index(packed_bytes))) for x in xs]
-            columns = [flat[k : k + width] for k in range(0, len(flat), width)]
-            return [value for column in kind.emit_dot(e, at, inputs, columns, count) for value in column]
+            sums = [flat[k : k + width] for k in range(0, len(flat), width)]
+            results: list[Value] = []
+            for number, row in enumerate(rows):
+                of_row = sums[number * len(xs) : (number + 1) * len(xs)]
+                results += [value for column in kind.emit_dot(e, e.at(row, place), inputs, of_row, count) for value in column]
+            return results
 
         return body
 
-    flat = [value for column in sums for value in column]
+    flat = [value for _ in rows for _ in xs for value in kind.start(e)]
     for first, count, repeats in _steps(e, kind, n_blocks):
         flat = e.loop(repeats, flat, step(first, count))
     return [kind.finish(e, flat[k : k + width]) for k in range(0, len(flat), width)]

@@ -13,6 +13,9 @@ from runtime.quants.strips import Strip, StripType
 PREFETCH_AHEAD = 8192
 """Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 
+KEPT = 2
+"""Columns of the widest leaf that keeps what it has loaded; with more there is no room."""
+
 
 def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
@@ -31,7 +34,9 @@ def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: V
         def block(b: Value, sums: list[Value]) -> list[Value]:
             at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
             here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
-            strip = Strip(e, at, e.ahead(at, PREFETCH_AHEAD, end, following), lines, lines / registers, once=columns == 1)
+            ahead = e.ahead(at, PREFETCH_AHEAD, end, following)
+            keep = kind.shared and e.registers == 32 and columns <= KEPT
+            strip = Strip(e, at, ahead, lines, lines / registers, once=columns == 1, keep=keep)
             sums = kind.emit_strip(e, strip, here, sums)
             strip.prefetch()
             return sums

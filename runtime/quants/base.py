@@ -42,6 +42,7 @@ class LeafType(QuantType):
     """
 
     sums: int = 1  # vector registers that hold the running sums of one column
+    together: int = 1  # rows that a leaf for one column takes at a time, so that they share the loads of an input
 
     def steps(self, e: Emitter) -> Sequence[int]:
         """Blocks that one `emit_dot` takes, falling; the last is 1."""

@@ -17,6 +17,7 @@ class BF16(FloatType):
     name = "BF16"
     type_id = 30
     block_bytes = 2
+    together = 2
     cuda = """
     unsigned q[4];
     load8<8>(b, q), load8<8>(b + 8, q + 2);

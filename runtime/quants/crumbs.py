@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from runtime.kernels.strips import StripEmitter
     from runtime.quants.strips import Strip
 
+CRUMB_ORDER = tuple(8 * half + 2 * part + odd for half in (0, 1) for odd in (0, 1) for part in range(4))
+"""The groups of 16 values in such an order that those which lie in the same bytes follow one another."""
+
 
 def crumbs(packed: Bytes) -> Bytes:
     """(n, 64) -> (n, 256)"""

@@ -15,6 +15,7 @@ class F16(FloatType):
     name = "F16"
     type_id = 1
     block_bytes = 2
+    together = 2
     cuda = """
     unsigned q[4];
     load8<8>(b, q), load8<8>(b + 8, q + 2);

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.crumbs import crumbs, emit_crumbs, strip_crumbs
+from runtime.quants.crumbs import CRUMB_ORDER, crumbs, emit_crumbs, strip_crumbs
 from runtime.quants.strips import Strip, StripType
 from runtime.quants.super_block import SuperBlockType, add_strip, load_half, strip_offsets
 
@@ -61,7 +61,7 @@ class Q2_K(SuperBlockType, StripType):
         packed = [w.bytes(4 * k) for k in range(4)]
         offsets = strip_offsets(e, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        for group in range(16):
+        for group in CRUMB_ORDER:
             scale = e.strip_scale(e.band(packed[group // 4], 15), group % 4)
             quants = strip_crumbs(e, w, self.QUANTS, group)
             totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scale, 3, w.wait)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.crumbs import crumbs, emit_crumbs, strip_crumbs
+from runtime.quants.crumbs import CRUMB_ORDER, crumbs, emit_crumbs, strip_crumbs
 from runtime.quants.offset_block import OffsetBlockType
 from runtime.quants.signed_block import Integers
 from runtime.quants.strips import Strip, StripType
@@ -28,6 +28,7 @@ class Q3_K(OffsetBlockType, StripType):
     block_bytes = 110
     elements = (4,) * 27 + (2,)
     widest = 4
+    shared = True
     OFFSET = 4
     QUANTS = 32
     SCALES = 96
@@ -68,7 +69,7 @@ class Q3_K(OffsetBlockType, StripType):
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [self._strip_scales(e, w, k) for k in range(4)]
         totals = [e.shl(offset, 2) for offset in strip_offsets(e, xs, scales, signed=True)]  # OFFSET is 4
-        for group in range(16):
+        for group in CRUMB_ORDER:
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             third = 2 - group // 2  # where the bit of this group has to go
             quants = (

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
+from runtime.quants.crumbs import CRUMB_ORDER
 from runtime.quants.strips import Strip, StripType
 from runtime.quants.super_block import SuperBlockType, add_strip, load_half, strip_offsets
 
@@ -26,6 +27,7 @@ class Q6_K(SuperBlockType, StripType):
     block_bytes = 210
     elements = (4,) * 52 + (2,)
     widest = 4
+    shared = True
     SCALES = 192
     D = 208
     cuda = """
@@ -72,7 +74,7 @@ class Q6_K(SuperBlockType, StripType):
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [w.bytes(self.SCALES + 4 * k) for k in range(4)]
         totals = [e.shl(offset, 5) for offset in strip_offsets(e, xs, scales, signed=True)]
-        for group in range(16):
+        for group in CRUMB_ORDER:
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             quants, inputs = self._strip_quants(e, w, group), range(16 * group, 16 * group + 16, 4)
             totals = e.strip_dot(totals, w.paced(quants), xs, inputs, scale, 63, w.wait)

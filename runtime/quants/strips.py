@@ -27,10 +27,11 @@ class Strip:
 
     `ahead` is where the cache lines begin that are asked for meanwhile, `pace` how many for each register of weights: they are
     spread over the work, because all at once they would wait for one another, and come in order, as memory gives most.
-    `once`: nobody reads these weights again soon, as where there is one column.
+    `once`: nobody reads these weights again soon, as where there is one column. `keep`: what was loaded stays in a register for
+    the next who asks for it, as there are enough; otherwise a load costs less than to keep it elsewhere.
     """
 
-    def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, pace: float, *, once: bool) -> None:
+    def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, pace: float, *, once: bool, keep: bool) -> None:
         self.e = e
         self.pointer = pointer
         self._ahead = ahead
@@ -38,6 +39,7 @@ class Strip:
         self._pace = pace
         self._due = 0.0
         self._once = once
+        self._kept: dict[tuple[int, str], Value] | None = {} if keep else None
 
     def bytes(self, offset: int) -> Value:
         """Four bytes of each row, <4 lanes x i8>."""
@@ -82,13 +84,19 @@ class Strip:
         self._due -= int(self._due)
 
     def _load(self, offset: int, kind: Value) -> Value:
-        return self.e.load(self.pointer, self.e.lanes * offset, kind)
+        if self._kept is None:
+            return self.e.load(self.pointer, self.e.lanes * offset, kind)
+        place = offset, str(kind)
+        if place not in self._kept:
+            self._kept[place] = self.e.load(self.pointer, self.e.lanes * offset, kind)
+        return self._kept[place]
 
 
 class StripType(LeafType):
     """A type that has leaves for strips too. A running sum is one vector, a lane for each row."""
 
     elements: tuple[int, ...]  # sizes of what a block consists of, in order
+    shared: bool = False  # whether groups that lie in the same bytes follow one another, so that keeping those pays
     widest: int = 8
     """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
     fits the core's store of decoded instructions."""
