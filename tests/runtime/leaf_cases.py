@@ -9,7 +9,7 @@ import re
 import leaf_twins as twins
 import numpy as np
 import pytest
-from leaf_twins import BUDGETS, LEAF_TYPES, Array, Guarded
+from leaf_twins import BUDGETS, LEAF_TYPES, LIMIT_BUDGETS, Array, Guarded
 
 from runtime.kernels import jit
 from runtime.kernels.cache import KernelCache
@@ -91,7 +91,7 @@ def test_blocks_at_their_limits(leaves: Leaves, kind: LeafType) -> None:
     expected, magnitude = twins.dot(kind, weights, rows, packed)
     for columns in (1, 2):
         out = run_dot(leaves, kind, weights, blocks * kind.block_bytes, rows, packed, columns)
-        assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
+        assert np.all(np.abs(out - expected) <= LIMIT_BUDGETS[kind.name] * magnitude)
 
 
 @every_type
