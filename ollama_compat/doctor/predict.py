@@ -104,7 +104,8 @@ class Predictor:
         """Of a prompt from an empty cache."""
         products = sum(self._product(part, shape, tokens) for part in shape.weights)
         rates, seen = self.rates(shape), tokens * (tokens + 1) / 2
-        turned = shape.layers * shape.query_width / 2 + shape.cache_bytes / 2  # queries; keys and values, which are kept in f16
+        stored = shape.cache_bytes * shape.head_count / max(1, shape.query_width)  # heads of keys and values, kept in f16
+        turned = shape.layers * shape.head_count + stored
         attention = shape.layers * shape.query_width * seen * rates["attention_prompt"] + tokens * turned * rates["turn"]
         return float(products + attention + tokens * self._elements(shape) * rates["element"])
 

@@ -53,7 +53,7 @@ class Rates:
     head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
     attention_prompt: float  # the same, in a prompt
-    turn: float  # in a prompt, a value of queries, keys and values that is turned or stored
+    turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
     element: float  # in a prompt, an element of a norm and a sum; a single token's are one thread's work
 
 
@@ -165,8 +165,8 @@ def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, 
 
 
 def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float]:
-    """What a value costs that is turned or stored, and each value that is looked at: by a short and a long prompt."""
-    turned = HEADS.head_count * HEADS.key_length + HEADS.head_count_kv * (HEADS.key_length + HEADS.value_length)
+    """What a head costs that is turned or stored, and each value that is looked at: by a short and a long prompt."""
+    turned = HEADS.head_count + 2 * HEADS.head_count_kv
     times = PROMPT // BLOCK_TOKENS
     few, many = (_attention(stage, rows, 0, seconds) for rows in (BLOCK_TOKENS, PROMPT))
     seen = [

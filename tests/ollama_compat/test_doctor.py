@@ -118,11 +118,11 @@ def test_rows_attention_and_elements_are_added() -> None:
 
 
 def test_a_prompt_turns_and_stores_and_looks_back() -> None:
-    """Two layers, queries of 100 values, keys and values of 40 in all, three tokens: 3 + 2 + 1 looks of 200 values."""
+    """Two layers of ten heads of queries and two of keys and values, ten values each; three tokens: 3 + 2 + 1 looks."""
     subject = machine({"F32": rate(0, 0, 0)})
     subject["rates"] |= {"turn": 1e-9, "attention_prompt": 1e-10}
-    shape_ = model(Weights("F32", 1, 0), layers=2, query_width=200, cache_bytes=2 * 2 * 40)
-    assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(3 * 2 * 140 * 1e-9 + 2 * 6 * 200 * 1e-10)
+    shape_ = model(Weights("F32", 1, 0), layers=2, head_count=10, query_width=200, cache_bytes=2 * 2 * 2 * (10 + 10))
+    assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(3 * 2 * (10 + 4) * 1e-9 + 2 * 6 * 200 * 1e-10)
 
 
 def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
