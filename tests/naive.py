@@ -17,9 +17,12 @@ ACTIVATION_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 25
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
     that the kernels multiply, so that what is left is the rounding of sums. `cache`: what is left of keys and values when they
-    are kept, f16 otherwise."""
+    are kept, f16 otherwise. `window`: so many tokens are seen, the own one included; 0: all."""
 
-    def __init__(self, path: Path, *, packed: bool = False, cache: Callable[[Array], Array] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, packed: bool = False, cache: Callable[[Array], Array] | None = None, window: int = 0
+    ) -> None:
+        self.window = window
         self.cache = cache or (lambda x: x.astype(np.float16).astype(np.float64))
         reader = gguf.GGUFReader(path)
         self.block = {t.name: ACTIVATION_BLOCK.get(t.tensor_type.name, 0) if packed else 0 for t in reader.tensors}
@@ -102,7 +105,12 @@ class Model:
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
-        return self._linear(f"{blk}attn_output", np.einsum("hqk,khd->qhd", softmax(scores), v).reshape(len(x), -1))
+        if self.window:
+            scores += np.tril(np.full(scores.shape[1:], -np.inf), -self.window)
+        sinks = self.tensors.get(f"{blk}attn_sinks.weight", np.full(heads, -np.inf))
+        scores = np.concatenate((scores, np.broadcast_to(sinks[:, None, None], (heads, len(x), 1))), -1)
+        mixed = np.einsum("hqk,khd->qhd", softmax(scores)[..., :-1], v)
+        return self._linear(f"{blk}attn_output", mixed.reshape(len(x), -1))
 
     def _turn(self, x: Array) -> Array:
         """Rotary embedding; llama turns neighbours, the others halves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tiny_gguf import ARCHITECTURES, Type
 
 from runtime.core import Batch, ModelError
 from runtime.execute.cpu import CpuExecutor
+from runtime.layers.attention import Attention
+from runtime.models import qwen3
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 Open = Callable[..., CpuExecutor]
@@ -110,6 +113,18 @@ def test_long_context_crosses_segments(tmp_path: Path, executors: Open) -> None:
     text = Text(executors(path), blocks_for(768)[::-1])
     logits = np.concatenate([text.feed(tokens[i : i + 100]) for i in range(0, 700, 100)])
     assert naive.nmse(logits[-150:], naive.Model(path).logits(tokens)[-150:]) <= 2e-6
+
+
+@pytest.mark.parametrize("window", [0, 1, 50, 64, 513])
+def test_windows_and_sinks_in_a_long_text(window: int, tmp_path: Path, executors: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qwen3, "Attention", functools.partial(Attention, window=window))
+    shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["qwen3"], more={"attn_sinks.weight": ("heads",)})
+    path = tiny_gguf.write(tmp_path / "m.gguf", shape)
+    tokens = np.random.default_rng(5).integers(0, 300, 700).tolist()
+    text = Text(executors(path), blocks_for(768)[::-1])
+    logits = np.concatenate([text.feed(tokens[i : i + 100]) for i in range(0, 600, 100)])
+    last = np.concatenate([logits[-50:], *(text.feed([token]) for token in tokens[600:650])])
+    assert naive.nmse(last, naive.Model(path, window=window).logits(tokens[:650])[-100:]) <= 2e-6
 
 
 def test_copied_blocks_continue_a_text(demo_model: Path, executors: Open) -> None:
