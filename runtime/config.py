@@ -17,6 +17,7 @@ class Rope:
 
     dimensions: int
     freq_base: float
+    dimensions_swa: int  # of blocks that see a window
     freq_base_swa: float  # of blocks that see a window; 0: the file does not say
     scaling: str  # "none", "linear", "yarn"
     factor: float
@@ -37,9 +38,12 @@ class ModelConfig:
     embedding_length: int
     feed_forward_length: int
     head_count: int
-    head_count_kv: int
+    head_count_kv: int  # the most of a block
+    heads_kv: tuple[int, ...]  # of each block
     key_length: int
     value_length: int
+    key_length_swa: int  # of blocks that see a window
+    value_length_swa: int
     kv_lora_rank: int  # values of the latent vector; 0 in a model without
     key_length_mla: int  # of a head of a model with latent vectors
     value_length_mla: int
@@ -106,6 +110,14 @@ class Keys:
             raise ModelError(f"key '{self.architecture}.{key}' is {value!r}, expected an integer from 0 to {largest}")
         return value
 
+    def each(self, key: str, count: int, default: int, largest: int) -> tuple[int, ...]:
+        """An integer in [0, largest] for each block: the same for all, or an array of at least so many."""
+        value = self._metadata.get(f"{self.architecture}.{key}", default)
+        values = [value] * count if isinstance(value, str | int | float) else list(value)[:count]
+        if len(values) < count or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= largest for n in values):
+            raise ModelError(f"key '{self.architecture}.{key}' is {value!r}, expected integers from 0 to {largest}")
+        return tuple(values)
+
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number."""
         value = self._value(key, default)
@@ -146,9 +158,11 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
     heads = keys.count("attention.head_count", largest=1 << 12)
     if heads == 0 or embedding == 0:
         raise ModelError(f"'{keys.architecture}' without attention heads or embedding is no model that can run")
-    kv_heads = keys.count("attention.head_count_kv", heads, largest=1 << 12)
-    if kv_heads == 0 or heads % kv_heads:
-        raise ModelError(f"{heads} attention heads cannot share {kv_heads} key heads")
+    blocks = keys.count("block_count", largest=LARGEST["block_count"])
+    heads_kv = keys.each("attention.head_count_kv", blocks, heads, largest=1 << 12)
+    for kv_heads in heads_kv:
+        if kv_heads == 0 or heads % kv_heads:
+            raise ModelError(f"{heads} attention heads cannot share {kv_heads} key heads")
     key_length = keys.count("attention.key_length", embedding // heads, largest=1 << 12)
     if not 0 < n_vocab <= LARGEST["vocab"]:
         raise ModelError("key 'tokenizer.ggml.tokens' is missing or empty")
@@ -161,14 +175,17 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
     more = keys.count("nextn_predict_layers", 0, largest=LARGEST["block_count"])  # blocks that only guess tokens ahead
     return ModelConfig(
         architecture=keys.architecture,
-        block_count=max(0, keys.count("block_count", largest=LARGEST["block_count"]) - more),
+        block_count=max(0, blocks - more),
         context_length=keys.count("context_length", largest=LARGEST["context_length"]),
         embedding_length=embedding,
         feed_forward_length=feed_forward,
         head_count=heads,
-        head_count_kv=kv_heads,
+        head_count_kv=max(heads_kv, default=heads),
+        heads_kv=heads_kv,
         key_length=key_length,
         value_length=value_length,
+        key_length_swa=keys.count("attention.key_length_swa", key_length, largest=1 << 12),
+        value_length_swa=keys.count("attention.value_length_swa", value_length, largest=1 << 12),
         kv_lora_rank=keys.count("attention.kv_lora_rank", 0, largest=1 << 16),
         key_length_mla=keys.count("attention.key_length_mla", key_length, largest=1 << 12),
         value_length_mla=keys.count("attention.value_length_mla", value_length, largest=1 << 12),
@@ -234,6 +251,7 @@ def _read_rope(keys: Keys, key_length: int) -> Rope:
         raise ModelError(f"key '{keys.architecture}.rope.scaling.type' is {scaling!r}, which is not supported")
     return Rope(
         dimensions=dimensions,
+        dimensions_swa=keys.count("rope.dimension_count_swa", dimensions, largest=1 << 12),
         freq_base=keys.number("rope.freq_base", 10000.0),
         freq_base_swa=keys.number("rope.freq_base_swa", 0.0),
         scaling=scaling,

@@ -13,7 +13,7 @@ from runtime.gguf_file import GGUFFile
 
 ARCHITECTURES = {"gptoss": "gpt-oss", "glm4moelite": "deepseek2"}  # and what llama.cpp calls them
 _TENSORS = {".attn_out.": ".attn_output.", ".ffn_norm.": ".post_attention_norm."}  # of gptoss
-_PICTURES = ("v.", "mm.")  # what tensors of a vision tower begin with
+_PICTURES = ("v.", "mm.", "a.", "model.vision_tower.")  # what tensors for pictures and sound begin with
 _LONG = 131072  # tokens of Gemma 3 models whose positions are stretched
 
 
@@ -30,7 +30,10 @@ def changes(file: GGUFFile) -> dict[str, Any]:
 
 def tensor_name(file: GGUFFile, name: str) -> str:
     """What a tensor of the file is called by llama.cpp's converter."""
-    if file.metadata.get("general.architecture") != "gptoss":
+    architecture = file.metadata.get("general.architecture")
+    if architecture == "gemma4":
+        return name.replace(".ffn_gate_inp.per_expert_scale", ".ffn_down_exps.scale")
+    if architecture != "gptoss":
         return name
     for old, new in _TENSORS.items():
         name = name.replace(old, new)
@@ -89,6 +92,11 @@ def _gemma3(file: GGUFFile) -> dict[str, Any]:
     return cut | {key: value for key, value in defaults.items() if key not in metadata}
 
 
+def _gemma4(file: GGUFFile) -> dict[str, Any]:
+    """The kind of its vocabulary."""
+    return {"tokenizer.ggml.model": "gemma4"} if file.metadata.get("tokenizer.ggml.model") == "llama" else {}
+
+
 def _fewer_tokens(file: GGUFFile) -> dict[str, Any]:
     """The arrays of the vocabulary cut to the tokens that have embeddings."""
     table = file.tensors.get("token_embd.weight")
@@ -102,4 +110,5 @@ _CHANGES: Mapping[str, Callable[[GGUFFile], dict[str, Any]]] = {
     "gptoss": _gpt_oss,
     "glm4moelite": _glm_flash,
     "gemma3": _gemma3,
+    "gemma4": _gemma4,
 }

@@ -34,6 +34,7 @@ class Tensor:
     quant: QuantType
     address: int
     nbytes: int
+    apart: int = 0  # bytes from one matrix of a stack to the next, where something lies between them
 
     @property
     def row_bytes(self) -> int:
@@ -50,9 +51,14 @@ class Tensor:
 
     def matrix(self, number: int) -> Tensor:
         """One matrix of a stack."""
-        nbytes = self.nbytes // self.shape[2]
-        address = self.address + number * nbytes
-        return dataclasses.replace(self, name=f"{self.name}[{number}]", shape=self.shape[:2], address=address, nbytes=nbytes)
+        nbytes, address = self.nbytes // self.shape[2], self.address + number * self.matrix_bytes
+        name = f"{self.name}[{number}]"
+        return dataclasses.replace(self, name=name, shape=self.shape[:2], address=address, nbytes=nbytes, apart=0)
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Bytes from one matrix of a stack to the next."""
+        return self.apart or self.nbytes // self.shape[2]
 
     def part(self, first: int, rows: int) -> Tensor:
         """Some of a matrix's rows."""
@@ -152,6 +158,22 @@ class Weights:
         if tensor.shape != shape:
             raise ModelError(f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(shape)}")
         return tensor
+
+    def divide(self, name: str, names: tuple[str, str]) -> None:
+        """Make two stacks of one whose matrices hold the rows of both, one below the other: each in one piece, or where the
+        memory must stay as it is, in turns."""
+        tensor = self._tensors.pop(name)
+        if len(tensor.shape) != 3 or tensor.rows % 2:
+            raise ModelError(f"tensor {name!r} has shape {list(tensor.shape)} and cannot be divided")
+        half, shape = tensor.nbytes // 2, (tensor.shape[0], tensor.rows // 2, tensor.shape[2])
+        step, apart = half // tensor.shape[2], tensor.nbytes // tensor.shape[2]
+        if self.writable:
+            memory = np.ctypeslib.as_array((ctypes.c_uint8 * tensor.nbytes).from_address(tensor.address))
+            memory[:] = memory.reshape(tensor.shape[2], 2, -1).swapaxes(0, 1).reshape(-1)
+            step, apart = half, 0
+        for number, part in enumerate(names):
+            address = tensor.address + number * step
+            self._tensors[part] = Tensor(part, shape, tensor.quant, address, half, apart)
 
     def rows(self, name: str) -> int:
         """Rows of the tensor `name`; ModelError when it is missing."""

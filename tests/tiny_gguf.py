@@ -48,6 +48,7 @@ class Shape:
     turning: int = 0
     query: int = 0  # rank of the queries
     spread: float = 1.5  # of weights, times the root of a row's length; less where rounding would be magnified
+    wide: tuple[int, ...] = ()  # blocks of gemma4 that see everything: heads twice as large, half as many keys, values of keys
     fused: bool = False  # keys and values of latent vectors in one matrix
     more: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # further tensors of a block: sizes by name
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # tensors of a block that have another name
@@ -84,6 +85,7 @@ _DOTS: dict[str, object] = {"expert_weights_norm": True, "expert_weights_scale":
 _GRANITE: dict[str, object] = {
     **{"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.0156, "logit_scale": 6.0},
 }
+_GEMMA4: dict[str, object] = {**_GEMMA, "embedding_length_per_layer_input": 0, "final_logit_softcapping": 3.0}
 _SECTIONS: dict[str, object] = {"rope.dimension_sections": [12, 10, 10, 0]}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
@@ -114,6 +116,8 @@ ARCHITECTURES = {
             "ffn_down_exps.bias": ("e", "d"),
         },
     ),
+    "gemma4": Shape("gemma4", layers=4, wide=(1, 3), rope_freqs=True, metadata=_GEMMA4, **(_MOE | {"spread": 0.7})),
+    "gemma4-dense": Shape("gemma4", layers=3, wide=(2,), rope_freqs=True, metadata=_GEMMA4),
     "glm4moe": Shape(
         "glm4moe",
         layers=3,
@@ -211,7 +215,7 @@ ARCHITECTURES = {
 
 RECENT = (
     *("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite", "qwen2moe", "olmoe", "minimax-m2", "dots1"),
-    *("ernie4_5-moe", "granite", "granitemoe", "qwen2vl", "qwen3vl", "qwen3vlmoe"),
+    *("ernie4_5-moe", "granite", "granitemoe", "qwen2vl", "qwen3vl", "qwen3vlmoe", "gemma4", "gemma4-dense"),
 )
 """Those whose goldens are of F32 and MIX; of the others F32 and F16."""
 
@@ -257,7 +261,9 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1 or name.endswith(".bias")
-        mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" else 0.0
+        mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" or "scale" in name else 0.0
+        mean = 0.2 if shape.wide and name.endswith("attn_q_norm.weight") else mean  # scores have no other factor
+        mean = 4.0 if name.endswith("ffn_gate_inp.scale") else mean
         values = rng.normal(mean, 0.1 if is_vector else shape.spread / np.sqrt(size[-1]), size).astype(np.float32)
         values = given[name].astype(np.float32) if given else values
         kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
@@ -334,7 +340,7 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     if not shape.tied:
         out["output.weight"] = (shape.vocab, d)
     if shape.rope_freqs:
-        out["rope_freqs.weight"] = (shape.head // 2,)
+        out["rope_freqs.weight"] = (shape.head if shape.wide else shape.head // 2,)
     for i in range(shape.layers):
         block: dict[str, tuple[int, ...]] = {
             "attn_norm.weight": (d,),
@@ -352,19 +358,39 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
         known = {"d": d, "q": q, "kv": kv, "head": shape.head, "heads": shape.heads, "e": e, "f": f}
         more = {name: tuple(known[size] for size in sizes) for name, sizes in shape.more.items()}
         block |= {name: size for name, size in more.items() if e or "exp" not in name}
+        if shape.wide:
+            block = _gemma4_tensors(shape, block, i in shape.wide)
         if shape.latent:
             block = {name: size for name, size in block.items() if name[:6] not in ("attn_q", "attn_k", "attn_v")}
             block |= _latent_tensors(shape)
         if shape.shared and e:
             block |= {f"ffn_{part}_shexp.weight": (shape.shared, d) for part in ("gate", "up")}
             block["ffn_down_shexp.weight"] = (d, shape.shared)
-        if e:
+        if shape.wide:
+            pass
+        elif e:
             block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_exps.weight": (e, f, d), "ffn_up_exps.weight": (e, f, d)}
             block |= {"ffn_down_exps.weight": (e, d, f)}
         else:
             block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
         out |= {f"blk.{i}.{shape.renamed.get(name, name)}": size for name, size in block.items()}
     return out
+
+
+def _gemma4_tensors(shape: Shape, block: dict[str, tuple[int, ...]], wide: bool) -> dict[str, tuple[int, ...]]:
+    d, f, e = shape.embedding, shape.feed_forward, shape.experts
+    head, kv = (2 * shape.head, shape.kv_heads // 2) if wide else (shape.head, shape.kv_heads)
+    block |= {"attn_q.weight": (shape.heads * head, d), "attn_k.weight": (kv * head, d), "attn_v.weight": (kv * head, d)}
+    block |= {"attn_output.weight": (d, shape.heads * head), "attn_q_norm.weight": (head,), "attn_k_norm.weight": (head,)}
+    if wide:
+        del block["attn_v.weight"]
+    block |= {f"{name}.weight": (d,) for name in ("post_attention_norm", "post_ffw_norm")} | {"layer_output_scale.weight": (1,)}
+    block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
+    if e:
+        block |= {f"{name}.weight": (d,) for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2")}
+        block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_inp.scale": (d,), "ffn_down_exps.scale": (e,)}
+        block |= {"ffn_gate_up_exps.weight": (e, 2 * f, d), "ffn_down_exps.weight": (e, d, f)}
+    return block
 
 
 def _latent_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -424,9 +450,18 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     together = shape.latent and not shape.fused
-    writer.add_head_count_kv(1 if together else shape.kv_heads)
-    writer.add_key_length(shape.latent + shape.turning if together else shape.head)
-    writer.add_value_length(shape.latent if together else shape.head)
+    if shape.wide:
+        writer.add_head_count_kv([shape.kv_heads // (1 + (i in shape.wide)) for i in range(shape.layers)])
+        pattern = [i not in shape.wide for i in range(shape.layers)]
+        writer.add_array(f"{shape.architecture}.attention.sliding_window_pattern", pattern)
+        for kind in ("key", "value"):
+            writer.add_uint32(f"{shape.architecture}.attention.{kind}_length_swa", shape.head)
+        writer.add_uint32(f"{shape.architecture}.rope.dimension_count_swa", shape.head)
+    else:
+        writer.add_head_count_kv(1 if together else shape.kv_heads)
+    head = 2 * shape.head if shape.wide else shape.head
+    writer.add_key_length(shape.latent + shape.turning if together else head)
+    writer.add_value_length(shape.latent if together else head)
     if shape.latent:
         writer.add_kv_lora_rank(shape.latent)
         if shape.query:
@@ -441,7 +476,7 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     else:
         writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(shape.turning or shape.head)
+    writer.add_rope_dimension_count(shape.turning or head)
     writer.add_vocab_size(shape.vocab)
     if shape.experts:
         writer.add_expert_count(shape.experts)

@@ -39,7 +39,7 @@ MOST_EXPERTS = 1024  # of experts.cu
 HEAD_ROWS = 32  # of heads.cu
 WARP = 32  # of its groups, and of the experts of a token, at the most
 MOST_MATRICES = 4  # of one launch of matvec.cu
-HEAD_VALUES = (1, 2, 3, 4, 6, 8, 18)  # values of a head that a lane of attention.cu holds
+HEAD_VALUES = (1, 2, 3, 4, 6, 8, 16, 18)  # values of a head that a lane of attention.cu holds
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
 WARPS_WANTED = 2048  # of a product: fewer leave an H100's memory waiting
 BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
@@ -76,6 +76,7 @@ class HeadShape(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("q", "kv", "key", "value")),
         ("scale", ctypes.c_float),
         ("window", ctypes.c_int),
+        ("value_eps", ctypes.c_float),
         ("softcap", ctypes.c_float),
     )
 
@@ -85,6 +86,7 @@ class Router(ctypes.Structure):
 
     _fields_ = (
         ("bias", ctypes.c_void_p),
+        ("factors", ctypes.c_void_p),
         *((name, ctypes.c_int) for name in ("experts", "k", "normalize", "gating", "groups", "groups_used")),
         ("scale", ctypes.c_float),
     )
@@ -297,7 +299,7 @@ class CudaOps:
             raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
         shape = HeadShape(
             *(heads.head_count, heads.head_count_kv, heads.key_length, heads.value_length),
-            *(heads.scale, heads.window, heads.softcap),
+            *(heads.scale, heads.window, heads.value_eps, heads.softcap),
         )
         own = self._vector(sinks) if sinks is not None else None
         keys, values = self._cache(layer, heads)
@@ -424,9 +426,11 @@ class CudaOps:
         k, groups = routing.expert_used_count, routing.group_count
         if max(k, groups) > WARP:
             raise ModelError(f"{k} experts a token, of {groups} groups, are too many for the GPU")
-        bias = self._vector(routing.bias).data_ptr() if routing.bias is not None else None
+        vectors = (routing.bias, routing.expert_scale)
+        bias, factors = (None if vector is None else self._vector(vector).data_ptr() for vector in vectors)
         router = Router(
-            *(bias, table.shape[1], k, int(routing.normalize), routing.gating, groups, routing.group_used_count, routing.scale)
+            *(bias, factors, table.shape[1], k, int(routing.normalize), routing.gating),
+            *(groups, routing.group_used_count, routing.scale),
         )
         choice = Choice(self._ints(x.rows, k), self._floats(x.rows, k), self._ints(x.rows, k), k, table)
         chosen = choice.ids, choice.weights, choice.where
@@ -687,4 +691,6 @@ def layer_of(experts: Experts) -> Layer:
     for tensor in (gate, up, down):
         if not tensor.quant.cuda or tensor.shape[0] % 8:
             raise ModelError(f"tensor {tensor.name!r} of type {tensor.quant.name} cannot run on the GPU")
+        if tensor.apart:
+            raise ModelError(f"tensor {tensor.name!r} stays in its file, where it is part of another one: it cannot run on the GPU")
     return Layer(experts)

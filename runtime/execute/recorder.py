@@ -235,7 +235,7 @@ class Recorder:
             attention.rotate_store,
             *(q.count, q.address, k.address, v.address, q_norm, k_norm),
             *((table.address, len(rotation.frequencies)) if rotation and table else (0, 0)),
-            *(style, *shape, *where, self._kept_as.bits, eps),
+            *(style, *shape, *where, self._kept_as.bits, eps, heads.value_eps),
         )
         out = self._like(q, heads.head_count * heads.value_length)
         size = attention.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
@@ -265,7 +265,8 @@ class Recorder:
             router.choose,
             *(x.count, logits.address, ids.address, weights.address, experts.gate.shape[2], k, int(routing.normalize)),
             *(routing.gating, self._keep(bias) if bias is not None else 0),
-            *(routing.group_count, routing.group_used_count, routing.scale),
+            *(routing.group_count, routing.group_used_count),
+            *(self._keep(routing.expert_scale) if routing.expert_scale is not None else 0, routing.scale),
         )
         out = self._like(x, experts.down.rows)
         self.routed(x, ids, weights, experts, k, out)
@@ -385,7 +386,7 @@ class Recorder:
         step = min(n_rows, self._piece(matrices[0][0].row_bytes, n_rows * used))
         pieces = math.ceil(n_rows / step)
         fields = [field for matrix in matrices for field in self._matrix(*matrix)]
-        sizes = [tensor.nbytes // n_experts for tensor, *_ in matrices]
+        sizes = [tensor.matrix_bytes for tensor, *_ in matrices]
         activation = activations.CODES[experts.activation]
         head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices), activation
         self._row(matmul.experts, *head, *fields, *sizes, label=matrices[0][0].name)

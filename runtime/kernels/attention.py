@@ -75,6 +75,14 @@ def _norm_head(x: Any, weight: Any, size: int, eps: float) -> None:
 
 
 @inline
+def _norm_value(x: Any, size: int, eps: float) -> None:
+    """RMS norm of one head without weights, in place."""
+    scale = rms_scale(x, size, eps)
+    for i in range(size):
+        x[i] *= scale
+
+
+@inline
 def _rotate(x: Any, table: Any, half: int, style: int) -> None:
     """Turn one head in place by the row's cos and sin."""
     for i in range(half):
@@ -104,11 +112,12 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
 
     Arguments: address of the row count, q, k, v f32, q norm, k norm (f32 or 0), rotary table, half, style, heads, kv heads,
     key size, value size, positions, sequences, block tables i32, blocks a table, key cache, value cache, bits of a value
-    there, eps (f64).
+    there, eps, eps of a norm of the values (f64; 0: there is none).
     """
-    a = i64(args, 21)
+    a = i64(args, 22)
+    value_eps = f64(args, 22)[21]
     count, half, style = i64(a[0], 1)[0], a[7], a[8]
-    heads, kv_heads, size, value_size, bits, eps = a[9], a[10], a[11], a[12], a[19], f64(args, 21)[20]
+    heads, kv_heads, size, value_size, bits, eps = a[9], a[10], a[11], a[12], a[19], f64(args, 22)[20]
     positions, sequences = i32(a[13], count), i32(a[14], count)
     while True:
         row = claim(counter, 1)
@@ -122,7 +131,10 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
             head = block * kv_heads + h
             keys, values = a[17] + head * head_bytes(bits, size), a[18] + head * head_bytes(bits, value_size)
             store_key(a[2] + 4 * (row * kv_heads + h) * size, size, bits, keys, slot)
-            store_value(a[3] + 4 * (row * kv_heads + h) * value_size, value_size, bits, values, slot)
+            value = a[3] + 4 * (row * kv_heads + h) * value_size
+            if value_eps != 0:
+                _norm_value(f32(value, value_size), value_size, value_eps)
+            store_value(value, value_size, bits, values, slot)
 
 
 @inline

@@ -75,11 +75,12 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
     """Per row: probabilities from the experts' logits, the k best (the lower id first on a tie), their weights.
 
     Arguments: address of the row count, logits (rows, experts) f32, ids (rows, k) i32, weights (rows, k) f32, experts, k,
-    normalise (0 or 1), gating, bias (f32 or 0) that counts in the choice alone, groups, groups used, scale (f64).
+    normalise (0 or 1), gating, bias (f32 or 0) that counts in the choice alone, groups, groups used, factors of the experts
+    (f32 or 0), scale (f64).
     """
-    a = i64(args, 12)
+    a = i64(args, 13)
     count, n_experts, k, gating, bias = i64(a[0], 1)[0], a[4], a[5], a[7], a[8]
-    scale = np.float32(f64(args, 12)[11])
+    scale = np.float32(f64(args, 13)[12])
     while True:
         row = claim(counter, 1)
         if row >= count:
@@ -106,6 +107,8 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
         kept = max(kept, LEAST_SUM) if a[6] != 0 or gating == SOFTMAX_OF_CHOSEN else np.float32(1)
         for j in range(k):
             weights[j] = weights[j] / kept * scale
+            if a[11] != 0:
+                weights[j] *= f32(a[11], n_experts)[ids[j]]
 
 
 @row_driver

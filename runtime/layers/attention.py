@@ -7,7 +7,7 @@ import math
 from runtime.config import ModelConfig
 from runtime.layers.linear import Linear, split, together
 from runtime.layers.norm import RMSNorm
-from runtime.layers.ops import Heads, Ops, Rotation, Value
+from runtime.layers.ops import Heads, Ops, Part, Rotation, Value
 from runtime.weights import Weights
 
 
@@ -28,14 +28,17 @@ class Attention:
         window: int = 0,
         softcap: float = 0.0,
         scale: float | None = None,
+        value_norm: bool = False,
     ) -> None:
         blk, width = f"blk.{layer}", config.embedding_length
         keys, values = config.key_length, config.value_length
         self.layer = layer
         sizes = config.head_count * keys, config.head_count_kv * keys, config.head_count_kv * values
-        self.attn_q, self.attn_k, self.attn_v = split(weights, f"{blk}.attn_qkv", width, sizes) or (
-            Linear(weights, f"{blk}.attn_{name}", width, size) for name, size in zip("qkv", sizes, strict=True)
-        )
+        self.linears = split(weights, f"{blk}.attn_qkv", width, sizes) or [
+            Linear(weights, f"{blk}.attn_{name}", width, size)
+            for name, size in zip("qkv", sizes, strict=True)
+            if name != "v" or not value_norm or f"{blk}.attn_v.weight" in weights  # else keys are values too
+        ]
         self.attn_output = Linear(weights, f"{blk}.attn_output", config.head_count * values, width)
         self.attn_q_norm = self.attn_k_norm = None
         if head_norms:
@@ -49,14 +52,17 @@ class Attention:
             self.wide_norms = q_norm, k_norm
         scale = scale or 1 / math.sqrt(keys)
         self.heads = Heads(
-            config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal, window, softcap
+            *(config.head_count, config.head_count_kv, keys, values, rope_interleaved, scale, causal, window),
+            value_eps=config.layer_norm_rms_epsilon if value_norm else 0.0,
+            softcap=softcap,
         )
         self.rotation = rotation
         sinks = f"{blk}.attn_sinks.weight"
         self.attn_sinks = weights.vector(sinks, config.head_count) if sinks in weights else None
 
     def __call__(self, ops: Ops, x: Value) -> Value:
-        q, k, v = together(ops, x, self.attn_q, self.attn_k, self.attn_v)
+        q, k, *rest = together(ops, x, *self.linears)
+        v = rest[0] if rest else ops.join(1, Part(k, 0, self.heads.head_count_kv * self.heads.value_length))
         if self.wide_norms:
             q, k = (norm(ops, value) for norm, value in zip(self.wide_norms, (q, k), strict=True))
         norms = None

@@ -76,6 +76,9 @@ class MoE:
         if experts == 0:
             raise ModelError(f"key '{config.architecture}.expert_count' is missing or 0")
         self.ffn_gate_inp = Linear(weights, f"{blk}.ffn_gate_inp", width, experts)
+        fused = f"{blk}.ffn_gate_up_exps.weight"
+        if fused in weights:
+            weights.divide(fused, (f"{blk}.ffn_gate_exps.weight", f"{blk}.ffn_up_exps.weight"))
         self.ffn_gate_exps = weights.matrix(f"{blk}.ffn_gate_exps.weight", width, inner, experts)
         self.ffn_up_exps = weights.matrix(f"{blk}.ffn_up_exps.weight", width, inner, experts)
         self.ffn_down_exps = weights.matrix(f"{blk}.ffn_down_exps.weight", inner, width, experts)
@@ -90,6 +93,7 @@ class MoE:
             weights.vector(bias, experts) if bias in weights else None,
             config.expert_group_count,
             config.expert_group_used_count,
+            weights.vector(f"{blk}.ffn_down_exps.scale", experts) if f"{blk}.ffn_down_exps.scale" in weights else None,
         )
         self.shared = SharedExpert(weights, config, layer) if f"{blk}.ffn_up_shexp.weight" in weights else None
 

@@ -30,6 +30,7 @@ class Heads:
     scale: float  # of the scores
     causal: bool = True  # a token sees those before it; else the whole text
     window: int = 0  # so many tokens are seen, the own one included; 0: all of them
+    value_eps: float = 0.0  # values are normed by head, with this epsilon; 0: they stay
     softcap: float = 0.0  # scores s become softcap * tanh(s / softcap); 0: they stay
 
 
@@ -56,6 +57,7 @@ class Routing:
     bias: FloatArray | None = None
     group_count: int = 1
     group_used_count: int = 1
+    expert_scale: FloatArray | None = None  # (experts,), factors of the weights
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

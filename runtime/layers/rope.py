@@ -12,11 +12,11 @@ from runtime.layers.ops import Rotation
 from runtime.weights import Weights
 
 
-def rotation(rope: Rope, weights: Weights) -> Rotation:
-    """Frequencies of a model; `rope_freqs.weight` (Llama 3) divides them where the file has it."""
+def rotation(rope: Rope, weights: Weights, *, factors: bool = True) -> Rotation:
+    """Frequencies of a model; `rope_freqs.weight` (Llama 3) divides them where the file has it, unless `factors` is false."""
     half = rope.dimensions // 2
     frequencies = rope.freq_base ** (-np.arange(half, dtype=np.float64) / half)
-    if "rope_freqs.weight" in weights:
+    if factors and "rope_freqs.weight" in weights:
         frequencies = frequencies / weights.vector("rope_freqs.weight", half)
     if rope.scaling == "linear":
         return Rotation(frequencies / rope.factor, rope.attn_factor)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import bert, deepseek2, ernie, gemma, glm4moe, gpt_oss, granite, llama, olmoe, qwen2, qwen2moe, qwen3
+from runtime.models import bert, deepseek2, ernie, gemma, gemma4, glm4moe, gpt_oss, granite, llama, olmoe, qwen2, qwen2moe, qwen3
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
@@ -20,6 +20,7 @@ ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "ernie4_5-moe": ernie.build,
     "gemma2": gemma.build_2,
     "gemma3": gemma.build_3,
+    "gemma4": gemma4.build,
     "glm4moe": glm4moe.build,
     "gpt-oss": gpt_oss.build,
     "granite": granite.build,

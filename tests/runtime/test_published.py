@@ -21,6 +21,7 @@ from runtime.weights import open_weights
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GPT_OSS = {"attn_output.weight": "attn_out.weight", "attn_output.bias": "attn_out.bias", "attn_sinks.weight": "attn_sinks"}
+GEMMA4 = {"ffn_down_exps.scale": "ffn_gate_inp.per_expert_scale"}
 GLM_FLASH = {"attention.key_length": 64, "attention.value_length": 64, "attention.head_count_kv": 4}
 
 
@@ -47,6 +48,7 @@ def without(name: str, *keys: str) -> dict[str, object]:
                 without("gemma3", "rope.freq_base_swa") | {"rope.local.freq_base": 5000.0, "rope.global.freq_base": 1e6},
             ),
         ),
+        ("gemma4", like("gemma4", "gemma4", without("gemma4"), renamed=GEMMA4)),
         ("glm4moe", like("glm4moe", "glm4moe", without("glm4moe") | {"nextn_predict_layers": 1}, layers=4)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.architecture,

@@ -7,6 +7,7 @@ struct Heads {
     int q, kv, key, value;  // heads of q and of k and v; sizes
     float scale;
     int window;     // so many tokens are seen, the own one included; 0: all
+    float value_eps;  // values are normed by head, with this epsilon; 0: they stay
     float softcap;  // scores s become softcap * tanh(s / softcap); 0: they stay
 };
 
@@ -43,6 +44,9 @@ extern "C" __global__ void rotate_store(float* q, const float* k, const float* v
     if (norm) {
         const float scale = rsqrtf(warp_sum(total) / size + eps);
         for (int i = lane; i < size; i += 32) x[i] *= scale * norm[i];
+    } else if (!is_q && !is_k && heads.value_eps) {
+        const float scale = rsqrtf(warp_sum(total) / size + heads.value_eps);
+        for (int i = lane; i < size; i += 32) x[i] *= scale;
     }
     __syncwarp();
     if (is_q || is_k)
@@ -128,9 +132,9 @@ __device__ void attend_part(const float* q, float* part, const Heads& heads, con
                                                       const int* count) {                                               \
         attend_part<HEADS, PER>(q, part, heads, pages, list, count);                                                    \
     }
-ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8) ATTEND(1, 18)
-ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8) ATTEND(2, 18)
-ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8) ATTEND(4, 18)
+ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8) ATTEND(1, 16) ATTEND(1, 18)
+ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8) ATTEND(2, 16) ATTEND(2, 18)
+ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8) ATTEND(4, 16) ATTEND(4, 18)
 
 // One block a head of a row: the parts become one, (rows, heads * value). Grid: (heads, listed rows); 128 threads.
 // `sinks`: a score for each head that has no value, or null.

@@ -7,7 +7,7 @@ enum Where { ON_CPU, IN_VRAM, OVER_PCIE };  // who computes a pair (row, expert)
 enum Gating { SOFTMAX = 1, SIGMOID, SOFTMAX_OF_CHOSEN };  // numbered as in runtime/config.py
 
 struct Routing {
-    const float* bias;  // that counts in the choice and not in the weights, or null
+    const float *bias, *factors;  // that count in the choice and not in the weights, and the other way round, or null
     int experts, k, normalize, gating, groups, groups_used;  // at most 32 groups, and k
     float scale;
 };
@@ -38,6 +38,7 @@ template <int PER> __device__ void keep_groups(float* score, float* shared, cons
 template <int PER> __device__ void choose_row(const float* logits, int* ids, float* weights, const Routing& r, float* shared) {
     const int lane = threadIdx.x & 31;
     float p[PER], score[PER], top = -3e38f, total = 0, own = 0;
+    int mine = 0;
     for (int i = 0; i < PER; i++) p[i] = 32 * i + lane < r.experts ? logits[32 * i + lane] : -3e38f, top = fmaxf(top, p[i]);
     if (r.gating == SOFTMAX) {
         top = warp_max(top);
@@ -67,13 +68,14 @@ template <int PER> __device__ void choose_row(const float* logits, int* ids, flo
             if (32 * i + lane == id) weight = p[i], score[i] = -3.1e38f;
         weight = __shfl_sync(FULL, weight, id & 31);
         if (lane == 0) ids[j] = id;
-        if (lane == j) own = weight;
+        if (lane == j) own = weight, mine = id;
     }
     const bool ours = lane < r.k;
     if (r.gating == SOFTMAX_OF_CHOSEN) own = __expf(own - warp_max(ours ? own : -3e38f));
     const float kept = warp_sum(ours ? own : 0.0f);
     const bool divide = r.normalize || r.gating == SOFTMAX_OF_CHOSEN;
-    if (ours) weights[lane] = own / (divide ? fmaxf(kept, 6.103515625e-5f) : 1.0f) * r.scale;
+    if (!ours) return;
+    weights[lane] = own / (divide ? fmaxf(kept, 6.103515625e-5f) : 1.0f) * r.scale * (r.factors ? r.factors[mine] : 1.0f);
 }
 
 // One warp a row. A pair runs where its expert lies; of a row's experts that are not in VRAM, the part `over_pcie` is read by
