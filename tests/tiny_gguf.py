@@ -116,7 +116,7 @@ ARCHITECTURES = {
             "ffn_down_exps.bias": ("e", "d"),
         },
     ),
-    "gemma4": Shape("gemma4", layers=4, wide=(1, 3), rope_freqs=True, metadata=_GEMMA4, **(_MOE | {"spread": 0.7})),
+    "gemma4": Shape("gemma4", layers=2, wide=(1,), rope_freqs=True, metadata=_GEMMA4, **(_MOE | {"spread": 0.7})),
     "gemma4-dense": Shape("gemma4", layers=3, wide=(2,), rope_freqs=True, metadata=_GEMMA4),
     "glm4moe": Shape(
         "glm4moe",

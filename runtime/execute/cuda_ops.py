@@ -692,5 +692,5 @@ def layer_of(experts: Experts) -> Layer:
         if not tensor.quant.cuda or tensor.shape[0] % 8:
             raise ModelError(f"tensor {tensor.name!r} of type {tensor.quant.name} cannot run on the GPU")
         if tensor.apart:
-            raise ModelError(f"tensor {tensor.name!r} stays in its file, where it is part of another one: it cannot run on the GPU")
+            raise ModelError(f"tensor {tensor.name!r} stays in its file as a part of another one, and cannot run on the GPU")
     return Layer(experts)

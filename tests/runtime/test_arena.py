@@ -55,6 +55,19 @@ def test_the_same_logits(path: Path) -> None:
     assert (logits[0].argmax(1) == logits[1].argmax(1)).mean() > 0.9
 
 
+def test_gates_and_ups_in_one_tensor(tmp_path: Path) -> None:
+    """A stack of both is divided in memory; in the file its matrices take turns."""
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("gemma4", "F32"))
+    golden = np.load(Path(__file__).resolve().parents[1] / "golden/tiny-gemma4-F32.npz")
+    for mapped in (False, True):
+        executor = cpu.load(
+            path, num_ctx=256, num_parallel=1, num_batch=64, num_thread=2, kv_cache_type="f16", mapped=mapped, progress=ignore
+        )
+        logits = Text(executor, blocks_for(64)).feed(golden["tokens"].tolist())
+        executor.close()
+        assert naive.nmse(logits, golden["logits"]) <= 1e-6
+
+
 def test_what_is_unpacked_leaves_the_file_alone(path: Path) -> None:
     mapped = open_weights(path, ignore, mapped=True)
     before = content(mapped)
