@@ -11,7 +11,9 @@ import numpy as np
 
 Array = np.ndarray
 
-ACTIVATION_BLOCK = {"Q8_0": 32, "Q4_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256}  # values that share one int8 scale
+ACTIVATION_BLOCK = dict.fromkeys(("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4"), 32) | dict.fromkeys(
+    ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), 256
+)  # values that share one int8 scale
 
 
 class Model:

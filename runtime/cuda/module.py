@@ -18,7 +18,7 @@ from runtime.quants.base import QuantType
 _LOG = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "source"
-FILES = ("rows.cu", "attention.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu")
+FILES = ("packed.cu", "rows.cu", "attention.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu")
 
 U64 = ctypes.c_uint64
 PORTABLE, MAPPED = 1, 2  # flags of cuMemHostRegister
@@ -97,8 +97,17 @@ def _unpacker(kind: QuantType) -> str:
     """A struct of that name: values [8 p, 8 p + 8) of the block at b become w. The types of one value a block go by eight."""
     values = max(8, kind.block_size)
     size = kind.block_bytes * values // kind.block_size
-    head = f"struct {kind.name} {{ static const int BLOCK = {values}, BYTES = {size};"
-    return f"{head}\n__device__ static __forceinline__ void unpack8(const u8* b, int p, float* w) {{{kind.cuda}}} }};"
+    constants = f"static const int BLOCK = {values}, BYTES = {size}; static const bool INTS = {int(bool(kind.cuda_ints))};"
+    head = f"struct {kind.name} {{ {constants}"
+    body = f"{head}\n__device__ static __forceinline__ void unpack8(const u8* b, int p, float* w) {{{kind.cuda}}}"
+    return f"{body}{_integers(kind) if kind.cuda_ints else ''} }};"
+
+
+def _integers(kind: QuantType) -> str:
+    """The part of the struct that is about products in int8."""
+    constants = f"static const Form FORM = {kind.cuda_form}; static const Format FORMAT = {kind.activation.upper()}_ROWS;"
+    body = f"__device__ static __forceinline__ void ints(const u8* b, int p, Ints& o) {{{kind.cuda_ints}}}"
+    return f"\nstatic const int STEP = {kind.cuda_step}; {constants}\n{body}"
 
 
 def _dispatch(types: list[QuantType]) -> str:

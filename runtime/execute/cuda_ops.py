@@ -26,20 +26,24 @@ from runtime.kernels import cores
 from runtime.kernels.activations import CODES
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Activation, Experts, Heads, Of, Part, Rotation, Routing
-from runtime.quants import BY_NAME
+from runtime.quants import BY_NAME, TYPES, QuantType
 from runtime.weights import Tensor
 
-FEW = 8  # rows that are multiplied one by one, from registers; more go through tensor cores
-FEW_PAIRS = 16  # rows whose experts are run pair by pair
+FEW = 16  # rows that are multiplied one by one, from registers, and whose experts run pair by pair; more: by tensor cores
+COLUMNS = 8  # rows of x that a block of matvec.cu takes, at the most
 PCIE_ROWS = 2  # rows of a step that may read experts over PCIe: more would read the same one several times
 SHORT = 8  # rows of one text that attend as single rows; more attend together
 TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
-TOGETHER, DOWN_ROWS = 4, 4  # rows of w of a warp of matvec.cu, of a block of experts.cu
+DOWN_ROWS = 4  # rows of w of a block of experts.cu
 MOST_EXPERTS = 1024  # of experts.cu
 HEAD_ROWS = 32  # of heads.cu
 WARP = 32  # of its groups, and of the experts of a token, at the most
 MOST_MATRICES = 4  # of one launch of matvec.cu
 HEAD_VALUES = (1, 2, 3, 4, 6, 8, 16, 18)  # values of a head that a lane of attention.cu holds
+FORMATS = ("q8_k", "q8_0")  # of rows in int8: Format of packed.cu; FLOATS: of rows that stay as they are
+FLOATS = len(FORMATS)
+CHUNK, CHUNK_BYTES = 256, 320  # values and bytes of a row in int8, of packed.cu
+STEP_INTS, STEP_FLOATS = 1024, 256  # values that a warp of matvec.cu takes at a time
 CHUNK_BLOCKS = 1 << 16  # blocks dequantised by one task
 WARPS_WANTED = 2048  # of a product: fewer leave an H100's memory waiting
 BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
@@ -56,6 +60,18 @@ class Matrix(ctypes.Structure):
         ("rows", ctypes.c_int),
         ("type", ctypes.c_int),
     )
+
+
+class Rows(ctypes.Structure):
+    """`Rows` of runtime/cuda/source/packed.cu."""
+
+    _fields_ = (("x", ctypes.c_void_p), ("packed", ctypes.c_void_p * len(FORMATS)), ("width", ctypes.c_int))
+
+
+class Packing(ctypes.Structure):
+    """`Packing` of runtime/cuda/source/packed.cu."""
+
+    _fields_ = (("out", ctypes.c_void_p * len(FORMATS)),)
 
 
 class Groups(ctypes.Structure):
@@ -108,7 +124,9 @@ class Value:
 
     data: torch.Tensor
     count: torch.Tensor
-    packed: tuple[torch.Tensor, torch.Tensor] | None = None  # f16 and its scale by row
+    halves: tuple[torch.Tensor, torch.Tensor] | None = None  # f16 and its scale by row, for the tensor cores
+    ints: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
+    """By format: the rows in int8, where these are few."""
 
     @property
     def rows(self) -> int:
@@ -131,6 +149,12 @@ class Weight:
     @property
     def type_id(self) -> int:
         return BY_NAME[self.kind].type_id
+
+
+
+def format_of(kind: QuantType) -> int:
+    """The format of the rows that such a matrix is multiplied with."""
+    return FORMATS.index(kind.activation) if kind.cuda_ints else FLOATS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,7 +190,8 @@ def spans(batch: Batch) -> list[Span]:
 class CudaOps:
     """Implements runtime.layers.ops.Ops. `begin` comes before each forward pass."""
 
-    def __init__(self, module: Module, step: DeviceStep, blocks: BlockMemory, leaves: Leaves) -> None:
+    def __init__(self, module: Module, step: DeviceStep, blocks: BlockMemory, leaves: Leaves, kinds: Iterable[QuantType]) -> None:
+        """`kinds`: the types of the model's matrices."""
         self.device = module.device
         self.caches: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by layer: (blocks, kv heads, 64, size) in f16
         self.residences: dict[str, Residence] = {}  # by the gate's name
@@ -178,6 +203,7 @@ class CudaOps:
         self._step = step
         self._blocks = blocks
         self._leaves = leaves
+        self._formats = sorted({format_of(kind) for kind in kinds} - {FLOATS})
         self._weights: dict[str, Weight] = {}
         self._vectors: dict[int, tuple[Any, torch.Tensor]] = {}  # by id; the array is kept so that the id stays its own
         self._turns: list[tuple[Rotation, torch.Tensor]] = []
@@ -238,17 +264,18 @@ class CudaOps:
                     out.data += self._vector(bias)
             else:
                 grid = math.ceil(weight.rows / TILE_ROWS), math.ceil(x.rows / TILE_COLUMNS)
-                self._launch("matmul", grid, 256, matrix, None, Groups(share=1), *self._pack(x), x.width, x.count)
+                self._launch("matmul", grid, 256, matrix, None, Groups(share=1), *self._halves(x), x.width, x.count)
         return outs
 
     def by_head(self, x: Value, weight: Tensor) -> Value:
         self._settle()
         n_in, n_out, heads = weight.shape
         own, out = self.weight(weight), self._like(x, heads * n_out)
-        if x.rows <= FEW_PAIRS:
+        if x.rows <= FEW:
+            parts = self._few(Value(x.data.view(x.rows * heads, n_in), x.count), heads)
             blocks = math.ceil(n_out / HEAD_ROWS), heads, x.rows
             matrix = own.data, U64(own.row_bytes), own.type_id
-            self._launch("by_head", blocks, 256, *matrix, x.data, out.data, n_in, n_out, x.count)
+            self._launch("by_head", blocks, 256, *matrix, parts, out.data, n_out, x.count)
             return out
         unpacked = torch.empty((heads, n_out, n_in), dtype=torch.float16, device=self.device)
         grid = (math.ceil(unpacked.numel() / 2048),)
@@ -268,15 +295,16 @@ class CudaOps:
         return Value(torch.cat(pieces, -1).flatten(1), parts[0].value.count)
 
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
-        if x.width % 4:
+        if x.width % 8:
             raise ModelError(f"rows of {x.width} values cannot be normed on the GPU")
         out, (pending, self._pending) = self._like(x, x.width), (self._pending, None)
         if pending and pending[2] is x:  # the sum is made on the way
             source, other = pending[0].data, pending[1].data
         else:
             self._pending, source, other = pending, x.data, None
-        threads = min(1024, -(-x.width // 128) * 32)
-        self._launch("rms_norm", (x.rows,), threads, source, other, x.data, self._vector(weight), out.data, x.width, eps, x.count)
+        threads = min(1024, math.ceil(x.width / CHUNK) * 32)
+        norm = self._vector(weight), out.data, self._packing(out, wanted=x.rows <= FEW), x.width, eps, x.count
+        self._launch("rms_norm", (x.rows,), threads, source, other, x.data, *norm)
         return out
 
     def layer_norm(self, x: Value, weight: FloatArray, bias: FloatArray, eps: float) -> Value:
@@ -344,7 +372,7 @@ class CudaOps:
         choice = self._choose(x, logits, table, routing, over_pcie, uses)
         if not complete:
             self._send(x, choice)
-        run = self._few_experts if x.rows <= FEW_PAIRS else self._many_experts
+        run = self._few_experts if x.rows <= FEW else self._many_experts
         own = run(x, residence.layer, choice) if complete or residence.slots or over_pcie else None
         self.after(residence)
         other = beside() if beside else None  # while the CPU computes
@@ -405,20 +433,42 @@ class CudaOps:
         )
 
     def _matvec(self, x: Value, matrices: list[Matrix]) -> None:
-        tasks = sum(math.ceil(matrix.rows / TOGETHER) for matrix in matrices)
-        parts = next((n for n in (1, 2, 4) if n * tasks >= WARPS_WANTED), 8)
+        columns = min(COLUMNS, x.rows)
+        together = 4 if columns < COLUMNS else 2  # rows of w of a task: `together` of matvec.cu
+        tasks = sum(math.ceil(matrix.rows / together) for matrix in matrices)
+        step = STEP_INTS if all(TYPES[matrix.type].cuda_ints for matrix in matrices) else STEP_FLOATS
+        shift = next((n for n in range(3) if tasks << n >= WARPS_WANTED or step << n >= x.width), 3)
         every = (Matrix * MOST_MATRICES)(*matrices)
-        grid = (math.ceil(tasks * parts / 8),)
-        self._launch(f"matvec_{x.rows}", grid, 256, every, len(matrices), x.data, x.width, parts, x.count)
+        grid = math.ceil((tasks << shift) / 8), math.ceil(x.rows / columns)
+        self._launch(f"matvec_{columns}", grid, 256, every, len(matrices), self._few(x), shift, x.count)
 
-    def _pack(self, x: Value, share: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    def _halves(self, x: Value, share: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """x in f16 and its scales; made once. `share`: rows of x for each one that is counted."""
-        if x.packed is None:
+        if x.halves is None:
             halves = torch.empty((x.rows, x.width), dtype=torch.float16, device=self.device)
             scales = torch.empty(x.rows, device=self.device)
             self._launch("pack", (x.rows,), 256, x.data, halves, scales, x.width, x.count, share)
-            x.packed = halves, scales
-        return x.packed
+            x.halves = halves, scales
+        return x.halves
+
+    def _few(self, x: Value, share: int = 1) -> Rows:
+        """Few rows of x, packed where that is not done; `share` as above."""
+        if x.ints.keys() != set(self._formats):
+            grid = math.ceil(x.width / CHUNK / 8), x.rows
+            self._launch("pack_rows", grid, 256, x.data, self._packing(x, wanted=True), x.width, x.count, share)
+        return Rows(x.data.data_ptr(), self._addresses(x), x.width)
+
+    def _packing(self, x: Value, *, wanted: bool) -> Packing:
+        """Where the kernel that makes x shall leave it in int8."""
+        if wanted:
+            nbytes = x.rows * math.ceil(x.width / CHUNK) * CHUNK_BYTES
+            x.ints = {kind: torch.empty(nbytes, dtype=torch.uint8, device=self.device) for kind in self._formats}
+        return Packing(self._addresses(x))
+
+    @staticmethod
+    def _addresses(x: Value) -> Any:
+        """Of its rows in int8, by format; null for those that there are none of."""
+        return (ctypes.c_void_p * FLOATS)(*(x.ints[kind].data_ptr() if kind in x.ints else None for kind in range(FLOATS)))
 
     def _choose(
         self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float, uses: torch.Tensor | None
@@ -455,14 +505,14 @@ class CudaOps:
         """Pair by pair; those over PCIe too."""
         gate, up, down = (stack(layer, kind, choice.table, self._bias(layer, kind)) for kind in range(KINDS))
         activation = CODES[layer.matrices.activation]
-        hidden = self._floats(x.rows * choice.k, gate.rows)
+        hidden = Value(self._floats(x.rows * choice.k, gate.rows), x.count)
         grid = math.ceil(gate.rows / 16), x.rows * choice.k
         pairs = choice.ids, choice.where, choice.k
-        self._launch("expert_hidden", grid, 256, gate, up, x.data, x.width, *pairs, hidden, activation, x.count)
+        self._launch("expert_hidden", grid, 256, gate, up, self._few(x), *pairs, hidden.data, activation, x.count)
         out = self._like(x, down.rows)
         chosen = choice.ids, choice.where, choice.weights, choice.k
         grid = math.ceil(down.rows / DOWN_ROWS), x.rows
-        self._launch("expert_down", grid, 256, down, hidden, gate.rows, *chosen, out.data, x.count)
+        self._launch("expert_down", grid, 256, down, self._few(hidden, choice.k), *chosen, out.data, x.count)
         return out
 
     def _many_experts(self, x: Value, layer: Layer, choice: Choice) -> Value:
@@ -480,8 +530,8 @@ class CudaOps:
             matrix = Matrix(None, bias, out.data.data_ptr(), tensor.row_bytes, tensor.rows, tensor.quant.type_id)
             groups = Groups(tiles.data_ptr(), n_tiles.data_ptr(), order.data_ptr(), share)
             grid = math.ceil(tensor.rows / TILE_ROWS), most_tiles
-            packed = self._pack(of, 1 if share == k else k)
-            self._launch("matmul", grid, 256, matrix, choice.table[kind], groups, *packed, of.width, x.count)
+            halves = self._halves(of, 1 if share == k else k)
+            self._launch("matmul", grid, 256, matrix, choice.table[kind], groups, *halves, of.width, x.count)
             return out
 
         hidden, up = product(0, x, k), product(1, x, k)
@@ -515,7 +565,9 @@ class CudaOps:
         part = torch.empty((n, heads.head_count, splits, 2 + heads.value_length), device=self.device)
         grid = splits, heads.head_count // together, n
         self._launch(f"attend_{together}_{per}", grid, 128, q.data, part, shape, pages, listed, count)
-        self._launch("attend_join", (heads.head_count, n), 128, part, out.data, shape, pages, splits, sinks, listed, count)
+        packing = self._packing(out, wanted=out.rows <= FEW and not self._long)  # a long text's rows come from elsewhere
+        joins = math.ceil(out.width / CHUNK), n
+        self._launch("attend_join", joins, 256, part, out.data, packing, shape, pages, splits, sinks, listed, count)
 
     def _blocks_of(self, span: Span, batch: Batch) -> torch.Tensor:
         """The blocks of a text, int64."""

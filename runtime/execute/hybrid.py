@@ -94,7 +94,8 @@ class HybridExecutor:
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
-                self._ops = CudaOps(module, self._step, self._blocks, leaves)
+                kinds = {tensor.quant for tensor in weights if len(tensor.shape) > 1}
+                self._ops = CudaOps(module, self._step, self._blocks, leaves, kinds)
                 self._place(chosen, leaves, options)
                 self._warm()
                 if self._program and self._pinned:

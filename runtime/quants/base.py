@@ -28,6 +28,11 @@ class QuantType(abc.ABC):
     cuda: str = ""
     """CUDA C++ that unpacks values [8 p, 8 p + 8) of the block at `b` (const u8*) into `w` (float*), with the helpers of
     runtime/cuda/source/common.cuh; empty: the GPU gets such tensors dequantised. Types of one value a block: 8 values."""
+    cuda_ints: str = ""
+    """CUDA C++ that fills `o` (Ints of common.cuh) with 32 integers of the block at `b`, in two runs of 16 that lie `cuda_step`
+    values apart: run `p`, counting only those that are the first of their two; empty: rows are multiplied in float32."""
+    cuda_form: str = "PLAIN"  # Form of common.cuh
+    cuda_step: int = 16
 
     @abc.abstractmethod
     def dequantize(self, blocks: Bytes) -> Floats:

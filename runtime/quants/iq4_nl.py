@@ -32,6 +32,12 @@ class IQ4_NL(SmallBlockType):
     for (int i = 0; i < 2; i++) q[i] = lookup(IQ4_VALUES, q[i] >> 2 * (p & 2));
     scaled(w, q, d, -128 * d);
     """
+    cuda_ints = """
+    unsigned packed[4];
+    load16<2>(b + 2, packed);
+    lookup_nibbles(IQ4_VALUES, packed, o.q);
+    o.d = half_at(b);
+    """
     elements = (2,) + (4,) * 4
     OFFSET = 0
     LARGEST = 127

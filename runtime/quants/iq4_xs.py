@@ -36,6 +36,13 @@ class IQ4_XS(SignedBlockType, StripType):
     for (int i = 0; i < 2; i++) q[i] = lookup(IQ4_VALUES, q[i] >> 2 * (p & 2));
     scaled(w, q, d, -128 * d);
     """
+    cuda_ints = """
+    int low = b[4 + (p >> 1)] >> 4 * (p & 1) & 15, upper = short_at(b + 2) >> 2 * p & 3;
+    unsigned packed[4];
+    load16<8>(b + 8 + 16 * p, packed);
+    lookup_nibbles(IQ4_VALUES, packed, o.q);
+    o.d = half_at(b) * ((low | upper << 4) - 32);
+    """
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)

@@ -33,6 +33,12 @@ class MXFP4(SmallBlockType):
     for (int i = 0; i < 2; i++) q[i] = lookup(MXFP4_VALUES, q[i] >> 2 * (p & 2));
     scaled(w, q, d, -128 * d);
     """
+    cuda_ints = """
+    unsigned e = b[0], packed[4];
+    load16<1>(b + 1, packed);
+    lookup_nibbles(MXFP4_VALUES, packed, o.q);
+    o.d = __uint_as_float(e < 2 ? 0x200000u << e : e - 1 << 23);
+    """
     elements = (1,) + (4,) * 4
     OFFSET = 16
     LARGEST = 28

@@ -35,6 +35,15 @@ class Q2_K(SuperBlockType, StripType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 6) & 0x03030303;
     scaled(w, q, half_at(b + 80) * (packed & 15), -half_at(b + 82) * (packed >> 4));
     """
+    cuda_ints = """
+    unsigned packed[4], group = 4 * (p >> 1) + (p & 1), scales = b[group] | b[group + 2] << 8;
+    load16<4>(b + 16 + 32 * (p >> 2) + 16 * (p & 1), packed);
+    for (int i = 0; i < 8; i++) o.q[i] = packed[i & 3] >> 2 * (p & 2) + 2 * (i >> 2) & 0x03030303;
+    o.scales = scales & 0x0f0f, o.minimums = scales >> 4 & 0x0f0f;
+    o.d = half_at(b + 80), o.least = -half_at(b + 82);
+    """
+    cuda_form = "SCALED"
+    cuda_step = 32
 
     def dequantize(self, blocks: Bytes) -> Floats:
         d, dmin = halves(blocks[:, 80:82]), halves(blocks[:, 82:])

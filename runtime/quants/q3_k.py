@@ -42,6 +42,23 @@ class Q3_K(OffsetBlockType, StripType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 6) & 0x03030303 | (high[i] >> (p >> 2) & 0x01010101) << 2;
     scaled(w, q, d, -4 * d);
     """
+    cuda_ints = """
+    int group = 4 * (p >> 1) + (p & 1), upper = 2 * (group >> 2);  // of the first run; the second's is two groups on
+    unsigned packed[4], high[4], scales = 0;
+    load16<2>(b + 32 + 32 * (p >> 2) + 16 * (p & 1), packed), load16<2>(b + 16 * (p & 1), high);
+    for (int i = 0; i < 8; i++) {
+        o.q[i] = packed[i & 3] >> 2 * (p & 2) + 2 * (i >> 2) & 0x03030303;
+        o.q[i] |= (high[i & 3] >> 2 * (p >> 1) + (i >> 2) & 0x01010101) << 2;
+    }
+    for (int i = 0; i < 2; i++) {
+        int at = group + 2 * i, scale = b[96 + (at & 7)] >> (at & 8) / 2 & 15 | (b[104 + (at & 3)] >> upper & 3) << 4;
+        scales |= (scale - 32 & 255) << 8 * i;
+    }
+    o.scales = o.minimums = scales;
+    o.d = half_at(b + 108), o.least = -4 * o.d;
+    """
+    cuda_form = "SCALED"
+    cuda_step = 32
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         packed = blocks[:, self.SCALES : self.D]

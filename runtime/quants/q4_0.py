@@ -29,6 +29,13 @@ class Q4_0(SmallBlockType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f;
     scaled(w, q, d, -8 * d);
     """
+    cuda_ints = """
+    unsigned packed[4];
+    load16<2>(b + 2, packed);
+    nibbles(packed, o.q);
+    o.d = half_at(b), o.least = -8 * o.d;
+    """
+    cuda_form = "OFFSET"
     elements = (2,) + (4,) * 4
     OFFSET = 8
     LARGEST = 15

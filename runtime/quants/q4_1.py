@@ -26,6 +26,13 @@ class Q4_1(SmallMinType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f;
     scaled(w, q, half_at(b), half_at(b + 2));
     """
+    cuda_ints = """
+    unsigned packed[4];
+    load16<4>(b + 4, packed);
+    nibbles(packed, o.q);
+    o.d = half_at(b), o.least = half_at(b + 2);
+    """
+    cuda_form = "OFFSET"
     elements = (2, 2) + (4,) * 4
     LARGEST = 15
 

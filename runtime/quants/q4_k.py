@@ -29,6 +29,14 @@ class Q4_K(ScaleMinType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> (p & 4) & 0x0f0f0f0f;
     scaled(w, q, s.x, -s.y);
     """
+    cuda_ints = """
+    scale_min_pair(b, p >> 1, o);
+    unsigned packed[4];
+    load16<16>(b + 16 + 16 * p, packed);
+    nibbles(packed, o.q);
+    """
+    cuda_form = "SCALED"
+    cuda_step = 32
     elements = (2, 2) + (4,) * 35
     LARGEST = 15
 

@@ -29,6 +29,14 @@ class Q5_0(SmallBlockType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f | spread_bits(high >> 4 * i) << 4;
     scaled(w, q, d, -16 * d);
     """
+    cuda_ints = """
+    unsigned packed[4], high = short_at(b + 2) | short_at(b + 4) << 16;
+    load16<2>(b + 6, packed);
+    nibbles(packed, o.q);
+    for (int i = 0; i < 8; i++) o.q[i] |= spread_bits(high >> 4 * i) << 4;
+    o.d = half_at(b), o.least = -16 * o.d;
+    """
+    cuda_form = "OFFSET"
     elements = (2, 4) + (4,) * 4
     OFFSET = 16
     LARGEST = 31

@@ -26,6 +26,14 @@ class Q5_1(SmallMinType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> 2 * (p & 2) & 0x0f0f0f0f | spread_bits(high >> 4 * i) << 4;
     scaled(w, q, half_at(b), half_at(b + 2));
     """
+    cuda_ints = """
+    unsigned packed[4], high = *reinterpret_cast<const unsigned*>(b + 4);
+    load16<4>(b + 8, packed);
+    nibbles(packed, o.q);
+    for (int i = 0; i < 8; i++) o.q[i] |= spread_bits(high >> 4 * i) << 4;
+    o.d = half_at(b), o.least = half_at(b + 2);
+    """
+    cuda_form = "OFFSET"
     elements = (2, 2, 4) + (4,) * 4
     LARGEST = 31
 

@@ -30,6 +30,15 @@ class Q5_K(ScaleMinType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> (p & 4) & 0x0f0f0f0f | (high[i] >> (p >> 2) & 0x01010101) << 4;
     scaled(w, q, s.x, -s.y);
     """
+    cuda_ints = """
+    scale_min_pair(b, p >> 1, o);
+    unsigned packed[4], high[4];
+    load16<16>(b + 48 + 16 * p, packed), load16<16>(b + 16 + 16 * (p & 1), high);
+    nibbles(packed, o.q);
+    for (int i = 0; i < 8; i++) o.q[i] |= (high[i & 3] >> 2 * (p >> 1) + (i >> 2) & 0x01010101) << 4;
+    """
+    cuda_form = "SCALED"
+    cuda_step = 32
     elements = (2, 2) + (4,) * 43
     LARGEST = 31
 

@@ -38,6 +38,16 @@ class Q6_K(SuperBlockType, StripType):
     for (int i = 0; i < 2; i++) q[i] = q[i] >> (p >> 1 & 4) & 0x0f0f0f0f | (high[i] >> (p >> 1 & 6) & 0x03030303) << 4;
     scaled(w, q, d, -32 * d);
     """
+    cuda_ints = """
+    unsigned packed[4], high[4], group = 8 * (p >> 2) + (p & 3);
+    load16<2>(b + 64 * (p >> 2) + 16 * (p & 3), packed), load16<2>(b + 128 + 32 * (p >> 2) + 16 * (p & 1), high);
+    nibbles(packed, o.q);
+    for (int i = 0; i < 8; i++) o.q[i] |= (high[i & 3] >> (p & 2) + 4 * (i >> 2) & 0x03030303) << 4;
+    o.scales = o.minimums = b[192 + group] | b[196 + group] << 8;
+    o.d = half_at(b + 208), o.least = -32 * o.d;
+    """
+    cuda_form = "SCALED"
+    cuda_step = 64
 
     def dequantize(self, blocks: Bytes) -> Floats:
         scales = halves(blocks[:, self.D :]) * blocks[:, self.SCALES : self.D].view(np.int8).astype(np.float32)

@@ -28,6 +28,10 @@ class Q8_0(SmallBlockType):
     for (int i = 0; i < 2; i++) q[i] ^= 0x80808080;
     scaled(w, q, d, -128 * d);
     """
+    cuda_ints = """
+    load_odd<8>(b + 2, o.q);
+    o.d = half_at(b);
+    """
     elements = (2,) + (4,) * 8
     OFFSET = 0
     LARGEST = 128

@@ -13,7 +13,10 @@ from runtime.cuda.module import source
 from runtime.quants import BY_NAME
 
 PROBE = """
-extern "C" __global__ void probe(int type, const u8* b, float* w) { with_type(type, [&](auto q) { q.unpack8(b, 0, w); }); }
+template <class Q> __device__ void ints(const u8* b, int p, Ints* o) { if constexpr (Q::INTS) Q::ints(b, p, *o); }
+extern "C" __global__ void probe(int type, const u8* b, int p, float* w, Ints* o) {
+    with_type(type, [&](auto q) { q.unpack8(b, p, w), ints<decltype(q)>(b, p, o); });
+}
 """
 
 
@@ -32,7 +35,7 @@ def test_compiles_for_old_and_new_cards(capability: tuple[int, int], compiler: n
 
 def test_every_type_with_cuda_code_compiles(compiler: nvrtc.Nvrtc) -> None:
     text = source([name for name, kind in BY_NAME.items() if kind.cuda])
-    head = text[: text.index("// Products with quantised matrices, for one")]  # the types; the rest is slow to compile
+    head = text[: text.index("// Rows of x in int8, with the values")]  # the types; the rest is slow to compile
     assert compiler.compile(head + PROBE, (8, 6))
 
 

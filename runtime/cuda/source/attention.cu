@@ -136,30 +136,38 @@ ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8) AT
 ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8) ATTEND(2, 16) ATTEND(2, 18)
 ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8) ATTEND(4, 16) ATTEND(4, 18)
 
-// One block a head of a row: the parts become one, (rows, heads * value). Grid: (heads, listed rows); 128 threads.
+// The parts become one, (rows, heads * value). Grid: (chunks, listed rows); 256 threads, one for each value.
 // `sinks`: a score for each head that has no value, or null.
-extern "C" __global__ void attend_join(const float* part, float* out, Heads heads, Pages pages, int splits, const float* sinks,
-                                       const int* list, const int* count) {
-    __shared__ float weights[32], totals[32], rest;
+extern "C" __global__ void attend_join(const float* part, float* out, Packing packing, Heads heads, Pages pages,
+                                       int splits, const float* sinks, const int* list, const int* count) {
+    __shared__ float weights[CHUNK / 8 + 1][32];  // of the heads that the chunk has values of; splits <= 32: one a lane
+    __shared__ __align__(16) float values[CHUNK];
     if (blockIdx.y >= *count) return;
-    const int row = list ? list[blockIdx.y] : blockIdx.y, head = blockIdx.x, size = 2 + heads.value, lane = threadIdx.x;
+    const int row = list ? list[blockIdx.y] : blockIdx.y, size = 2 + heads.value, lane = threadIdx.x & 31, warp = threadIdx.x / 32;
     const int length = pages.positions[row] + 1, seen = length - first_seen(heads, length);
     const int span = span_of(seen, splits), used = (seen + span - 1) / span;
-    part += ((u64)blockIdx.y * heads.q + head) * splits * size;
-    if (lane < 32) {  // splits <= 32: one a lane
-        const float own = lane < used ? part[lane * size] : -1e30f, sink = sinks ? sinks[head] : -1e30f;
-        const float higher = fmaxf(warp_max(own), sink);
-        if (lane == 0) rest = sinks ? __expf(sink - higher) : 0;
-        weights[lane] = lane < used ? __expf(own - higher) : 0;
-        totals[lane] = lane < used ? weights[lane] * part[lane * size + 1] : 0;
+    const int width = heads.q * heads.value, begin = blockIdx.x * CHUNK, end = min(width, begin + CHUNK), first = begin / heads.value;
+    part += ((u64)blockIdx.y * heads.q + first) * splits * size;
+    for (int head = warp; head <= (end - 1) / heads.value - first; head += 8) {
+        const float* own = part + (head * splits + lane) * size;
+        const float top = lane < used ? own[0] : -1e30f, sink = sinks ? sinks[first + head] : -1e30f;
+        const float higher = fmaxf(warp_max(top), sink), weight = lane < used ? __expf(top - higher) : 0;
+        weights[head][lane] = weight / (warp_sum(lane < used ? weight * own[1] : 0) + (sinks ? __expf(sink - higher) : 0));
     }
     __syncthreads();
-    float total = rest;
-    for (int s = 0; s < used; s++) total += totals[s];
-    for (int at = threadIdx.x; at < heads.value; at += blockDim.x) {
-        float value = 0;
+    const int at = begin + threadIdx.x, head = at / heads.value - first;
+    const float* own = part + head * splits * size + 2 + at % heads.value;
+    float value = 0;
+    if (at < end) {
 #pragma unroll 8
-        for (int s = 0; s < used; s++) value += part[s * size + 2 + at] * weights[s];
-        out[((u64)row * heads.q + head) * heads.value + at] = value / total;
+        for (int s = 0; s < used; s++) value += own[s * size] * weights[head][s];
+        out[(u64)row * width + at] = value;
     }
+    if (!packing.out[Q8_K_ROWS] && !packing.out[Q8_0_ROWS]) return;
+    values[threadIdx.x] = value;
+    __syncthreads();
+    if (warp) return;
+    float v[8];
+    load_values(values, 8 * lane, CHUNK, v);
+    pack_values(v, packing, row, blockIdx.x, width);
 }

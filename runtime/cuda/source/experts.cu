@@ -145,23 +145,23 @@ __device__ __forceinline__ const u8* matrix(const Stack& stack, int where, int i
 }
 
 // hidden[pair] = activation(gate x) * up x. Grid: (rows / 16, pairs); a warp for two rows of both matrices.
-extern "C" __global__ void __launch_bounds__(256) expert_hidden(Stack gate, Stack up, const float* x, int width, const int* ids, const int* where, int k,
+extern "C" __global__ void __launch_bounds__(256, 3) expert_hidden(Stack gate, Stack up, Rows x, const int* ids, const int* where, int k,
                                                                    float* hidden, int activation, const int* rows) {
     const int pair = blockIdx.y, row = blockIdx.x * 16 + (threadIdx.x >> 5) * 2, next = min(row + 1, gate.rows - 1);
     if (pair >= *rows * k || row >= gate.rows) return;
     const u8 *g = matrix(gate, where[pair], ids[pair]), *u = matrix(up, where[pair], ids[pair]);
     if (!g) return;
-    x += (u64)(pair / k) * width;
+    x = from_row(x, pair / k);
     float sums[4][1] = {};  // gate, up; gate, up of the next row
     if (gate.type == up.type) {
         const u8* const w[4] = {g + row * gate.row_bytes, u + row * up.row_bytes, g + next * gate.row_bytes, u + next * up.row_bytes};
-        with_type(gate.type, [&](auto q) { dot<decltype(q)>(w, x, width, sums); });
+        with_type(gate.type, [&](auto q) { dot<decltype(q)>(w, x, sums); });
     } else {
         const u8* const a[2] = {g + row * gate.row_bytes, g + next * gate.row_bytes};
         const u8* const b[2] = {u + row * up.row_bytes, u + next * up.row_bytes};
         float ours[2][1] = {}, others[2][1] = {};
-        with_type(gate.type, [&](auto q) { dot<decltype(q)>(a, x, width, ours); });
-        with_type(up.type, [&](auto q) { dot<decltype(q)>(b, x, width, others); });
+        with_type(gate.type, [&](auto q) { dot<decltype(q)>(a, x, ours); });
+        with_type(up.type, [&](auto q) { dot<decltype(q)>(b, x, others); });
         sums[0][0] = ours[0][0], sums[1][0] = others[0][0], sums[2][0] = ours[1][0], sums[3][0] = others[1][0];
     }
     for (int r = 0; r < 2; r++) {
@@ -175,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(256) expert_hidden(Stack gate, Stac
 #define DOWN_ROWS 4  // of w, by one block
 
 // out[row] = sum over its experts of weight * down hidden. Grid: (rows of w / DOWN_ROWS, rows of x); a warp for every eighth expert.
-extern "C" __global__ void __launch_bounds__(256) expert_down(Stack down, const float* hidden, int width, const int* ids, const int* where,
+extern "C" __global__ void __launch_bounds__(256, 3) expert_down(Stack down, Rows hidden, const int* ids, const int* where,
                                                                  const float* weights, int k, float* out, const int* rows) {
     __shared__ float shared[8][DOWN_ROWS];
     const int row = blockIdx.y, first = blockIdx.x * DOWN_ROWS, warp = threadIdx.x >> 5;
@@ -187,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(256) expert_down(Stack down, const 
         const u8* w[DOWN_ROWS];
         for (int r = 0; r < DOWN_ROWS; r++) w[r] = m + min(first + r, down.rows - 1) * down.row_bytes;
         float sums[DOWN_ROWS][1] = {};
-        with_type(down.type, [&](auto q) { dot<decltype(q)>(w, hidden + (u64)(row * k + j) * width, width, sums); });
+        with_type(down.type, [&](auto q) { dot<decltype(q)>(w, from_row(hidden, row * k + j), sums); });
         if ((threadIdx.x & 31) == 0)
             for (int r = 0; r < DOWN_ROWS; r++) sums[r][0] += bias(down, ids[row * k + j], min(first + r, down.rows - 1));
         for (int r = 0; r < DOWN_ROWS; r++) total[r] += weights[row * k + j] * sums[r][0];

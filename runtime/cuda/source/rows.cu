@@ -1,27 +1,30 @@
 // Work on rows of float32 (rows, width). `rows` points to the row count of this step: graphs outlive it.
 
-// One block a row: sum = x + y (where there is a y), out = sum / sqrt(mean(sum ** 2) + eps) * weight. Width: a multiple of 4.
-extern "C" __global__ void rms_norm(const float4* x, const float4* y, float4* sum, const float4* weight, float4* out, int width,
-                                    float eps, const int* rows) {
-    const int row = blockIdx.x, n = width / 4;
+// One block a row: sum = x + y (where there is a y), out = sum / sqrt(mean(sum ** 2) + eps) * weight. Width: a multiple of 8.
+extern "C" __global__ void rms_norm(const float* x, const float* y, float* sum, const float* weight, float* out, Packing packing,
+                                    int width, float eps, const int* rows) {
+    const int row = blockIdx.x;
     if (row >= *rows) return;
-    x += (u64)row * n, out += (u64)row * n;
-    if (y) y += (u64)row * n, sum += (u64)row * n;
-    float total = 0;
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        float4 v = x[i];
+    x += (u64)row * width, out += (u64)row * width;
+    if (y) y += (u64)row * width, sum += (u64)row * width;
+    float total = 0, v[8];
+    for (int i = 8 * threadIdx.x; i < width; i += 8 * blockDim.x) {
+        load_values(x, i, width, v);
         if (y) {
-            const float4 u = y[i];
-            v.x += u.x, v.y += u.y, v.z += u.z, v.w += u.w;
-            sum[i] = v;
+            float u[8];
+            load_values(y, i, width, u);
+            for (int k = 0; k < 8; k++) v[k] += u[k];
+            store_values(sum + i, v);
         }
-        total += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+        for (int k = 0; k < 8; k++) total += v[k] * v[k];
     }
     const float scale = rsqrtf(block_reduce<false>(total) / width + eps);
-    if (y) x = sum;
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        const float4 v = x[i], w = weight[i];
-        out[i] = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+    for (int i = 8 * threadIdx.x; i - 8 * (int)(threadIdx.x & 31) < width; i += 8 * blockDim.x) {  // whole warps
+        float w[8];
+        load_values(y ? sum : x, i, width, v), load_values(weight, i, width, w);
+        for (int k = 0; k < 8; k++) v[k] = v[k] * scale * w[k];
+        if (i < width) store_values(out + i, v);
+        pack_values(v, packing, row, i / CHUNK, width);
     }
 }
 
