@@ -247,6 +247,8 @@ def _read_rope(keys: Keys, key_length: int) -> Rope:
     if dimensions % 2:
         raise ModelError(f"key '{keys.architecture}.rope.dimension_count' is odd")
     scaling = keys.text("rope.scaling.type", "linear" if "rope.scale_linear" in keys else "none")
+    if scaling == "longrope":  # a matter of the factors in the file
+        scaling = "none"
     if scaling not in ("none", "linear", "yarn"):
         raise ModelError(f"key '{keys.architecture}.rope.scaling.type' is {scaling!r}, which is not supported")
     return Rope(

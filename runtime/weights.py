@@ -34,6 +34,7 @@ class Tensor:
     quant: QuantType
     address: int
     nbytes: int
+    whole: tuple[str, int] | None = None  # the matrix that these rows are a part of, and the first of them
     apart: int = 0  # bytes from one matrix of a stack to the next, where something lies between them
 
     @property
@@ -67,6 +68,7 @@ class Tensor:
             self,
             name=f"{self.name}[{first}:{first + rows}]",
             shape=(self.shape[0], rows),
+            whole=(self.name, first),
             address=self.address + first * self.row_bytes,
             nbytes=rows * self.row_bytes,
         )
@@ -173,7 +175,7 @@ class Weights:
             step, apart = half, 0
         for number, part in enumerate(names):
             address = tensor.address + number * step
-            self._tensors[part] = Tensor(part, shape, tensor.quant, address, half, apart)
+            self._tensors[part] = Tensor(part, shape, tensor.quant, address, half, apart=apart)
 
     def rows(self, name: str) -> int:
         """Rows of the tensor `name`; ModelError when it is missing."""

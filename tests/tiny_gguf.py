@@ -49,6 +49,7 @@ class Shape:
     query: int = 0  # rank of the queries
     spread: float = 1.5  # of weights, times the root of a row's length; less where rounding would be magnified
     wide: tuple[int, ...] = ()  # blocks of gemma4 that see everything: heads twice as large, half as many keys, values of keys
+    together: bool = False  # q, k and v in one matrix, and gates and ups in another one
     fused: bool = False  # keys and values of latent vectors in one matrix
     more: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # further tensors of a block: sizes by name
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # tensors of a block that have another name
@@ -86,6 +87,7 @@ _GRANITE: dict[str, object] = {
     **{"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.0156, "logit_scale": 6.0},
 }
 _GEMMA4: dict[str, object] = {**_GEMMA, "embedding_length_per_layer_input": 0, "final_logit_softcapping": 3.0}
+_PHI: dict[str, object] = {"rope.scaling.original_context_length": 4096, "rope.scaling.attn_factor": 1.19}
 _SECTIONS: dict[str, object] = {"rope.dimension_sections": [12, 10, 10, 0]}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
@@ -204,6 +206,8 @@ ARCHITECTURES = {
         more={"exp_probs_b.bias": ("e",)},
         **_MOE,
     ),
+    "phi3": Shape("phi3", together=True, tied=False),
+    "phi3-mini": Shape("phi3", together=True, rope_freqs=True, turning=48, metadata=_PHI, spread=1.0),
     "granite": Shape("granite", metadata=_GRANITE),
     "granitemoe": Shape("granitemoe", shared=256, metadata=_GRANITE | {"expert_shared_feed_forward_length": 256}, **_MOE),
     "qwen3vl": Shape("qwen3vl", head_norms=True, metadata=_SECTIONS),
@@ -216,6 +220,7 @@ ARCHITECTURES = {
 RECENT = (
     *("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite", "qwen2moe", "olmoe", "minimax-m2", "dots1"),
     *("ernie4_5-moe", "granite", "granitemoe", "qwen2vl", "qwen3vl", "qwen3vlmoe", "gemma4", "gemma4-dense"),
+    *("phi3", "phi3-mini"),
 )
 """Those whose goldens are of F32 and MIX; of the others F32 and F16."""
 
@@ -261,7 +266,7 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1 or name.endswith(".bias")
-        mean = 1.0 if ("norm" in name and "bias" not in name) or name == "rope_freqs.weight" or "scale" in name else 0.0
+        mean = 1.0 if ("norm" in name and "bias" not in name) or name.startswith("rope_f") or "scale" in name else 0.0
         mean = 0.2 if shape.wide and name.endswith("attn_q_norm.weight") else mean  # scores have no other factor
         mean = 4.0 if name.endswith("ffn_gate_inp.scale") else mean
         values = rng.normal(mean, 0.1 if is_vector else shape.spread / np.sqrt(size[-1]), size).astype(np.float32)
@@ -339,7 +344,9 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     out: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, d), "output_norm.weight": (d,)}
     if not shape.tied:
         out["output.weight"] = (shape.vocab, d)
-    if shape.rope_freqs:
+    if shape.together and shape.rope_freqs:
+        out |= {f"rope_factors_{name}.weight": (shape.turning // 2,) for name in ("short", "long")}
+    elif shape.rope_freqs:
         out["rope_freqs.weight"] = (shape.head if shape.wide else shape.head // 2,)
     for i in range(shape.layers):
         block: dict[str, tuple[int, ...]] = {
@@ -358,6 +365,9 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
         known = {"d": d, "q": q, "kv": kv, "head": shape.head, "heads": shape.heads, "e": e, "f": f}
         more = {name: tuple(known[size] for size in sizes) for name, sizes in shape.more.items()}
         block |= {name: size for name, size in more.items() if e or "exp" not in name}
+        if shape.together:
+            block = {name: size for name, size in block.items() if name[5:] not in ("q.weight", "k.weight", "v.weight")}
+            block["attn_qkv.weight"] = (q + 2 * kv, d)
         if shape.wide:
             block = _gemma4_tensors(shape, block, i in shape.wide)
         if shape.latent:
@@ -371,6 +381,8 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
         elif e:
             block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_exps.weight": (e, f, d), "ffn_up_exps.weight": (e, f, d)}
             block |= {"ffn_down_exps.weight": (e, d, f)}
+        elif shape.together:
+            block |= {"ffn_up.weight": (2 * f, d), "ffn_down.weight": (d, f)}
         else:
             block |= {"ffn_gate.weight": (f, d), "ffn_up.weight": (f, d), "ffn_down.weight": (d, f)}
         out |= {f"blk.{i}.{shape.renamed.get(name, name)}": size for name, size in block.items()}

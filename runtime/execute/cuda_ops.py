@@ -150,6 +150,11 @@ class Weight:
     def type_id(self) -> int:
         return BY_NAME[self.kind].type_id
 
+    def part(self, first: int, rows: int) -> Weight:
+        """Some of its rows, in its memory."""
+        start = first * self.row_bytes
+        return Weight(self.data[start : start + rows * self.row_bytes], self.kind, self.row_bytes, rows)
+
 
 
 def format_of(kind: QuantType) -> int:
@@ -407,7 +412,9 @@ class CudaOps:
     def weight(self, tensor: Tensor) -> Weight:
         """The tensor on the device; uploaded at its first use. A type without CUDA code goes there as F16."""
         if tensor.name not in self._weights:
-            self._weights[tensor.name] = self._upload(tensor)
+            whole, first = tensor.whole or ("", 0)
+            known = self._weights.get(whole)
+            self._weights[tensor.name] = known.part(first, tensor.rows) if known else self._upload(tensor)
         return self._weights[tensor.name]
 
     def tensor_of(self, arguments: Iterable[Any]) -> str:

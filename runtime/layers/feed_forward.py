@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.config import SOFTMAX, ModelConfig
 from runtime.core import FloatArray, ModelError
-from runtime.layers.linear import Linear, together
+from runtime.layers.linear import Linear, split, together
 from runtime.layers.ops import Activation, Experts, Ops, Routing, Value
 from runtime.weights import Weights
 
@@ -17,8 +17,10 @@ class FeedForward:
         self.activation: Activation = activation
 
     def _read(self, weights: Weights, ffn: str, width: int, inner: int, suffix: str = "") -> None:
-        self.ffn_gate = Linear(weights, f"{ffn}_gate{suffix}", width, inner)
-        self.ffn_up = Linear(weights, f"{ffn}_up{suffix}", width, inner)
+        gate, up = f"{ffn}_gate{suffix}", f"{ffn}_up{suffix}"
+        fused = f"{gate}.weight" not in weights and f"{up}.weight" in weights and weights.rows(f"{up}.weight") == 2 * inner
+        halves = split(weights, up, width, (inner, inner)) if fused else None
+        self.ffn_gate, self.ffn_up = halves or (Linear(weights, gate, width, inner), Linear(weights, up, width, inner))
         self.ffn_down = Linear(weights, f"{ffn}_down{suffix}", inner, width)
 
     def __call__(self, ops: Ops, x: Value) -> Value:

@@ -13,11 +13,14 @@ from runtime.weights import Weights
 
 
 def rotation(rope: Rope, weights: Weights, *, factors: bool = True) -> Rotation:
-    """Frequencies of a model; `rope_freqs.weight` (Llama 3) divides them where the file has it, unless `factors` is false."""
+    """Frequencies of a model; `rope_freqs.weight` (Llama 3) divides them where the file has it, and so
+    does `rope_factors_short.weight` (Phi 3, for contexts up to the original one), unless `factors` is false."""
     half = rope.dimensions // 2
     frequencies = rope.freq_base ** (-np.arange(half, dtype=np.float64) / half)
     if factors and "rope_freqs.weight" in weights:
         frequencies = frequencies / weights.vector("rope_freqs.weight", half)
+    if factors and "rope_factors_short.weight" in weights:
+        frequencies = frequencies / weights.vector("rope_factors_short.weight", half)
     if rope.scaling == "linear":
         return Rotation(frequencies / rope.factor, rope.attn_factor)
     if rope.scaling == "yarn":

@@ -6,7 +6,22 @@ from collections.abc import Callable
 
 from runtime.config import ModelConfig, read_config
 from runtime.core import ModelError
-from runtime.models import bert, deepseek2, ernie, gemma, gemma4, glm4moe, gpt_oss, granite, llama, olmoe, qwen2, qwen2moe, qwen3
+from runtime.models import (
+    bert,
+    deepseek2,
+    ernie,
+    gemma,
+    gemma4,
+    glm4moe,
+    gpt_oss,
+    granite,
+    llama,
+    olmoe,
+    phi3,
+    qwen2,
+    qwen2moe,
+    qwen3,
+)
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
 from runtime.weights import Weights
@@ -29,6 +44,7 @@ ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "minimax-m2": olmoe.build_minimax,
     "nomic-bert": bert.build_nomic,
     "olmoe": olmoe.build,
+    "phi3": phi3.build,
     "qwen2": qwen2.build,
     "qwen2moe": qwen2moe.build,
     "qwen2vl": qwen2.build,
