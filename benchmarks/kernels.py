@@ -49,7 +49,7 @@ class Matrix:
         self.rows = max(16, size // self.stride // 16 * 16)
         some = np.random.default_rng(0).integers(0, 256, min(CACHED, self.rows * self.stride), np.uint8)
         self.weights = _aligned(1, self.rows * self.stride)[0, : self.rows * self.stride]
-        self.weights[:] = np.resize(some & 0x3F, self.weights.shape)  # no infinities among scales and floats
+        self.weights[:] = np.resize(some & 0x3F | 0x20, self.weights.shape)  # no infinities and nothing tiny among scales
 
     @property
     def nbytes(self) -> int:

@@ -66,11 +66,12 @@ class Strip:
         self.pointer = self.e.after(self.pointer, value)
 
     def paced(self, weights: Iterable[Value]) -> Iterator[Value]:
-        """The same registers, lines asked for between them; with several columns after them, where it hinders LLVM less."""
+        """The same registers, lines asked for between them; after them where columns are many or registers few, so that LLVM can
+        move loads."""
         for register in weights:
             yield register
             self._due += self._pace
-            if self._once:
+            if self._once and self.e.registers == 32:
                 self._prefetch_due()
         self._prefetch_due()
 
