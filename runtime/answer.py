@@ -32,6 +32,11 @@ class Answer:
         """Whether the token has a text at all."""
         return not self._tokenizer.is_hidden(token) or self._tokenizer.token_text(token) in self._preserved
 
+    @property
+    def tells_logprobs(self) -> bool:
+        """Whether it needs the logits of all tokens."""
+        return self._top >= 0
+
     def push(self, token: int, logits: FloatArray) -> Token | None:
         """Take the next token, chosen from `logits`. Returns what can be told by now; check `stop` afterwards."""
         text = self._stream.push(token)

@@ -122,6 +122,17 @@ class Caching(Protocol):
 
 
 @runtime_checkable
+class Shortlisting(Protocol):
+    """An executor that can keep logits to itself but for the likeliest of each row."""
+
+    shortlist: int  # tokens of a list
+
+    def likeliest(self, batch: Batch) -> list[tuple[IntArray, FloatArray]]:
+        """What `forward` does, but of each wanted row only `shortlist` tokens and their logits, or more: those with the highest
+        logits, falling, of equal ones the lower token first. Views that are valid until the next call."""
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A loaded embedding model: texts in, one vector each out."""
 

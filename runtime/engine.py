@@ -9,12 +9,24 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from runtime.answer import Answer
-from runtime.core import BLOCK_TOKENS, LONGEST, Caching, CannotGrow, ContextLengthError, Executor, FloatArray, Growing, OnCard
+from runtime.core import (
+    BLOCK_TOKENS,
+    LONGEST,
+    Caching,
+    CannotGrow,
+    ContextLengthError,
+    Executor,
+    FloatArray,
+    Growing,
+    IntArray,
+    OnCard,
+    Shortlisting,
+)
 from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError
-from runtime.scheduler import Scheduler, Sequence
+from runtime.scheduler import Scheduler, Sequence, Step
 from runtime.tokenizer import Tokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -47,11 +59,17 @@ class Job:
         if not self.started_ns:
             self.started_ns, self.cached = now, self.sequence.cached
 
-    def next_tokens(self, logits: FloatArray, *, several: bool) -> Iterator[int]:
+    def short(self, length: int) -> bool:
+        """Whether the next token can be chosen from so many of the likeliest. More than decide, for a list as long as that would
+        go through other filters."""
+        return self.constraint is None and not self.answer.tells_logprobs and 0 < self.sampler.depends_on < length
+
+    def next_tokens(self, logits: FloatArray, ids: IntArray | None, *, several: bool) -> Iterator[int]:
         """The token that follows, and if `several` those that the grammar forces after it. Each has been dealt with when the
-        next one is asked for. Raises NotANumber and GrammarError."""
+        next one is asked for. `ids`: the tokens that the logits belong to, where these are not all. Raises
+        NotANumber and GrammarError."""
         if not self.forced:
-            yield self._choose(logits)
+            yield self._choose(logits, ids)
             if not self.may_force or self.constraint is None:
                 return
             self.forced.extend(self.constraint.forced())
@@ -65,10 +83,11 @@ class Job:
             if not several:
                 return
 
-    def _choose(self, logits: FloatArray) -> int:
+    def _choose(self, logits: FloatArray, ids: IntArray | None) -> int:
         """The token that would come without a grammar, if that permits it, as in llama.cpp."""
         if self.constraint is None:
-            return self.sampler.sample(logits)
+            place = self.sampler.sample(logits)
+            return place if ids is None else int(ids[place])
         token = self._proposed(logits, self.constraint)
         if token is not None:
             self.steered = False
@@ -245,19 +264,29 @@ class Engine:
             self._jobs[sequence.id].start(begin)
         if step.copies:
             self._executor.copy_blocks(step.copies)
-        logits = self._executor.forward(step.batch)
+        rows = self._forward(step)
         now = self._clock()
         self._scheduler.advance(step, (now - begin) / 1e9)
         self._steps += 1
         replies: list[Reply] = []
         for row, sequence in enumerate(step.ready):
-            replies += self._next_tokens(self._jobs[sequence.id], logits[row], now)
+            replies += self._next_tokens(self._jobs[sequence.id], *rows[row], now)
         return replies
 
-    def _next_tokens(self, job: Job, logits: FloatArray, now: int) -> list[Reply]:
+    def _forward(self, step: Step) -> list[tuple[IntArray | None, FloatArray]]:
+        """Of each row that is ready the logits; of the likeliest tokens alone, with these, where the executor can do that and
+        all jobs can do with it."""
+        executor = self._executor
+        if isinstance(executor, Shortlisting):
+            length = executor.shortlist
+            if all(self._jobs[sequence.id].short(length) for sequence in step.ready):
+                return [*executor.likeliest(step.batch)]
+        return [(None, row) for row in executor.forward(step.batch)]
+
+    def _next_tokens(self, job: Job, ids: IntArray | None, logits: FloatArray, now: int) -> list[Reply]:
         replies: list[Reply] = []
         try:
-            for token in job.next_tokens(logits, several=self._executor.several):
+            for token in job.next_tokens(logits, ids, several=self._executor.several):
                 reason = self._push(job, token, logits, now, replies)
                 if reason is not None:
                     _append(replies, job.answer.finish())

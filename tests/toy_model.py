@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import BLOCK_TOKENS, Batch, CannotGrow, FloatArray
+from runtime.core import BLOCK_TOKENS, Batch, CannotGrow, FloatArray, IntArray
 from runtime.engine import Engine, Job
 from runtime.frames import Done, Failed, Generate, Load, Reply, Token
 from runtime.loader import LoadError, Model
+from runtime.sampling.candidates import highest
 from runtime.tokenizer import Tokenizer
 
 BOS, EOS, CALL = 256, 257, 258  # control tokens; the ids below are bytes
@@ -123,6 +124,24 @@ class GrowingExecutor(ToyExecutor):
         self.n_blocks = blocks
         self.size += more.nbytes
         return blocks
+
+
+class ShortlistingExecutor(ToyExecutor):
+    """One that can keep logits to itself; `lists`: of every step, whether it did."""
+
+    shortlist = 64
+
+    def __init__(self, formula: Formula = chaos) -> None:
+        super().__init__(formula)
+        self.lists: list[bool] = []
+
+    def forward(self, batch: Batch) -> FloatArray:
+        self.lists.append(False)
+        return super().forward(batch)
+
+    def likeliest(self, batch: Batch) -> list[tuple[IntArray, FloatArray]]:
+        self.lists.append(True)
+        return [(ids.astype(np.int32), best) for ids, best in (highest(row, self.shortlist) for row in super().forward(batch))]
 
 
 class HangingExecutor(ToyExecutor):

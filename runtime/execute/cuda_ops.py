@@ -22,6 +22,7 @@ from runtime.execute.device_step import DeviceStep
 from runtime.execute.experts import KINDS, LOOKED_UP, STREAMED, Layer, Residence, stack
 from runtime.execute.long_texts import SCORES, is_plain
 from runtime.execute.mailbox import Mailbox
+from runtime.execute.shortlist import LIST_GROUPS, Shortlist
 from runtime.kernels import cores
 from runtime.kernels.activations import CODES
 from runtime.kernels.leaves import Leaves
@@ -406,6 +407,13 @@ class CudaOps:
         out = Value(torch.empty((self._outputs, x.width), device=self.device), self._step.outputs_count)
         self._launch("gather", (out.rows,), 256, x.data, self._step.outputs, out.data, x.width, out.count)
         return out
+
+    def list_likeliest(self, logits: Value, best: Shortlist) -> None:
+        """The highest of each row, on the host."""
+        maxima = self._ints(logits.rows, LIST_GROUPS)
+        self._launch("group_maxima", (LIST_GROUPS // 8, logits.rows), 256, logits.data, maxima, logits.width, logits.count)
+        found = best.ids, best.logits, best.counts
+        self._launch("shortlist", (logits.rows,), LIST_GROUPS, logits.data, maxima, logits.width, *found, logits.count)
 
     # ------------------------------------------------------------ parts
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from runtime import models
-from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, ModelError, blocks_for
+from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, IntArray, ModelError, blocks_for
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
@@ -34,6 +34,7 @@ from runtime.execute.mailbox import ExpertProgram, Mailbox
 from runtime.execute.needs import MAX_OUTPUTS, first_layer, mixtures, on_card, planned, ram_bytes, text_bytes
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.execute.recorder import Limits
+from runtime.execute.shortlist import LIST, Shortlist
 from runtime.execute.streaming import Streamer
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
@@ -78,7 +79,9 @@ class HybridExecutor:
         self.max_outputs = min(options.rows, MAX_OUTPUTS)
         self.several = False  # graphs are captured for one row of each sequence
         self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._list = Shortlist(self.max_outputs, pinned=True)
+        self.shortlist = LIST if config.n_vocab > LIST else 0
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
         self._program: ExpertProgram | None = None
         self._streamer: Streamer | None = None
         self._front: Front | None = None
@@ -116,6 +119,23 @@ class HybridExecutor:
 
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
+        self._run(batch, whole=True)
+        logits: FloatArray = self._logits[: len(batch.outputs)].numpy()
+        return logits
+
+    def likeliest(self, batch: Batch) -> list[tuple[IntArray, FloatArray]]:
+        """See runtime.core.Shortlisting."""
+        logits, found = self._run(batch, whole=False), []
+        for row in range(len(batch.outputs)):
+            best = self._list.row(row)
+            if best is None:  # too many equal ones
+                values = logits[row].cpu().numpy()
+                best = np.arange(self.n_vocab, dtype=np.int32), values
+            found.append(best)
+        return found
+
+    def _run(self, batch: Batch, *, whole: bool) -> torch.Tensor:
+        """A step; its logits on the card, and on the host, if they are wanted as a `whole`."""
         rows, outputs = len(batch.tokens), len(batch.outputs)
         self._step.fill(batch)
         if self._front:
@@ -123,12 +143,7 @@ class HybridExecutor:
         single = len(batch.tables) == rows == outputs <= BUCKETS[-1]
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._cache.begin(rows)
-            if single:
-                self._replay(rows)
-            else:
-                self._eager(batch, rows, outputs)
-        logits: FloatArray = self._logits[:outputs].numpy()
-        return logits
+            return self._replay(rows, whole) if single else self._eager(batch, rows, outputs, whole)
 
     @property
     def expert_hits(self) -> int:
@@ -244,25 +259,32 @@ class HybridExecutor:
 
     # ------------------------------------------------------------ a step
 
-    def _replay(self, rows: int) -> None:
+    def _replay(self, rows: int, whole: bool) -> torch.Tensor:
         size = bucket(rows)
         if size not in self._graphs:
             self._graphs[size] = self._capture(size)
-        self._graphs[size].replay()
+        graph, logits = self._graphs[size]
+        graph.replay()
+        if whole:
+            self._fetch(logits, rows)
         if self._program:
             self._program.run(rows)
         self._cache.move()
         self._finish()
+        return logits
 
-    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+    def _fetch(self, logits: torch.Tensor, outputs: int) -> None:
+        self._logits[:outputs].copy_(logits[:outputs], non_blocking=True)
+
+    def _capture(self, size: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         self._ops.begin(size, size, None)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._compute(size, size)
-        return graph
+            logits = self._compute(size)
+        return graph, logits
 
-    def _eager(self, batch: Batch, rows: int, outputs: int) -> None:
+    def _eager(self, batch: Batch, rows: int, outputs: int, whole: bool) -> torch.Tensor:
         streamed = self._streamer is not None and rows > self._handed_rows
         self._ops.begin(bucket(rows), bucket(outputs), batch)
         handed = self._program if not streamed else None
@@ -271,7 +293,9 @@ class HybridExecutor:
             self._cache.settle()
             self._streamer.start(self._stream)
         try:
-            self._compute(len(batch.tables), outputs)
+            logits = self._compute(len(batch.tables))
+            if whole:
+                self._fetch(logits, outputs)
         except BaseException:
             if self._ops.mailbox:
                 self._ops.mailbox.abort()
@@ -282,12 +306,14 @@ class HybridExecutor:
             if self._streamer:
                 self._streamer.stop()
         self._finish()
+        return logits
 
-    def _compute(self, sequences: int, outputs: int) -> None:
+    def _compute(self, sequences: int) -> torch.Tensor:
         self._step.upload(sequences)
         logits: Value = self._model.end(self._ops, self._begin(), self._first)
-        self._logits[:outputs].copy_(logits.data[:outputs], non_blocking=True)
+        self._ops.list_likeliest(logits, self._list)
         self._cache.report()
+        return logits.data
 
     def _begin(self) -> Value:
         """The rows that the card's first layer gets."""
@@ -384,7 +410,7 @@ class HybridExecutor:
             token = np.array([i * 7919 % self.n_vocab], np.int32)
             self._step.fill(Batch(token, zero, zero, np.zeros((1, 1), np.int32), zero))  # into block 0, which is no text's
             start = time.perf_counter()
-            self._replay(1)
+            self._replay(1, whole=False)
             times.append(time.perf_counter() - start)
         return statistics.median(times[2:])  # the first one captures
 
@@ -401,7 +427,7 @@ class HybridExecutor:
         """A step without rows, so that nothing is loaded for the first time while a graph is captured."""
         self._ops.begin(1, 1, None)
         job = self._helper.submit(self._program.run, 0) if self._program else None
-        self._compute(1, 1)
+        self._compute(1)
         if job:
             job.result()
         self._finish()

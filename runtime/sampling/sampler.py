@@ -82,6 +82,14 @@ class Sampler:
             self._listeners.append(dry.accept)
             self._changes.append(dry.penalise)
 
+    @property
+    def depends_on(self) -> int:
+        """How many of the highest logits decide; 0: all."""
+        options = self._options
+        if self._changes or options.mirostat or options.top_n_sigma > 0:
+            return 0
+        return 1 if self.greedy else max(self._head, 0)
+
     def accept(self, tokens: Sequence[int]) -> None:
         """Take notice of tokens that now precede the next one."""
         for listener in self._listeners:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from toy_model import BOS, CALL, EOS, N_VOCAB, REFUSED, GrowingExecutor, Runs, ToyExecutor, alone, chaos, make_tokenizer, saying
+from toy_model import (
+    BOS,
+    CALL,
+    EOS,
+    N_VOCAB,
+    REFUSED,
+    GrowingExecutor,
+    Runs,
+    ShortlistingExecutor,
+    ToyExecutor,
+    alone,
+    chaos,
+    make_tokenizer,
+    saying,
+)
 
 from runtime.core import FloatArray
 from runtime.frames import BREAK, Cut, Done, Failed, Generate, GiveBack, Grow, Grown, Sampling, Token
@@ -581,3 +595,25 @@ def test_a_short_chat_is_not_stuck_behind_a_long_task() -> None:
     runs.step(6)
     assert runs.done(2).eval_tokens == 5
     assert len(runs.ids(1)) < 15
+
+
+# ---------------------------------------------------------------- lists of the likeliest
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=3), Sampling(seed=3, top_k=0), Sampling(seed=3, top_k=64)])
+def test_a_list_of_the_likeliest_tokens_gives_the_same_text(sampling: Sampling) -> None:
+    whole, short = Runs(ToyExecutor()), Runs(executor := ShortlistingExecutor())
+    for runs in (whole, short):
+        runs.run(ask(sampling=sampling, num_predict=50))
+    assert whole.ids(1) == short.ids(1)
+    assert executor.lists == [0 < sampling.top_k < 64] * 50
+
+
+@pytest.mark.parametrize("field", [{"logprobs": 2}, {"grammar": 'root ::= "a"+'}, {"sampling": Sampling(repeat_penalty=1.1)}])
+def test_all_logits_come_where_one_request_needs_them(field: dict[str, object]) -> None:
+    runs = Runs(executor := ShortlistingExecutor())
+    runs.add(ask(1, num_predict=10))
+    runs.step(3)
+    runs.add(ask(2, num_predict=4, **field))
+    runs.step(7)
+    assert executor.lists == [True] * 3 + [False] * 4 + [True] * 3

@@ -22,6 +22,7 @@ from ollama_compat.runner import Runner
 from runtime.core import Batch, CannotGrow, CardTaken
 from runtime.frames import Generate, Load
 from runtime.quants import BY_NAME
+from runtime.sampling.candidates import highest
 
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
 if not torch.cuda.is_available():
@@ -31,6 +32,7 @@ from runtime.cuda.module import U64, Module  # noqa: E402
 from runtime.execute import hybrid  # noqa: E402
 from runtime.execute.cuda_ops import CHUNK, CHUNK_BYTES, FORMATS, Groups, Matrix, Packing, Rows  # noqa: E402
 from runtime.execute.mailbox import HandoffError  # noqa: E402
+from runtime.execute.shortlist import LIST, LIST_GROUPS, LIST_ROOM, Shortlist  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
@@ -356,3 +358,43 @@ def test_a_card_that_others_hold_is_told(demo_model: Path) -> None:
 def test_a_card_that_is_not_there(demo_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert hybrid.load(Load(str(demo_model), main_gpu=torch.cuda.device_count()), silent) is None
     assert "there is no such card" in caplog.text
+
+
+@pytest.mark.parametrize("vocab", [65, 1000, 1025, 151936])
+def test_shortlists(vocab: int, module: Module) -> None:
+    """Against the CPU's choice: with ties, with one number that is none, with impossible tokens."""
+    rng = np.random.default_rng(vocab)
+    logits = rng.standard_normal((4, vocab)).astype(np.float32)
+    logits[1] = np.round(logits[1] * 20) / 20
+    logits[2, 7] = np.nan
+    logits[3, vocab // 2 :] = -np.inf
+    best, count = Shortlist(4, pinned=True), torch.tensor([4], dtype=torch.int32, device="cuda")
+    x, maxima = torch.from_numpy(logits).cuda(), torch.zeros((4, LIST_GROUPS), dtype=torch.int32, device="cuda")
+    module.launch("group_maxima", (LIST_GROUPS // 8, 4), 256, x, maxima, vocab, count)
+    module.launch("shortlist", (4,), LIST_GROUPS, x, maxima, vocab, best.ids, best.logits, best.counts, count)
+    torch.cuda.synchronize()
+    for row in (0, 1, 3):
+        found = best.row(row)
+        if found is None:
+            assert (logits[row] >= np.sort(logits[row])[-LIST]).sum() > LIST_ROOM
+            continue
+        ids, values = highest(logits[row], LIST)
+        assert found[0].tolist() == ids.tolist()
+        assert found[1].tolist() == values.tolist()
+    ids_and_values = best.row(2)
+    assert ids_and_values is not None
+    assert ids_and_values[0][0] == 7
+
+
+def test_the_likeliest_are_those_of_all_logits(demo_model: Path, opened: Open) -> None:
+    executor = opened(demo_model)
+    rows = np.arange(12, dtype=np.int32)
+    table = np.array([blocks_for(64)], np.int32)
+    prompt = Batch(rows + 5, rows, np.zeros(12, np.int32), table, rows[-2:])
+    single = Batch(rows[:1], rows[:1] + 12, rows[:1], table, rows[:1])
+    for batch in (prompt, single, single):
+        whole = executor.forward(batch).copy()
+        for (ids, values), row in zip(executor.likeliest(batch), whole, strict=True):
+            expected = highest(row, executor.shortlist)
+            assert ids.tolist() == expected[0].tolist()
+            assert values.tolist() == expected[1].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -257,3 +258,30 @@ def test_the_next_best_come_in_order() -> None:
     assert [best, *sampler.next_best(logits, best)] == [4, 1, 3]
     assert logits.tolist() == [1, 5, 3, 4, 2]
     assert list(sampler.next_best(np.array([1, -np.inf, -np.inf], np.float32), 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "depends_on"),
+    [
+        (Sampling(), 40),
+        (Sampling(temperature=0), 1),
+        (Sampling(top_k=7, top_p=0.5, min_p=0.1, typical_p=0.9), 7),
+        (Sampling(top_k=7, xtc_probability=0.5, dynatemp_range=0.3), 7),
+        (Sampling(top_k=0), 0),
+        (Sampling(temperature=0, repeat_penalty=1.1), 0),
+        (Sampling(logit_bias=[(3, 1.0)]), 0),
+        (Sampling(top_n_sigma=1.0), 0),
+        (Sampling(mirostat=2), 0),
+        (Sampling(dry_multiplier=0.8), 0),
+    ],
+)
+def test_how_many_logits_decide(options: Sampling, depends_on: int) -> None:
+    """And as many chosen beforehand, with one more, give the same tokens."""
+    assert sampler(options).depends_on == depends_on
+    if depends_on:
+        seeded = dataclasses.replace(options, seed=5)
+        whole, short = sampler(seeded), sampler(seeded)
+        for seed in range(40):
+            logits = np.round(logits_of(seed), 1)
+            ids, best = highest(logits, depends_on + 1)
+            assert ids[short.sample(best)] == whole.sample(logits)
