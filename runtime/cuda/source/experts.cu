@@ -94,13 +94,13 @@ extern "C" __global__ void choose(const float* logits, const u64* in_vram, float
     else if (each <= 8) choose_row<8>(logits, ids, weights, r, scores);
     else choose_row<MOST_EXPERTS / 32>(logits, ids, weights, r, scores);
     __syncwarp();
-    const int lane = threadIdx.x & 31;
-    if (uses && lane < k) atomicAdd(uses + ids[lane], 1);
-    if (lane) return;
-    int absent = 0, read = 0;
-    for (int j = 0; j < k; j++) absent += !in_vram[ids[j]];
-    const int share = (int)(absent * over_pcie + 0.5f);
-    for (int j = 0; j < k; j++) where[j] = in_vram[ids[j]] ? IN_VRAM : read++ < share ? OVER_PCIE : ON_CPU;
+    const int lane = threadIdx.x & 31, id = lane < k ? ids[lane] : 0;  // k <= 32: one a lane
+    const bool present = lane >= k || in_vram[id];
+    const u32 absent = __ballot_sync(FULL, !present);
+    if (lane >= k) return;
+    if (uses) atomicAdd(uses + id, 1);
+    const int share = (int)(__popc(absent) * over_pcie + 0.5f), before = __popc(absent & (1u << lane) - 1);
+    where[lane] = present ? IN_VRAM : before < share ? OVER_PCIE : ON_CPU;
 }
 
 // The pairs that lie in VRAM sorted by expert, and tiles of at most BN of them. One block.
