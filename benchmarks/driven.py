@@ -15,6 +15,7 @@ import torch
 
 from runtime.core import Batch
 from runtime.execute import hybrid
+from runtime.execute.experts import Residence
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores
@@ -46,6 +47,7 @@ class Model:
             raise SystemExit("the card cannot be used")
         self.executor = executor
         self.rng = np.random.default_rng(0)
+        self.hit_rate: float | None = None  # of the last texts decoded; None: no experts move, so none are counted
         self.prefill(AT + 72)
         self.decode(8)
 
@@ -63,10 +65,13 @@ class Model:
 
     def decode(self, tokens: int = TOKENS, at: int = AT) -> float:
         """Tokens a second."""
-        start = time.perf_counter()
+        executor = self.executor
+        start, hits, lookups = time.perf_counter(), executor.expert_hits, executor.expert_lookups
         for position in range(at, at + tokens):
             self.feed(1, position)
-        return tokens / (time.perf_counter() - start)
+        seconds, lookups = time.perf_counter() - start, executor.expert_lookups - lookups
+        self.hit_rate = (executor.expert_hits - hits) / lookups if lookups else None
+        return tokens / seconds
 
     def prefill(self, tokens: int) -> float:
         """Tokens a second of a prompt, until its last row's logits are there."""
@@ -117,13 +122,18 @@ class Traffic:
     vram: float
 
 
-def traffic(executor: hybrid.HybridExecutor, text: int = AT) -> Traffic:
-    """Of one token after `text` others, with uniform routing: a layer's experts are hit as often as they lie in VRAM."""
+def traffic(executor: hybrid.HybridExecutor, hit_rate: float | None = None, text: int = AT) -> Traffic:
+    """Of one token after `text` others. `hit_rate`: how often the experts of layers that are not whole in VRAM were found there
+    (random weights, too, prefer some); None: as many as lie there."""
     model, weights = executor._model, executor._weights
     config, residences = model.config, executor._ops.residences.values()
     stacked = {tensor.name: (tensor.nbytes, r) for r in residences for tensor in r.layer.tensors}
     used = config.expert_used_count / max(1, config.expert_count)
-    hits = sum(used * nbytes * r.slots / r.layer.experts for nbytes, r in stacked.values())
+
+    def rate(residence: Residence) -> float:
+        return residence.slots / residence.layer.experts if hit_rate is None or residence.complete else hit_rate
+
+    hits = sum(used * nbytes * rate(residence) for nbytes, residence in stacked.values())
     table = model.token_embd.weight.name
     dense = sum(t.nbytes for t in weights if t.name not in stacked and (t.name != table or t.name == model.output.weight.name))
     kept = 2 * config.block_count * config.head_count_kv * (config.key_length + config.value_length)
@@ -148,5 +158,5 @@ def share(model: Model, tokens_a_second: float, rates: dict[str, float]) -> floa
     """A decode speed over what memory, with the bus where the card reads experts over it, and VRAM allow."""
     both = rates["dram_beside_pcie_gb_s"] + rates["pcie_beside_dram_gb_s"]
     pipes = max(rates["dram_gb_s"], both) if model.executor._ops.over_pcie else rates["dram_gb_s"]
-    bytes_read = traffic(model.executor)
+    bytes_read = traffic(model.executor, model.hit_rate)
     return round(tokens_a_second * (bytes_read.ram / pipes + bytes_read.vram / rates["vram_gb_s"]) / 1e9, 3)

@@ -100,6 +100,8 @@ def moe67b(run: Run) -> dict[str, float]:
         name = f"moe67b_{card}g"
         found = in_turns({name: model.decode, f"{name}_prefill_2048": lambda: model.prefill(2048)})
         found[f"{name}_first_token_s"] = round(2048 / found[f"{name}_prefill_2048"], 3)
+        model.decode()  # after the prompts, whose experts are no longer those that matter
+        found[f"{name}_hit_rate"] = round(model.hit_rate or 0.0, 3)
         found[f"{name}_share"] = share(model, found[name], run.rates)
         return found | {f"{name}_peak_gib": round((vram_used() - before) / GIB, 2)}
 
