@@ -278,10 +278,10 @@ class CudaOps:
         n_in, n_out, heads = weight.shape
         own, out = self.weight(weight), self._like(x, heads * n_out)
         if x.rows <= FEW:
-            parts = self._few(Value(x.data.view(x.rows * heads, n_in), x.count), heads)
+            parts = Value(x.data.view(x.rows * heads, n_in), x.count)  # has to live until the kernel is launched
             blocks = math.ceil(n_out / HEAD_ROWS), heads, x.rows
             matrix = own.data, U64(own.row_bytes), own.type_id
-            self._launch("by_head", blocks, 256, *matrix, parts, out.data, n_out, x.count)
+            self._launch("by_head", blocks, 256, *matrix, self._few(parts, heads), out.data, n_out, x.count)
             return out
         unpacked = torch.empty((heads, n_out, n_in), dtype=torch.float16, device=self.device)
         grid = (math.ceil(unpacked.numel() / 2048),)
