@@ -259,18 +259,23 @@ class Recorder:
     def experts(
         self, x: Value, logits: Value, experts: Experts, routing: Routing, beside: Callable[[], Value] | None = None
     ) -> Value:
+        ids, weights = self.chosen(logits, routing)
+        out = self._like(x, experts.down.rows)
+        self.routed(x, ids, weights, experts, routing.expert_used_count, out)
+        return out if beside is None else self.add(out, beside())
+
+    def chosen(self, logits: Value, routing: Routing) -> tuple[Buffer, Buffer]:
+        """The experts that a row chooses by its logits, a value each: ids (rows, k) i32 and weights (rows, k) f32."""
         k, bias = routing.expert_used_count, routing.bias
-        ids, weights = self._buffers.take(4 * x.limit * k), self._buffers.take(4 * x.limit * k)
+        ids, weights = self._buffers.take(4 * logits.limit * k), self._buffers.take(4 * logits.limit * k)
         self._row(
             router.choose,
-            *(x.count, logits.address, ids.address, weights.address, experts.gate.shape[2], k, int(routing.normalize)),
+            *(logits.count, logits.address, ids.address, weights.address, logits.width, k, int(routing.normalize)),
             *(routing.gating, self._keep(bias) if bias is not None else 0),
             *(routing.group_count, routing.group_used_count),
             *(self._keep(routing.expert_scale) if routing.expert_scale is not None else 0, routing.scale),
         )
-        out = self._like(x, experts.down.rows)
-        self.routed(x, ids, weights, experts, k, out)
-        return out if beside is None else self.add(out, beside())
+        return ids, weights
 
     def routed(self, x: Value, ids: Buffer, weights: Buffer, experts: Experts, k: int, out: Value) -> None:
         """The sum of chosen experts: `ids` (rows, k) i32, -1 for none, and `weights` (rows, k) f32."""

@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS
 from runtime.execute.recorder import Recorder
-from runtime.kernels import router
-from runtime.kernels import rows as row_kernels
-from runtime.layers.ops import Heads, Rotation
+from runtime.layers.ops import Heads, Rotation, Routing
 from runtime.measure.stage import BLOCKS, Record, Stage
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor
@@ -83,7 +81,7 @@ def _row(stage: Stage) -> float:
     def record(recorder: Recorder) -> None:
         value = recorder._value(64)
         for _ in range(IDLE_ROWS):
-            recorder._row(row_kernels.add, value.count, value.address, value.address, value.address, 64)
+            recorder.add(value, value)
 
     def empty(recorder: Recorder) -> None:
         recorder.step.counts[:] = 0
@@ -194,10 +192,9 @@ def _router(stage: Stage, row: float, seconds: float) -> float:
     experts, chosen = 64, 8
 
     def record(recorder: Recorder) -> None:
-        logits, ids, weights = (recorder._value(experts) for _ in range(3))
+        logits = recorder._value(experts)
         for _ in range(IDLE_ROWS):
-            fields = logits.count, logits.address, ids.address, weights.address, experts, chosen, 1, 1.0
-            recorder._row(router.choose, *fields)
+            recorder.chosen(logits, Routing(chosen, True, 1.0))
 
     return _net(stage.run(record, 1, seconds).usual, IDLE_ROWS * row) / (IDLE_ROWS * experts * chosen)
 
