@@ -1,10 +1,10 @@
-"""One request for a part of a blob: from the connection into the unfinished file. Runs in a thread."""
+"""One request for parts of a blob that follow each other: from the connection into the unfinished file. Runs in a thread."""
 
 from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ollama_compat.registry.errors import RegistryError, words
 from ollama_compat.registry.partial import Part, Partial
@@ -29,16 +29,20 @@ class NoRanges(RegistryError):
     """The server sends the whole blob, whatever it was asked for."""
 
 
-def carry(pipe: Pipe, target: Target, partial: Partial, part: Part, moved: Callable[[], object]) -> None:
-    """The rest of the part; `moved` is called now and then. Raises Broken and NoRanges, and OSError from the disk."""
+def carry(pipe: Pipe, target: Target, partial: Partial, parts: Sequence[Part], moved: Callable[[], object]) -> None:
+    """The rest of the parts, each of which begins where the one before it ends; `moved` is called now and then.
+
+    Raises Broken and NoRanges, and OSError from the disk.
+    """
     try:
-        response = pipe.get(target.url, {**target.headers, "Range": f"bytes={part.start}-{part.stop - 1}"})
+        response = pipe.get(target.url, {**target.headers, "Range": f"bytes={parts[0].start}-{parts[-1].stop - 1}"})
     except (OSError, http.client.HTTPException) as error:
         pipe.close()
         raise Broken(_words(error)) from error
     try:
-        _check(response, part, partial)
-        _pour(response, partial, part, moved)
+        _check(response, parts, partial)
+        for part in parts:
+            _pour(response, partial, part, moved)
     except BaseException:
         pipe.close()
         raise
@@ -76,10 +80,11 @@ def _next_size(size: int, seconds: float) -> int:
     return max(size // 2, _SMALLEST) if seconds > _LATE else size
 
 
-def _check(response: http.client.HTTPResponse, part: Part, partial: Partial) -> None:
-    """Whether the answer begins where the part goes on."""
+def _check(response: http.client.HTTPResponse, parts: Sequence[Part], partial: Partial) -> None:
+    """Whether the answer begins where the parts go on."""
+    start, last = parts[0].start, parts[-1].stop - 1
     if response.status == 200:
-        if part.start == 0 and part.size == partial.total:
+        if start == 0 and last + 1 == partial.total:
             return
         raise NoRanges("the server sends no ranges")
     told = RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -87,9 +92,9 @@ def _check(response: http.client.HTTPResponse, part: Part, partial: Partial) -> 
         raise Stale(f"{response.status}: {response.reason}")
     if response.status != 206:
         raise Broken(f"{response.status}: {response.reason}")
-    if told is None or int(told[1]) != part.start or told[3] not in ("*", str(partial.total)):
+    if told is None or int(told[1]) != start or told[3] not in ("*", str(partial.total)):
         got = response.headers.get("Content-Range", "none")
-        raise Broken(f"asked for bytes {part.start}-{part.stop - 1} and got the range {got}")
+        raise Broken(f"asked for bytes {start}-{last} and got the range {got}")
 
 
 def _words(error: Exception) -> str:

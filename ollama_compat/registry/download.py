@@ -6,8 +6,9 @@ import asyncio
 import functools
 import hashlib
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 FIRST_STREAMS, STREAMS = 1, 8
 _GROW = 0.1  # seconds between two looks at the speed
 _FAST = 250e6  # bytes a second from which on more streams only cost
+_RUN = 1 << 30  # bytes that a fast connection is asked for at once: a registry takes its time to begin a part
 _HASH_STEP = 64 << 20  # bytes that are hashed without looking up
 _BUSY_WAIT = 0.25  # seconds between two looks at a download that another process has
 
@@ -51,6 +53,7 @@ class Download:
         self._path = blobs.path(digest)
         self._partial: Partial | None = None
         self._moved = asyncio.Event()  # the hash may go on
+        self._busy = 0  # connections
 
     @property
     def completed(self) -> int:
@@ -162,42 +165,57 @@ class Download:
         return f"sha256:{digest.hexdigest()}"
 
     async def _work(self, partial: Partial, waiting: deque[Part]) -> None:
-        """Parts one after the other, over one connection."""
+        """Parts one after the other, over one connection; several at once where it is alone and fast."""
         pipe = Pipe(self._pipes)
+        self._busy += 1
         try:
+            limit = 0
             while waiting:
-                await self._part(partial, waiting.popleft(), pipe)
+                run, started = _run(waiting, limit), time.monotonic()
+                missing = sum(part.size - part.completed for part in run)
+                await self._fetch_run(partial, run, pipe)
+                is_fast = missing >= _FAST * (time.monotonic() - started)
+                limit = _RUN if is_fast and self._busy == 1 else 0
         finally:
+            self._busy -= 1
             pipe.close()
 
-    async def _part(self, partial: Partial, part: Part, pipe: Pipe) -> None:
-        """One part to its end, however often it breaks off; RegistryError when it does so without any progress."""
+    async def _fetch_run(self, partial: Partial, run: Sequence[Part], pipe: Pipe) -> None:
+        """Parts to their end, however often they break off; RegistryError when they do so without any progress."""
         failures = 0
-        while part.completed < part.size:
-            before = part.completed
+        while missing := [part for part in run if part.completed < part.size]:
+            before = sum(part.completed for part in run)
             try:
-                await self._stream(partial, part, pipe)
+                await self._stream(partial, missing, pipe)
             except (NoRanges, NotFound, Unauthorized):
                 raise
             except RegistryError as error:
-                failures = 1 if part.completed > before else failures + 1
+                failures = 1 if sum(part.completed for part in run) > before else failures + 1
                 if failures >= self._patience.tries:
                     raise RegistryError(f"max retries exceeded: {error}") from error
                 wait = self._patience.wait(failures)
-                _LOG.info("%s part %d failed: %s, trying again in %.1f s", self.digest[7:19], part.number, error, wait)
+                _LOG.info("%s part %d failed: %s, trying again in %.1f s", self.digest[7:19], missing[0].number, error, wait)
                 await asyncio.sleep(wait)
 
-    async def _stream(self, partial: Partial, part: Part, pipe: Pipe) -> None:
+    async def _stream(self, partial: Partial, parts: Sequence[Part], pipe: Pipe) -> None:
         target = await self._source.locate()
         moved = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._moved.set)
         try:
-            await settled(self._in_thread(carry, pipe, target, partial, part, moved), pipe.cut)
+            await settled(self._in_thread(carry, pipe, target, partial, parts, moved), pipe.cut)
         except Stale:
             self._source.stale(target)
             raise
 
     def _in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _run(waiting: deque[Part], limit: int) -> list[Part]:
+    """Takes the first part that waits, and those that follow it without a gap as long as they have no more than `limit` bytes."""
+    run = [waiting.popleft()]
+    while waiting and waiting[0].start == run[-1].stop and waiting[0].stop - run[0].start <= limit:
+        run.append(waiting.popleft())
+    return run
 
 
 async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -19,7 +19,7 @@ from fault_proxy import Fault, FaultProxy
 from store_files import assert_sound
 
 from ollama_compat.errors import ApiError
-from ollama_compat.registry import Patience, Registry, partial, signing
+from ollama_compat.registry import Patience, Registry, download, partial, signing
 from ollama_compat.store import Store
 from ollama_compat.store.names import ModelName
 
@@ -276,6 +276,26 @@ async def test_a_pull_goes_on_where_it_was_left(place: Place) -> None:
         before = proxy.sent
         await place.pull(name)
         assert proxy.sent - before < len(BLOB) / 5
+        place.assert_pulled(proxy.host)
+
+
+async def test_a_fast_connection_is_asked_for_many_parts_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_FAST", 0.0)
+    monkeypatch.setattr(download, "_RUN", 400_000)
+    await place.pull()
+    asked = [headers["Range"] for headers in place.registry.requests("GET", digest(BLOB))]
+    assert asked == ["bytes=0-0", "bytes=0-99999", "bytes=100000-499999", "bytes=500000-599999"]
+    place.assert_pulled()
+
+
+@pytest.mark.parametrize("kind", ["cut", "stall"])
+async def test_many_parts_at_once_go_on_in_the_middle(place: Place, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(download, "_FAST", 0.0)
+    async with behind(place, Fault(PART + "100000-", kind, after=250_000)) as proxy:
+        await place.pull(f"{proxy.host}/ns/m")
+        begins = [int(line.rpartition("=")[2].partition("-")[0]) for line in proxy.seen if line.endswith("-599999")]
+        assert begins[0] == 100_000
+        assert 100_000 < begins[1] <= 350_000
         place.assert_pulled(proxy.host)
 
 
