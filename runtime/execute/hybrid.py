@@ -25,7 +25,9 @@ from runtime.cuda.side import SideStream
 from runtime.execute import strips
 from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.execute.cpu import bytes_per_token
-from runtime.execute.cuda_ops import CudaOps, Value, layer_of, memory
+from runtime.execute.cuda_experts import layer_of
+from runtime.execute.cuda_ops import CudaOps
+from runtime.execute.cuda_values import Value, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence

@@ -13,7 +13,8 @@ import tiny_gguf
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
 
 from runtime import models  # noqa: E402
-from runtime.execute.cuda_ops import layer_of, memory  # noqa: E402
+from runtime.execute.cuda_experts import layer_of  # noqa: E402
+from runtime.execute.cuda_values import memory  # noqa: E402
 from runtime.execute.expert_cache import STEPS, ExpertCache  # noqa: E402
 from runtime.execute.experts import LOOKED_UP, STREAMED, Residence  # noqa: E402
 from runtime.execute.needs import mixtures  # noqa: E402

@@ -30,7 +30,9 @@ if not torch.cuda.is_available():
 
 from runtime.cuda.module import U64, Module  # noqa: E402
 from runtime.execute import hybrid  # noqa: E402
-from runtime.execute.cuda_ops import CHUNK, CHUNK_BYTES, FORMATS, Groups, Matrix, Packing, Rows  # noqa: E402
+from runtime.execute.cuda_core import CHUNK, CHUNK_BYTES  # noqa: E402
+from runtime.execute.cuda_structs import Groups, Matrix, Packing, Rows  # noqa: E402
+from runtime.execute.cuda_values import FORMATS  # noqa: E402
 from runtime.execute.mailbox import HandoffError  # noqa: E402
 from runtime.execute.shortlist import LIST, LIST_GROUPS, LIST_ROOM, Shortlist  # noqa: E402
 

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="needs the extra cuda")
 from echo import Echo  # noqa: E402
 
 from runtime import models  # noqa: E402
-from runtime.execute.cuda_ops import layer_of  # noqa: E402
+from runtime.execute.cuda_experts import layer_of  # noqa: E402
 from runtime.execute.experts import Layer  # noqa: E402
 from runtime.execute.mailbox import WORD, ExpertProgram, HandoffError, Mailbox  # noqa: E402
 from runtime.execute.needs import mixtures  # noqa: E402
