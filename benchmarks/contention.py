@@ -30,6 +30,7 @@ from runtime.core import BLOCK_TOKENS, Batch
 from runtime.execute.cpu import CpuExecutor, load
 
 LENGTH = 256  # tokens of the text, which starts anew then
+SETTLE = 2.0  # seconds before the clock is read
 
 
 def opened(path: Path, threads: int) -> CpuExecutor:
@@ -79,8 +80,10 @@ def slowed(path: Path, seconds: float, rounds: int) -> None:
     decode(executor, 0.5)
     free, shared = [], []
     for _ in range(rounds):
+        decode(executor, SETTLE)
         free.append(decode(executor, seconds))
         with busy(second, 2):
+            decode(executor, SETTLE)
             shared.append(decode(executor, seconds))
     executor.close()
     alone = opened(path, 1)

@@ -3,7 +3,8 @@
 A Program is a table of rows (kernel address, argument address, whether its pieces are rows of activations). Every thread walks
 all rows; inside a row the kernel claims pieces of work from the row's counter, and a barrier stands between rows. So a whole
 decode step is one call. Where a step has a single row, what has only one piece is the first thread's, with no barrier in
-between: on sixteen cores a barrier takes longer than such work.
+between: on sixteen cores a barrier takes longer than such work. Where few threads are waited for long, such a step may be the
+first thread's as a whole: see `pace`.
 
 Between steps the threads spin for a moment, then yield, then sleep in the kernel (a futex on Linux), so that an idle
 runner uses no CPU.
@@ -21,13 +22,14 @@ from numba import types
 
 from runtime.kernels.jit import njit
 from runtime.kernels.memory import call4, fetch_add, i64, load_acquire, load_strict, pause, store_release, ticks
+from runtime.kernels.pace import Pace
 
 SPINS = 4000  # `pause`s, about 50 us, before a waiting thread gives its core away
 YIELDS = 200  # then so many sched_yield before it sleeps
 
 # fields of the control block; those that several threads write have a cache line (8 int64) of their own
 _TICKET, _ARRIVED, _SLEEPERS = 0, 8, 16
-_PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _TIMES, _SINGLE, _FIELDS = 24, 25, 26, 27, 28, 29, 30, 32
+_PROGRAM, _ROWS, _COUNTERS, _BASE, _STOP, _TIMES, _SINGLE, _STALLED, _FIELDS = 24, 25, 26, 27, 28, 29, 30, 31, 32
 
 _COLUMNS = 3  # of a program
 
@@ -46,6 +48,7 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._pace = Pace(threads)
         self._control: npt.NDArray[np.int64] = np.zeros(_FIELDS, np.int64)
         self._running = [
             threading.Thread(
@@ -61,7 +64,14 @@ class Pool:
         has one row."""
         assert len(program), "without a barrier a thread could miss this program and run the next one twice"
         assert program.shape[1] == _COLUMNS
-        _run(self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data, self.threads, int(single))
+        step = self._control.ctypes.data, program.ctypes.data, len(program), counters.ctypes.data
+        if not single:
+            _run(*step, self.threads, 0)
+        elif self._pace.alone:
+            self._pace.took(_run_alone(*step), 0)
+        else:
+            elapsed = _run(*step, self.threads, 1)
+            self._pace.took(elapsed, int(self._control[_STALLED]))
 
     def run_timed(self, program: Table, counters: npt.NDArray[np.int64], single: bool = False) -> npt.NDArray[np.int64]:
         """The same; ticks of the CPU's counter at the start and after each row, (rows + 1,)."""
@@ -81,12 +91,30 @@ class Pool:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _run(control: int, program: int, rows: int, counters: int, threads: int, single: int) -> None:
-    fields = i64(control, _FIELDS)
+def _run(control: int, program: int, rows: int, counters: int, threads: int, single: int) -> int:
+    """Returns the ticks that it took; those of them that others were waited for long are in the control block."""
+    begin, fields = ticks(), i64(control, _FIELDS)
+    fields[_STALLED] = 0
     fields[_PROGRAM], fields[_ROWS], fields[_COUNTERS], fields[_SINGLE] = program, rows, counters, single
     fields[_BASE] = fields[_ARRIVED]
     _wake(control)
     _walk(control, 0, threads)
+    return int(ticks() - begin)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _run_alone(control: int, program: int, rows: int, counters: int) -> int:
+    """The same without the other threads, which go on waiting for a program of theirs."""
+    begin, times = ticks(), i64(control, _FIELDS)[_TIMES]
+    table = i64(program, _COLUMNS * rows)
+    for row in range(rows):
+        if times != 0:
+            i64(times, row + 1)[row] = ticks()
+        call4(table[_COLUMNS * row], (table[_COLUMNS * row + 1], counters + 64 * row, 0, 1))
+        store_release(counters + 64 * row, 0)
+    if times != 0:
+        i64(times, rows + 1)[rows] = ticks()
+    return int(ticks() - begin)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -130,7 +158,9 @@ def _walk(control: int, thread: int, threads: int) -> None:
         if not (alone and row + 1 < rows and program[at + _COLUMNS + 2] != 0):
             arrivals += threads
             if fetch_add(control + 8 * _ARRIVED, 1) + 1 != arrivals:
-                _wait_for_arrivals(control, arrivals)
+                stalled = _wait_for_arrivals(control, arrivals)
+                if thread == 0:
+                    fields[_STALLED] += stalled
         if thread == 0:  # everybody is done with this row's counter
             store_release(counter, 0)
         if times != 0:
@@ -138,14 +168,18 @@ def _walk(control: int, thread: int, threads: int) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _wait_for_arrivals(control: int, arrivals: int) -> None:
-    spins = 0
+def _wait_for_arrivals(control: int, arrivals: int) -> int:
+    """Returns the ticks that were waited after the first SPINS."""
+    spins = since = 0
     while load_acquire(control + 8 * _ARRIVED) - arrivals < 0:
         spins += 1
         if spins < SPINS:
             pause()
         else:
+            if since == 0:
+                since = ticks()
             _sched_yield()
+    return int(ticks() - since) if since != 0 else 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
