@@ -35,16 +35,18 @@ class DeviceStep:
         self._tables_start = starts["tables"]
         self._most_texts = outputs
 
-    def fill(self, batch: Batch) -> None:
-        """Take a batch's numbers over; `upload` sends them."""
+    def fill(self, batch: Batch, *, apart: bool) -> None:
+        """Take a batch's numbers over; `upload` sends them. `apart`: every row has a table of its own, so that the tables of few
+        rows are as few, whichever lines their texts have."""
         rows, outputs = len(batch.tokens), len(batch.outputs)
         self._numpy["counts"][:2] = rows, outputs
         self._numpy["tokens"][:rows] = batch.tokens
         self._numpy["positions"][:rows] = batch.positions
-        self._numpy["sequences"][:rows] = batch.sequences
+        self._numpy["sequences"][:rows] = np.arange(rows) if apart else batch.sequences
         self._numpy["outputs"][:outputs] = batch.outputs
         tables: IntArray = self._numpy["tables"].reshape(self._most_texts, self.table)
-        tables[: len(batch.tables), : batch.tables.shape[1]] = batch.tables
+        lines = batch.tables[batch.sequences] if apart else batch.tables
+        tables[: len(lines), : lines.shape[1]] = lines
 
     def upload(self, sequences: int) -> None:
         """Copy to the device on the current stream: all but the tables of more sequences than there are."""

@@ -79,7 +79,7 @@ class HybridExecutor:
         self.n_blocks = chosen.blocks
         self.max_rows = options.rows
         self.max_outputs = min(options.rows, MAX_OUTPUTS)
-        self.several = False  # graphs are captured for one row of each sequence
+        self.several = True
         self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
         self._list = Shortlist(self.max_outputs, pinned=True)
         self.shortlist = LIST if config.n_vocab > LIST else 0
@@ -139,13 +139,13 @@ class HybridExecutor:
     def _run(self, batch: Batch, *, whole: bool) -> torch.Tensor:
         """A step; its logits on the card, and on the host, if they are wanted as a `whole`."""
         rows, outputs = len(batch.tokens), len(batch.outputs)
-        self._step.fill(batch)
+        few = rows <= min(BUCKETS[-1], self.max_outputs)
+        self._step.fill(batch, apart=few)
         if self._front:
             self._front.run(batch)
-        single = len(batch.tables) == rows == outputs <= BUCKETS[-1]
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._cache.begin(rows)
-            return self._replay(rows, whole) if single else self._eager(batch, rows, outputs, whole)
+            return self._replay(rows, outputs, whole) if few else self._eager(batch, rows, outputs, whole)
 
     @property
     def expert_hits(self) -> int:
@@ -261,14 +261,14 @@ class HybridExecutor:
 
     # ------------------------------------------------------------ a step
 
-    def _replay(self, rows: int, whole: bool) -> torch.Tensor:
+    def _replay(self, rows: int, outputs: int, whole: bool) -> torch.Tensor:
         size = bucket(rows)
         if size not in self._graphs:
             self._graphs[size] = self._capture(size)
         graph, logits = self._graphs[size]
         graph.replay()
         if whole:
-            self._fetch(logits, rows)
+            self._fetch(logits, outputs)
         if self._program:
             self._program.run(rows)
         self._cache.move()
@@ -410,9 +410,10 @@ class HybridExecutor:
         zero, times = np.zeros(1, np.int32), []
         for i in range(PROBED_TOKENS):
             token = np.array([i * 7919 % self.n_vocab], np.int32)
-            self._step.fill(Batch(token, zero, zero, np.zeros((1, 1), np.int32), zero))  # into block 0, which is no text's
+            batch = Batch(token, zero, zero, np.zeros((1, 1), np.int32), zero)  # into block 0, which is no text's
+            self._step.fill(batch, apart=True)
             start = time.perf_counter()
-            self._replay(1, whole=False)
+            self._replay(1, 1, whole=False)
             times.append(time.perf_counter() - start)
         return statistics.median(times[2:])  # the first one captures
 

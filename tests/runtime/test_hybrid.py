@@ -233,6 +233,17 @@ def test_rows_of_several_texts(resident: int | None, demo_model: Path, opened: O
     tables = np.concatenate([text.table for text in texts])
     together = executor.forward(Batch(np.full(5, 7, np.int32), positions, rows, tables, rows))
     assert naive.nmse(together, np.array(alone)) <= 1e-5
+    some = np.array([0, 3], np.int32)  # the others have ended: their lines are still there
+    together = executor.forward(Batch(np.full(2, 7, np.int32), positions[some], some, tables, np.array([1], np.int32)))
+    assert naive.nmse(together, np.array(alone)[3:4]) <= 1e-5
+
+
+def test_few_rows_of_one_text(demo_model: Path, opened: Open) -> None:
+    """They share a graph with single rows."""
+    executor, tokens = opened(demo_model), np.random.default_rng(6).integers(0, 4000, 40).tolist()
+    text, again = Text(executor, blocks_for(64)), Text(executor, blocks_for(64, 3))
+    few = np.concatenate([text.feed(tokens[at : at + 5]) for at in range(0, 40, 5)])
+    assert naive.nmse(few, np.concatenate([again.feed([token]) for token in tokens])) <= 1e-5
 
 
 def test_a_cpu_that_does_not_answer_ends_the_step(demo_model: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
