@@ -39,7 +39,7 @@ class ExpertCache:
     def open(self, moving: bool) -> None:
         """All residences are filled. `moving`: slots may change hands, where there are some."""
         self._tables.upload()
-        self.moving = moving and any(0 < residence.slots < residence.layer.experts for residence in self.residences)
+        self.moving = moving and any(residence.partial for residence in self.residences)
         if self.moving:
             for i, residence in enumerate(self.residences):
                 residence.uses = None if residence.complete else self._uses[:, i]
@@ -47,17 +47,17 @@ class ExpertCache:
     def shrink(self, share: float) -> int:
         """Keep so much of the slots of layers that are not complete; how many bytes that frees. Graphs are stale then."""
         self.settle()
-        partial = [residence for residence in self.residences if 0 < residence.slots < residence.layer.experts]
-        before = sum(residence.nbytes for residence in partial)
-        for residence in partial:
-            residence.shrink(max(1, int(residence.slots * share)))
+        before = self.partial_bytes
+        for residence in self.residences:
+            if residence.partial:
+                residence.shrink(max(1, int(residence.slots * share)))
         self._tables.upload()
-        return before - sum(residence.nbytes for residence in partial)
+        return before - self.partial_bytes
 
     @property
     def partial_bytes(self) -> int:
         """Bytes of the slots of layers that are not complete."""
-        return sum(residence.nbytes for residence in self.residences if not residence.complete)
+        return sum(residence.nbytes for residence in self.residences if residence.partial)
 
     def report(self) -> None:
         """At the end of a step, also in a graph: send the counts to the host."""

@@ -103,6 +103,11 @@ class Residence:
         return self.slots == self.layer.experts
 
     @property
+    def partial(self) -> bool:
+        """Whether some experts have a slot and others have none, so that slots can change hands."""
+        return 0 < self.slots < self.layer.experts
+
+    @property
     def missing(self) -> list[tuple[int, int]]:
         """Runs [first, last) of experts that are not on the card."""
         edges = np.flatnonzero(np.diff(self._slot < 0, prepend=False, append=False)).tolist()

@@ -227,8 +227,7 @@ class HybridExecutor:
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._graphs.clear()
             freed = self._cache.shrink(max(1 / models, 1 - lacking / held))
-            self._streamer = self._streamer.renewed()
-            self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
+            self._stream_by(self._streamer.renewed())
             self._stream.synchronize()
         torch.cuda.empty_cache()
         self.size_vram -= freed
@@ -350,7 +349,8 @@ class HybridExecutor:
             layer = residence.layer
             self._ops.residences[layer.gate.name] = residence
             if count:
-                firsts = [memory(tensor.address, tensor.nbytes // layer.experts * count) for tensor in layer.tensors]
+                sizes = zip(layer.tensors, layer.sizes, strict=True)
+                firsts = [memory(tensor.address, count * size) for tensor, size in sizes]
                 parts = [first.to(self._ops.device) for first in firsts]
                 residence.keep(parts)
                 done += sum(part.nbytes for part in parts)
@@ -380,10 +380,13 @@ class HybridExecutor:
         threads = options.threads or cores.physical()
         self._program = ExpertProgram(leaves, threads, mailbox, layers)
         self._ops.mailbox = mailbox
-        self._streamer = Streamer(absent, self._module, stages)
-        self._ops.table_of, self._ops.after = self._streamer.table_of, self._streamer.after
+        self._stream_by(Streamer(absent, self._module, stages))
         probed = min(rows, PROBED_ROWS)
         self._handed_rows = min(rows, self._crossover(probed, mailbox.seconds(leaves, threads, layers[0], probed)))
+
+    def _stream_by(self, streamer: Streamer) -> None:
+        self._streamer = streamer
+        self._ops.table_of, self._ops.after = streamer.table_of, streamer.after
 
     def _crossover(self, rows: int, seconds: float) -> int:
         """Rows of a step up to which the CPU, which took `seconds` for `rows` of a layer, is faster than streaming the layer."""
