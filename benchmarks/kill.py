@@ -130,6 +130,7 @@ class Trial:
         await asyncio.gather(work, return_exceptions=True)
         self.kills += 1
         self._look(needed=False)
+        print(f"{self.name}: {self.kills} kills, {len(self.damages)} damages", end="\r", file=sys.stderr, flush=True)
 
     def _look(self, *, needed: bool) -> None:
         self.damages += self.victim.damages()

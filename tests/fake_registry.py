@@ -160,20 +160,21 @@ async def _bytes(request: web.Request, data: bytes) -> web.StreamResponse:
 
 
 async def _paced(request: web.Request, response: web.StreamResponse, data: bytes) -> web.StreamResponse:
-    registry = _of(request)
     response.content_length = len(data)
-    await response.prepare(request)
-    for at in range(0, len(data) if request.method == "GET" else 0, 1 << 16):
+    with contextlib.suppress(ConnectionResetError):  # the client has gone
+        await response.prepare(request)
+        await _write(_of(request), response, data if request.method == "GET" else b"")
+    return response
+
+
+async def _write(registry: FakeRegistry, response: web.StreamResponse, data: bytes) -> None:
+    for at in range(0, len(data), 1 << 16):
         block = data[at : at + (1 << 16)]
-        try:
-            await response.write(block)
-        except ConnectionResetError:  # the client has gone
-            return response
+        await response.write(block)
         registry.sent += len(block)
         if registry.pace:
             await asyncio.sleep(len(block) / registry.pace)
     await response.write_eof()
-    return response
 
 
 async def _tree(request: web.Request) -> web.Response:
