@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from ollama_compat import gojson, gotypes
 from ollama_compat.errors import BadRequest
-from ollama_compat.gotypes import Kind, Place, Stopped
+from ollama_compat.gotypes import Described, Kind, Place, Stopped
 
 _Request = TypeVar("_Request")
 
@@ -37,6 +37,13 @@ def decode(body: bytes, request: type[_Request], package: str = "api") -> _Reque
         raise BadRequest("exceeded max depth") from None
 
 
+def _merged(former: Any, latter: Any, kind: Kind) -> Any:
+    """What a field that stands twice is: the latter, but maps and structs grow."""
+    if isinstance(former, dict) and isinstance(latter, dict) and isinstance(kind, Described):
+        return former | latter
+    return latter
+
+
 def _decode(value: Any, request: type[_Request], package: str) -> _Request:
     name = request.__name__
     if value is None:
@@ -50,7 +57,7 @@ def _decode(value: Any, request: type[_Request], package: str) -> _Request:
         attribute, kind = declared[key]
         decoded = None if item is None else kind(item, root.field(name, key))
         if decoded is not None:
-            got[attribute] = decoded
+            got[attribute] = _merged(got.get(attribute), decoded, kind)
     if root.faults:
         raise BadRequest(root.faults[0].text())
     return request(**got)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import orjson
@@ -39,6 +40,21 @@ class Number(str):
         return abs(float(self)) != float("inf")
 
 
+class Doubled(dict[str, Any]):
+    """An object in which a name stands more than once; as a dict it has the last value of each."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def members(value: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Names and values of an object as they stand in the document, repeated ones too."""
+    return value.pairs if isinstance(value, Doubled) else value.items()
+
+
 class _Refused(Exception):
     """The standard scanner met something that Go may word, or take, differently."""
 
@@ -47,7 +63,12 @@ def _constant(text: str) -> Any:
     raise _Refused(text)
 
 
-_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_constant)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else Doubled(pairs)
+
+
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_object)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\udc80-\udcff]")  # a half of a pair, or a byte that was no UTF-8
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -65,6 +86,8 @@ def loads(body: bytes) -> Any:
         value, _ = _DECODER.raw_decode(text, start)
     except (json.JSONDecodeError, RecursionError, _Refused):
         value = _Scanner(text).value(start)
+    if isinstance(value, Number):
+        _Scanner(text).value(start)  # finds what is wrong with a number that goes on, as in `1.`
     return without_surrogates(value) if _SURROGATE.search(text) else value
 
 
@@ -83,7 +106,7 @@ def without_surrogates(value: Any) -> Any:
     if isinstance(value, list):
         return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+        return _object([(without_surrogates(key), without_surrogates(item)) for key, item in members(value)])
     return value
 
 

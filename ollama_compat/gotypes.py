@@ -7,13 +7,12 @@ decoder (durations, think, messages) ends it at once; both habits are kept, beca
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ollama_compat import duration
 from ollama_compat.errors import BadRequest
-from ollama_compat.gojson import Number, plain
+from ollama_compat.gojson import Number, members, plain
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +29,30 @@ class TypeFault:
         where = f"struct field {self.struct}.{'.'.join(self.path)}" if self.path else "value"
         return f"json: cannot unmarshal {self.value} into Go {where} of type {self.go_type}"
 
+    def seen_from(self, at: Place) -> TypeFault:
+        """The fault as the decoder around `at` words it: by the struct that it is busy with itself."""
+        return dataclasses.replace(self, struct=at.struct)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OtherFault:
+    """A value of the right type that is not what it has to be."""
+
+    message: str
+
+    def text(self) -> str:
+        """Go's message."""
+        return self.message
+
+    def seen_from(self, at: Place) -> OtherFault:
+        """The same."""
+        return self
+
 
 class Stopped(Exception):
     """A type's own decoder met a fault: decoding ends with it."""
 
-    def __init__(self, fault: TypeFault) -> None:
+    def __init__(self, fault: TypeFault | OtherFault) -> None:
         super().__init__(fault.text())
         self.fault = fault
 
@@ -45,7 +63,7 @@ class Place:
 
     struct: str
     path: tuple[str, ...]
-    faults: list[TypeFault]
+    faults: list[TypeFault | OtherFault]
 
     def field(self, struct: str, name: str) -> Place:
         """The place of a field of a struct that stands here."""
@@ -118,20 +136,35 @@ def integer(value: Any, at: Place) -> int | None:
     return None
 
 
-@accepts(type="number")
-def float64(value: Any, at: Place) -> float | None:
-    if isinstance(value, Number) and value.is_float:
-        return float(value)
-    at.refuse(value, "float64", quote_number=isinstance(value, Number))
-    return None
+def _floating(go_type: str, most: float) -> Kind:
+    @accepts(type="number")
+    def decode(value: Any, at: Place) -> float | None:
+        if isinstance(value, Number) and abs(float(value)) <= most:
+            return float(value)
+        at.refuse(value, go_type, quote_number=isinstance(value, Number))
+        return None
+
+    return decode
+
+
+float64 = _floating("float64", sys.float_info.max)
+float32 = _floating("float32", 3.4028235677973362e38)  # what is less rounds to the largest one
 
 
 def anything(value: Any, at: Place) -> Any:
     """Go's `any`: numbers have to fit a float64."""
-    if isinstance(value, Number) and not value.is_float:
-        at.refuse(value, "float64", quote_number=True)
-        return None
+    for number in _numbers(value):
+        if not number.is_float:
+            at.refuse(number, "float64", quote_number=True)
     return plain(value)
+
+
+def _numbers(value: Any) -> Iterator[Number]:
+    if isinstance(value, Number):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 def raw(value: Any, at: Place) -> Any:
@@ -139,29 +172,30 @@ def raw(value: Any, at: Place) -> Any:
     return value
 
 
-def array(kind: Kind, go_type: str, *, nulls: bool = False) -> Kind:
-    """A list of `kind`. Null elements are left out, but where `nulls` of an `any` are values like others."""
+def array(kind: Kind, go_type: str, null: Any = None) -> Kind:
+    """A list of `kind`. A null element is read as the JSON value `null`, the zero of its type; None: it stays null."""
 
     @accepts(type="array", items=schema_of(kind))
     def decode(value: Any, at: Place) -> list[Any] | None:
         if not isinstance(value, list):
             at.refuse(value, go_type)
             return None
-        items = [None if item is None else kind(item, at) for item in value]
-        return [item for item in items if nulls or item is not None]
+        items = (null if item is None else item for item in value)
+        return [None if item is None else kind(item, at) for item in items]
 
     return decode
 
 
-def mapping(kind: Kind, go_type: str) -> Kind:
-    """An object with values of `kind`; null values stay null."""
+def mapping(kind: Kind, go_type: str, null: Any = None) -> Kind:
+    """An object with values of `kind`; `null` as for arrays."""
 
     @accepts(type="object", additionalProperties=schema_of(kind))
     def decode(value: Any, at: Place) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             at.refuse(value, go_type)
             return None
-        return {key: None if item is None else kind(item, at) for key, item in value.items()}
+        items = ((key, null if item is None else item) for key, item in members(value))
+        return {key: None if item is None else kind(item, at) for key, item in items}
 
     return decode
 
@@ -186,41 +220,42 @@ class Member:
 def match_members(value: Mapping[str, Any], names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(declared name, value) of the entries that name one of `names`, in document order: exactly, else by case folding."""
     folded = {name.casefold(): name for name in names}
-    pairs = ((key if key in names else folded.get(key.casefold()), item) for key, item in value.items())
+    pairs = ((key if key in names else folded.get(key.casefold()), item) for key, item in members(value))
     return [(name, item) for name, item in pairs if name is not None]
 
 
-def struct(name: str, members: Sequence[Member], package: str = "api") -> Kind:
-    """A nested Go struct, as a dict in the order and with the omissions with which Go would write it again."""
-    by_name = {member.name: member for member in members}
+def struct(name: str, fields: Sequence[Member], package: str = "api", go_type: str = "") -> Kind:
+    """A nested Go struct, as a dict in the order and with the omissions with which Go would write it again.
 
-    @accepts(type="object", properties={member.name: schema_of(member.kind) for member in members})
+    `go_type`: what Go calls it where that is not its name in its package.
+    """
+    by_name = {member.name: member for member in fields}
+
+    @accepts(type="object", properties={member.name: schema_of(member.kind) for member in fields})
     def decode(value: Any, at: Place) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            at.refuse(value, f"{package}.{name}")
+            at.refuse(value, go_type or f"{package}.{name}")
             return None
         got: dict[str, Any] = {}
         for key, item in match_members(value, by_name):
             decoded = None if item is None else by_name[key].kind(item, at.field(name, key))
             if decoded is not None:
                 got[key] = decoded
-        return {m.name: got.get(m.name, m.zero) for m in members if not m.omit or got.get(m.name, m.zero) != m.zero}
+        return {m.name: got.get(m.name, m.zero) for m in fields if not m.omit or got.get(m.name, m.zero) != m.zero}
 
     return decode
 
 
-def ordered(kind: Kind, at_fault: str) -> Kind:
-    """An object whose order counts, with values of `kind`; another type is an error of that decoder, `at_fault`."""
+def ordered(kind: Kind, null: Any = None) -> Kind:
+    """An object whose order counts, with values of `kind`, by a decoder of its own; `null` as for arrays."""
+    decode_members = apart(mapping(kind, "", null))
 
     @accepts(type="object", additionalProperties=schema_of(kind))
     def decode(value: Any, at: Place) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise BadRequest(at_fault)
-        inner = Place(at.struct, at.path, [])
-        result = {key: None if item is None else kind(item, inner) for key, item in value.items()}
-        if inner.faults:
-            raise Stopped(inner.faults[0])
-        return result
+            raise BadRequest("Value looks like object, but can't find closing '}' symbol")
+        decoded: dict[str, Any] = decode_members(value, at)
+        return decoded
 
     return decode
 
@@ -231,48 +266,12 @@ def apart(kind: Kind) -> Kind:
     @accepts(**schema_of(kind))
     def decode(value: Any, at: Place) -> Any:
         inner = Place(at.struct, at.path, [])
-        result = kind(value, inner)
+        try:
+            result = kind(value, inner)
+        except Stopped as stopped:
+            raise Stopped(stopped.fault.seen_from(at)) from None
         if inner.faults:
-            raise Stopped(dataclasses.replace(inner.faults[0], struct=at.struct))
+            raise Stopped(inner.faults[0].seen_from(at))
         return result
 
     return decode
-
-
-@accepts(type=["string", "number"], description="seconds, or a duration such as 5m; negative: for ever")
-def keep_alive(value: Any, at: Place) -> float | None:
-    """Seconds from a number or a duration; negative is for ever (`math.inf`).
-
-    Ollama refuses the bare text `"-1"`, which many clients send; here it is for ever as well.
-    """
-    if isinstance(value, Number):
-        if not value.is_float:
-            at.refuse(value, "float64", quote_number=True)
-            raise Stopped(at.faults[-1])
-        return _endless(float(value))
-    if isinstance(value, str):
-        if value.startswith("-") and value[1:].isdigit():
-            return math.inf
-        try:
-            return _endless(duration.parse(value) / duration.SECOND)
-        except duration.DurationError as error:
-            raise BadRequest(str(error)) from error
-    names = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
-    raise BadRequest(f"Unsupported type: '{names[type(value)]}'")
-
-
-def _endless(seconds: float) -> float:
-    return math.inf if seconds < 0 or seconds > duration.FOREVER / duration.SECOND else seconds
-
-
-@accepts(type=["boolean", "string"], description="true, false, high, medium, low or max")
-def think(value: Any, at: Place) -> bool | str:
-    """True, false, or a level."""
-    levels = '"high", "medium", "low", "max", true, or false'
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or isinstance(value, Number):
-        raise BadRequest(f"think must be a boolean or string ({levels})")
-    if value not in ("high", "medium", "low", "max"):
-        raise BadRequest(f"invalid think value: {duration.quote(value)} (must be {levels})")
-    return value

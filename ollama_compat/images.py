@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 from typing import Any
 
 from ollama_compat import gotypes
-from ollama_compat.errors import BadRequest
 from ollama_compat.gojson import Number
 
 
 @gotypes.accepts(type="string", contentEncoding="base64")
 def image(value: Any, at: gotypes.Place) -> str | None:
-    """Base64 text of an image, checked; the text itself travels on."""
+    """Base64 text of an image, checked; the text itself travels on. The bytes as a list of numbers will do as well."""
+    if isinstance(value, list):
+        return base64.b64encode(bytes(_byte(item, at) for item in value)).decode()
     if not isinstance(value, str) or isinstance(value, Number):
         at.refuse(value, "api.ImageData")
         return None
     fault = base64_fault(value)
     if fault is not None:
-        raise BadRequest(f"illegal base64 data at input byte {fault}")
+        at.faults.append(gotypes.OtherFault(f"illegal base64 data at input byte {fault}"))
     return value
+
+
+def _byte(value: Any, at: gotypes.Place) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, Number) and value.is_int and 0 <= int(value) < 256:
+        return int(value)
+    at.refuse(value, "uint8", quote_number=True)
+    return 0
 
 
 _ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")

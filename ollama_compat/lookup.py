@@ -30,13 +30,23 @@ def parse(raw: str) -> ModelRef:
 
 async def find(services: Services, raw: str, cloud: str = CLOUD_INFERENCE) -> StoredModel:
     """The model that the client named. Raises NoName, BadRequest, ModelNotFound, or 403 with the text `cloud`."""
+    stored = await find_any(services, raw, cloud)
+    if is_stub(stored):
+        raise ModelNotFound(raw) if parse(raw).source is Source.LOCAL else ApiError(403, cloud)
+    return stored
+
+
+async def find_any(services: Services, raw: str, cloud: str = CLOUD_INFERENCE) -> StoredModel:
+    """As `find`, also what only stands for a model elsewhere."""
     reference = parse(raw)
     if reference.source is Source.CLOUD:
         raise CloudDisabled(cloud)
-    stored = await asyncio.to_thread(_stored, services.store, reference.name, raw)
-    if stored.config.remote_host and stored.config.remote_model:
-        raise ModelNotFound(raw) if reference.source is Source.LOCAL else ApiError(403, cloud)
-    return stored
+    return await asyncio.to_thread(_stored, services.store, reference.name, raw)
+
+
+def is_stub(stored: StoredModel) -> bool:
+    """Whether the model stands for one on another server, and has no files here."""
+    return bool(stored.config.remote_host and stored.config.remote_model)
 
 
 def _stored(store: Store, name: ModelName, raw: str) -> StoredModel:

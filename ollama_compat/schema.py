@@ -6,14 +6,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-from ollama_compat import gojson, gotypes, images, tool_choice
+from ollama_compat import api_values, gojson, gotypes, images, tool_choice
 from ollama_compat.gotypes import Member, Place
 from ollama_compat.tool_choice import Choice, Tool
 
 # ---------------------------------------------------------------- messages and tools
-
-_NOT_OBJECT = "Value looks like object, but can't find closing '}' symbol"
-
 
 @gotypes.accepts(type="object")
 def _property(value: Any, at: Place) -> dict[str, Any] | None:
@@ -25,20 +22,20 @@ def _property(value: Any, at: Place) -> dict[str, Any] | None:
 def _property_type(value: Any, at: Place) -> Any:
     if isinstance(value, str) and not isinstance(value, gojson.Number):
         return value
-    names = gotypes.apart(gotypes.array(gotypes.string, "[]string"))(value, at)
+    names = gotypes.apart(_STRINGS)(value, at)
     return names[0] if len(names) == 1 else names
 
 
-_STRINGS = gotypes.array(gotypes.string, "[]string")
-_PROPERTIES = gotypes.ordered(_property, _NOT_OBJECT)
+_STRINGS = gotypes.array(gotypes.string, "[]string", null="")
+_PROPERTIES = gotypes.ordered(_property, null={})
 _PROPERTY = gotypes.struct(
     "ToolProperty",
     (
-        Member("anyOf", gotypes.array(_property, "[]api.ToolProperty"), []),
+        Member("anyOf", gotypes.array(_property, "[]api.ToolProperty", null={}), []),
         Member("type", _property_type, []),
         Member("items", gotypes.anything, None),
         Member("description", gotypes.string),
-        Member("enum", gotypes.array(gotypes.anything, "[]interface {}", nulls=True), []),
+        Member("enum", gotypes.array(gotypes.anything, "[]interface {}"), []),
         Member("properties", _PROPERTIES, None),
         Member("required", _STRINGS, []),
     ),
@@ -89,7 +86,7 @@ _CALL_FUNCTION = gotypes.struct(
     (
         Member("index", gotypes.integer, 0, omit=False),
         Member("name", gotypes.string, omit=False),
-        Member("arguments", gotypes.ordered(gotypes.anything, _NOT_OBJECT), {}, omit=False),
+        Member("arguments", gotypes.ordered(gotypes.anything), {}, omit=False),
     ),
 )
 _CALL = gotypes.struct(
@@ -106,8 +103,8 @@ _MESSAGE_FIELDS = gotypes.apart(
             Member("role", gotypes.string, omit=False),
             Member("content", gotypes.string, omit=False),
             Member("thinking", gotypes.string),
-            Member("images", gotypes.array(images.image, "[]api.ImageData"), []),
-            Member("tool_calls", gotypes.array(_CALL, "[]api.ToolCall"), []),
+            Member("images", gotypes.array(images.image, "[]api.ImageData", null=""), []),
+            Member("tool_calls", gotypes.array(_CALL, "[]api.ToolCall", null={}), []),
             Member("tool_name", gotypes.string),
             Member("tool_call_id", gotypes.string),
         ),
@@ -127,14 +124,14 @@ Text = Annotated[str, gotypes.string]
 Flag = Annotated[bool, gotypes.boolean]
 Count = Annotated[int, gotypes.integer]
 Raw = Annotated[Any, gotypes.raw]
-Seconds = Annotated[float | None, gotypes.keep_alive]
-Think = Annotated[bool | str | None, gotypes.think]
+Seconds = Annotated[float | None, api_values.keep_alive]
+Think = Annotated[bool | str | None, api_values.think]
 Map = Annotated[dict[str, Any] | None, gotypes.options]
-Files = Annotated[dict[str, str] | None, gotypes.mapping(gotypes.string, "map[string]string")]
-Images = Annotated[list[str] | None, gotypes.array(images.image, "[]api.ImageData")]
-Tokens = Annotated[list[int] | None, gotypes.array(gotypes.integer, "[]int")]
-Messages = Annotated[list[dict[str, Any]] | None, gotypes.array(_message, "[]api.Message")]
-Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(TOOL, "api.Tools")]
+Files = Annotated[dict[str, str] | None, gotypes.mapping(gotypes.string, "map[string]string", null="")]
+Images = Annotated[list[str] | None, gotypes.array(images.image, "[]api.ImageData", null="")]
+Tokens = Annotated[list[int] | None, gotypes.array(gotypes.integer, "[]int", null=gojson.Number("0"))]
+Messages = Annotated[list[dict[str, Any]] | None, gotypes.array(_message, "[]api.Message", null={})]
+Tools = Annotated[list[dict[str, Any]] | None, gotypes.array(TOOL, "api.Tools", null={})]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -300,7 +297,7 @@ class RerankRequest:
 
     model: Text = ""
     query: Text = ""
-    documents: Annotated[list[Any] | None, gotypes.array(gotypes.anything, "[]string")] = None
+    documents: Annotated[list[Any] | None, gotypes.array(gotypes.anything, "[]string", null="")] = None
     top_n: Count = 0
     return_documents: Flag = False
     keep_alive: Seconds = None

@@ -7,12 +7,12 @@ from typing import Any
 
 from ollama_compat import gojson, gotypes, images, schema
 from ollama_compat.answer import Finished
-from ollama_compat.errors import Refused
+from ollama_compat.errors import BadRequest, Refused
 from ollama_compat.gotypes import Place, Stopped
 from ollama_compat.tool_choice import Tool
 
 _URL_TYPES = ("jpeg", "jpg", "png", "webp")
-_ARGUMENTS = gotypes.ordered(gotypes.anything, "arguments are no object")
+_ARGUMENTS = gotypes.ordered(gotypes.anything)
 
 WORTH_TELLING = 256
 """Tokens from the cache below which a reply keeps to Ollama's own fields: strict clients know no others."""
@@ -68,7 +68,7 @@ def parameters(value: Any) -> dict[str, Any]:
     place = Place("", (), [])
     try:
         decoded = schema.PARAMETERS(value, place)
-    except Stopped as error:
+    except (Stopped, BadRequest) as error:
         raise ValueError(str(error)) from None
     if place.faults:
         raise ValueError(place.faults[0].text())

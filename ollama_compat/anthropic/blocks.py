@@ -23,14 +23,14 @@ _BLOCK = gotypes.struct(
         Member("source", _SOURCE, None),
         Member("id", gotypes.string),
         Member("name", gotypes.string),
-        Member("input", gotypes.ordered(gotypes.anything, "Value looks like object, but can't find closing '}' symbol"), {}),
+        Member("input", gotypes.ordered(gotypes.anything), {}),
         Member("tool_use_id", gotypes.string),
         Member("content", gotypes.anything, None),
         Member("thinking", gotypes.string),
     ),
     "anthropic",
 )
-BLOCKS = gotypes.array(_BLOCK, "[]anthropic.ContentBlock")
+BLOCKS = gotypes.array(_BLOCK, "[]anthropic.ContentBlock", null={})
 Block = Mapping[str, Any]
 
 

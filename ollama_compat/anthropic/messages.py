@@ -34,6 +34,9 @@ def _param(value: Any, at: Place) -> dict[str, Any] | None:
     return None if blocks is None else {"role": role, "content": blocks}
 
 
+_MESSAGES = gotypes.array(gotypes.apart(_param), "[]anthropic.MessageParam", null={})
+
+
 _TOOL = gotypes.struct(
     "Tool",
     (
@@ -51,6 +54,7 @@ _THINKING = gotypes.struct(
 _OUTPUT = gotypes.struct(
     "OutputConfig", (Member("effort", gotypes.string, omit=False), Member("format", gotypes.raw, None)), "anthropic"
 )
+_METADATA = gotypes.struct("Metadata", (Member("user_id", gotypes.string),), "anthropic")
 _CHOICE = gotypes.struct(
     "ToolChoice",
     (
@@ -68,16 +72,17 @@ class MessagesRequest:
 
     model: Text = ""
     max_tokens: Count = 0
-    messages: Annotated[list[dict[str, Any]] | None, gotypes.array(gotypes.apart(_param), "[]anthropic.MessageParam")] = None
+    messages: Annotated[list[dict[str, Any]] | None, _MESSAGES] = None
     system: Annotated[Any, gotypes.anything] = None
     stream: Flag = False
     temperature: Annotated[float | None, gotypes.float64] = None
     top_p: Annotated[float | None, gotypes.float64] = None
     top_k: Annotated[int | None, gotypes.integer] = None
-    stop_sequences: Annotated[list[str] | None, gotypes.array(gotypes.string, "[]string")] = None
-    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_TOOL, "[]anthropic.Tool")] = None
+    stop_sequences: Annotated[list[str] | None, gotypes.array(gotypes.string, "[]string", null="")] = None
+    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_TOOL, "[]anthropic.Tool", null={})] = None
     tool_choice: Annotated[dict[str, Any] | None, _CHOICE] = None
     thinking: Annotated[dict[str, Any] | None, _THINKING] = None
+    metadata: Annotated[dict[str, str] | None, _METADATA] = None  # checked, and not looked at
     output_config: Annotated[dict[str, Any] | None, _OUTPUT] = None
     output_format: Annotated[Any, gotypes.raw] = None  # the older place of a format; Ollama looks at neither
 

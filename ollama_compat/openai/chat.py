@@ -21,7 +21,9 @@ Any_ = Annotated[Any, gotypes.anything]
 
 
 _CALL_FUNCTION = gotypes.struct(
-    "", (Member("name", gotypes.string, omit=False), Member("arguments", gotypes.string, omit=False)), "openai"
+    "",
+    (Member("name", gotypes.string, omit=False), Member("arguments", gotypes.string, omit=False)),
+    go_type='struct { Name string "json:\\"name\\""; Arguments string "json:\\"arguments\\"" }',
 )
 _CALL = gotypes.struct(
     "ToolCall",
@@ -40,7 +42,7 @@ _MESSAGE = gotypes.struct(
         Member("content", gotypes.anything, None, omit=False),
         Member("reasoning", gotypes.string, omit=False),
         Member("reasoning_content", gotypes.anything, None, omit=False),  # DeepSeek's name for it, unknown to Ollama
-        Member("tool_calls", gotypes.array(_CALL, "[]openai.ToolCall"), None, omit=False),
+        Member("tool_calls", gotypes.array(_CALL, "[]openai.ToolCall", null={}), None, omit=False),
         Member("name", gotypes.string, omit=False),
         Member("tool_call_id", gotypes.string, omit=False),
     ),
@@ -60,7 +62,7 @@ class ChatCompletionRequest(Beyond):
     """The request. The last two fields are not looked at by Ollama either."""
 
     model: Text = ""
-    messages: Annotated[list[dict[str, Any]] | None, gotypes.array(_MESSAGE, "[]openai.Message")] = None
+    messages: Annotated[list[dict[str, Any]] | None, gotypes.array(_MESSAGE, "[]openai.Message", null={})] = None
     stream: Flag = False
     stream_options: StreamOptions = None
     max_tokens: Whole = None
@@ -71,7 +73,7 @@ class ChatCompletionRequest(Beyond):
     presence_penalty: Float = None
     top_p: Float = None
     response_format: Annotated[dict[str, Any] | None, _FORMAT] = None
-    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(schema.TOOL, "[]api.Tool")] = None
+    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(schema.TOOL, "[]api.Tool", null={})] = None
     reasoning: Annotated[dict[str, str] | None, _REASONING] = None
     reasoning_effort: Annotated[str | None, gotypes.string] = None
     logprobs: Flag = False

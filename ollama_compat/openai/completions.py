@@ -10,10 +10,12 @@ from ollama_compat import gotypes
 from ollama_compat.errors import Refused
 from ollama_compat.openai import common
 from ollama_compat.openai.beyond import Beyond, native_options
-from ollama_compat.openai.chat import Any_, Float, StreamOptions, Whole, stops
+from ollama_compat.openai.chat import Any_, StreamOptions, Whole, stops
 from ollama_compat.schema import Flag, GenerateRequest, Text
 from ollama_compat.stream import DONE, Part
 from ollama_compat.turns import Heard
+
+_Float = Annotated[float | None, gotypes.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,15 +24,15 @@ class CompletionRequest(Beyond):
 
     model: Text = ""
     prompt: Text = ""
-    frequency_penalty: Float = None
+    frequency_penalty: _Float = None
     max_tokens: Whole = None
-    presence_penalty: Float = None
+    presence_penalty: _Float = None
     seed: Whole = None
     stop: Any_ = None
     stream: Flag = False
     stream_options: StreamOptions = None
-    temperature: Float = None
-    top_p: Float = None
+    temperature: _Float = None
+    top_p: _Float = None
     suffix: Text = ""
     logprobs: Whole = None
     debug_render_only: Annotated[bool, gotypes.boolean, "_debug_render_only"] = False

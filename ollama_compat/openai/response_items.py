@@ -23,17 +23,29 @@ class Item:
     content: Sequence[dict[str, Any]] = ()
 
 
-def _struct(name: str, *texts: str) -> gotypes.Kind:
-    return gotypes.struct(name, [Member(text, gotypes.string, omit=False) for text in texts], "openai")
+def _texts(*names: str) -> list[Member]:
+    return [Member(name, gotypes.string, omit=False) for name in names]
 
 
-_HEAD = _struct("", "type", "role")
-_MESSAGE = _struct("", "type", "role")
+def _struct(name: str, *texts: str, more: Sequence[Member] = ()) -> gotypes.Kind:
+    return gotypes.struct(name, [*_texts(*texts), *more], "openai")
+
+
+_HEAD = gotypes.struct(
+    "", _texts("type", "role"), go_type='struct { Type string "json:\\"type\\""; Role string "json:\\"role\\"" }'
+)
+_PART = gotypes.struct("", _texts("type"), go_type='struct { Type string "json:\\"type\\"" }')
 _OUTPUT = _struct("", "type", "call_id")
+_SUMMARY = _struct("ResponsesReasoningSummary", "type", "text")
+_ACTION = _struct("ResponsesWebSearchAction", "type", "query")
 _ITEMS = {
     "function_call": _struct("ResponsesFunctionCall", "id", "type", "call_id", "name", "arguments", "namespace"),
-    "reasoning": _struct("ResponsesReasoningInput", "id", "type", "encrypted_content"),
-    "web_search_call": _struct("ResponsesWebSearchCall", "id", "type", "status"),
+    "reasoning": _struct(
+        "ResponsesReasoningInput",
+        *("id", "type", "encrypted_content"),
+        more=[Member("summary", gotypes.array(_SUMMARY, "[]openai.ResponsesReasoningSummary", null={}), None)],
+    ),
+    "web_search_call": _struct("ResponsesWebSearchCall", "id", "type", "status", more=[Member("action", _ACTION, None)]),
 }
 _CONTENTS = {
     "input_text": _struct("ResponsesTextContent", "type", "text"),
@@ -81,7 +93,7 @@ def _item(value: Any) -> Item:
     head = _apart(_HEAD, value)
     kind = head["type"] or ("message" if head["role"] else "")
     if kind == "message":
-        return Item(kind, _apart(_MESSAGE, value), _contents("content", value.get("content")))
+        return Item(kind, head, _contents("content", value.get("content")))
     if kind == "function_call_output":
         return Item(kind, _apart(_OUTPUT, value), _contents("output", value.get("output")))
     if kind not in _ITEMS:
@@ -101,7 +113,7 @@ def _contents(what: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _content(value: Any) -> dict[str, Any]:
-    kind = _apart(_HEAD, value)["type"]
+    kind = _apart(_PART, value)["type"]
     if kind not in _CONTENTS:
         raise BadRequest(f"unknown content type: {kind}")
     return _apart(_CONTENTS[kind], value)

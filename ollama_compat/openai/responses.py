@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from ollama_compat import gojson, gotypes, tool_choice, turns
-from ollama_compat.errors import BadRequest, Refused
+from ollama_compat.errors import Refused
 from ollama_compat.gotypes import Member, Place
 from ollama_compat.openai import common
 from ollama_compat.openai.chat import Any_, Float, Whole
@@ -55,11 +55,13 @@ _TOOL = gotypes.struct(
         Member("description", gotypes.string, None, omit=False),
         Member("strict", gotypes.boolean, None, omit=False),
         Member("parameters", _schema, None, omit=False),
-        Member("tools", gotypes.array(_tool, "[]openai.ResponsesTool"), []),
+        Member("tools", gotypes.array(_tool, "[]openai.ResponsesTool", null={}), []),
     ),
     "openai",
 )
-_REASONING = gotypes.struct("ResponsesReasoning", (Member("effort", gotypes.string), Member("summary", gotypes.string)), "openai")
+_REASONING = gotypes.struct(
+    "ResponsesReasoning", [Member(name, gotypes.string) for name in ("effort", "generate_summary", "summary")], "openai"
+)
 _FORMAT = gotypes.struct(
     "ResponsesTextFormat",
     (
@@ -79,7 +81,7 @@ class ResponsesRequest:
 
     model: Text = ""
     background: Flag = False
-    include: Annotated[list[str] | None, gotypes.array(gotypes.string, "[]string")] = None
+    include: Annotated[list[str] | None, gotypes.array(gotypes.string, "[]string", null="")] = None
     input: Annotated[Any, _input] = ""
     instructions: Text = ""
     max_output_tokens: Whole = None
@@ -88,7 +90,7 @@ class ResponsesRequest:
     text: Annotated[dict[str, Any] | None, _TEXT] = None
     top_p: Float = None
     truncation: Annotated[str | None, gotypes.string] = None
-    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_tool, "[]openai.ResponsesTool")] = None
+    tools: Annotated[list[dict[str, Any]] | None, gotypes.array(_tool, "[]openai.ResponsesTool", null={})] = None
     stream: Flag = False
     tool_choice: Any_ = None
     parallel_tool_calls: Any_ = None
@@ -97,12 +99,9 @@ class ResponsesRequest:
 def to_native(request: ResponsesRequest) -> ChatRequest:
     """The request of /api/chat that means the same. Raises Refused."""
     messages = [turn("system", request.instructions)] if request.instructions else []
-    try:
-        messages += [turn("user", request.input)] if isinstance(request.input, str) and request.input else []
-        messages += turns_of(request.input) if isinstance(request.input, list) else []
-        tools = [tool for tool, _, _ in _flat(request.tools or ())]
-    except (ValueError, BadRequest) as error:
-        raise Refused(str(error)) from None
+    messages += [turn("user", request.input)] if isinstance(request.input, str) and request.input else []
+    messages += turns_of(request.input) if isinstance(request.input, list) else []
+    tools = [tool for tool, _, _ in _flat(request.tools or ())]
     given = {"temperature": request.temperature, "top_p": request.top_p, "num_predict": request.max_output_tokens}
     form = (request.text or {}).get("format") or {}
     return ChatRequest(
@@ -133,8 +132,14 @@ def _flat(tools: Iterable[Mapping[str, Any]], space: str = "") -> Iterable[tuple
             yield from _flat(tool.get("tools", ()), qualified(space, tool["name"]))
         elif tool["name"]:
             name, given = qualified(space, tool["name"]), _raw(tool["parameters"])
-            native = turns.tool(tool["type"], name, tool["description"] or "", given, tool["strict"] is True)
-            yield native, space, tool["name"].removeprefix(f"{space}.")
+            yield _native(tool, name, given), space, tool["name"].removeprefix(f"{space}.")
+
+
+def _native(tool: Mapping[str, Any], name: str, given: Any) -> dict[str, Any]:
+    try:
+        return turns.tool(tool["type"], name, tool["description"] or "", given, tool["strict"] is True)
+    except ValueError as error:
+        raise Refused(f"failed to unmarshal tool parameters: {error}") from None
 
 
 def _raw(value: Any) -> Any:

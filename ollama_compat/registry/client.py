@@ -6,10 +6,12 @@ import asyncio
 import dataclasses
 import logging
 import platform
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -217,11 +219,22 @@ async def error_text(response: aiohttp.ClientResponse) -> str:
 
 
 def parsed(text: str) -> URL:
-    """The URL of a text that a server sent; RegistryError when it is none."""
+    """The URL of a text that a server or a name gave; RegistryError when it is none."""
     try:
-        return URL(text, encoded=True)
+        url, port = URL(text, encoded=True), _port(text)
     except ValueError as error:
         raise RegistryError(f"parse {quote(text)}: {error}") from None
+    if not re.fullmatch("[0-9]*", port):
+        raise RegistryError(f"parse {quote(text)}: invalid port {quote(f':{port}')} after host")
+    if port and int(port) > 0xFFFF:
+        raise RegistryError(f"Get {quote(text)}: dial tcp: address {port}: invalid port")
+    return url
+
+
+def _port(text: str) -> str:
+    """The port of a URL that names one. `URL` itself looks at it late, and then fails."""
+    _, colon, port = urlsplit(text).netloc.rpartition("@")[2].rpartition(":")
+    return port if colon and "]" not in port else ""
 
 
 def _authority(url: URL) -> str:

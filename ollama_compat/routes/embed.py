@@ -28,8 +28,7 @@ async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
     started_ns = time.perf_counter_ns()
     _require_name(body.model)
     inputs = _inputs(body.input)
-    stored = await _find(parts, body.model)
-    wanted = call.wanted(stored, options.merge(stored.params, body.options))
+    stored, wanted = await _find(parts, body)
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
         if not inputs:
@@ -50,8 +49,7 @@ async def embeddings(request: web.Request) -> web.Response:
     """One vector for one prompt."""
     body = await wire.read(request, EmbeddingRequest)
     parts = services(request)
-    stored = await _find(parts, body.model)
-    wanted = call.wanted(stored, options.merge(stored.params, body.options))
+    stored, wanted = await _find(parts, body)
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         if not body.prompt:
             return wire.json_response({"embedding": []})
@@ -72,11 +70,17 @@ def _require_name(model: str) -> None:
         raise ModelNotFound(model) from None
 
 
-async def _find(parts: Services, model: str) -> StoredModel:
+async def _find(parts: Services, body: EmbedRequest | EmbeddingRequest) -> tuple[StoredModel, Wanted]:
+    """The model, and what has to be in memory. What only stands for a model elsewhere counts as missing, after the options."""
+    missing = ModelNotFound(body.model, f'model "{body.model}" not found, try pulling it first')
     try:
-        return await lookup.find(parts, model)
+        stored = await lookup.find_any(parts, body.model)
     except ModelNotFound:
-        raise ModelNotFound(model, f'model "{model}" not found, try pulling it first') from None
+        raise missing from None
+    merged = options.merge(stored.params, body.options)
+    if lookup.is_stub(stored):
+        raise missing
+    return stored, call.wanted(stored, merged)
 
 
 def _inputs(value: Any) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from ollama_compat import duration, explain, lookup, stream, wire
-from ollama_compat.errors import ApiError, BadRequest, InvalidModelName, ModelNotFound
+from ollama_compat.errors import ApiError, BadRequest, CloudDisabled, InternalError, InvalidModelName, ModelNotFound
 from ollama_compat.openai.common import envelope
 from ollama_compat.schema import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
 from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel
 from ollama_compat.store import create as creation
 from ollama_compat.store.default_model import ensure
-from ollama_compat.store.names import ModelName
+from ollama_compat.store.names import ModelName, spelled_out
 from ollama_compat.store.show import show as show_model
 
 _CHUNK = 1 << 20  # bytes
@@ -43,7 +43,11 @@ async def openai_model(request: web.Request) -> web.Response:
     """One model as OpenAI's API shows it."""
     name = request.match_info["model"]
     try:
-        stored = await lookup.find(services(request), name, lookup.CLOUD_DETAILS)
+        stored = await lookup.find_any(services(request), name, lookup.CLOUD_DETAILS)
+        if lookup.is_stub(stored):
+            raise ApiError(403, lookup.CLOUD_DETAILS)
+    except CloudDisabled:
+        raise
     except ApiError as error:
         message = f"model '{ModelName.parse(name).short()}' not found" if isinstance(error, ModelNotFound) else error.message
         return wire.json_response(envelope(error.status, message), error.status, wire.PLAIN_JSON)
@@ -167,12 +171,20 @@ async def _pull(parts: Services, name: ModelName, insecure: bool) -> stream.Part
 async def push(request: web.Request) -> web.StreamResponse:
     """Publishes a model."""
     body = await wire.read(request, PushRequest)
-    name = lookup.parse(body.model or body.name).name
-    return await _progress(request, _push(services(request), name, body.insecure), body.stream)
+    text = body.model or body.name
+    if not text:
+        raise lookup.NoName
+    return await _progress(request, _push(services(request), text, body.insecure), body.stream)
 
 
-async def _push(parts: Services, name: ModelName, insecure: bool) -> stream.Parts:
+async def _push(parts: Services, text: str, insecure: bool) -> stream.Parts:
     yield stream.READY
+    try:
+        name = ModelName.parse(text)
+    except InvalidModelName:
+        yield {"status": "retrieving manifest"}
+        yield {"status": "couldn't retrieve manifest"}
+        raise InternalError(f"unqualified name: {spelled_out(text)}") from None
     resolved = await asyncio.to_thread(lookup.resolve, parts.store, name)
     name = resolved or name
     async with contextlib.aclosing(parts.registry.push(name, insecure=insecure)) as steps:

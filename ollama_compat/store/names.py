@@ -13,7 +13,7 @@ DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
-_MISSING = "!"  # stands where a separator promised a part that is not there; no part may hold it
+_MISSING = "!MISSING!"  # stands where a separator promised a part that is not there; no part may hold a `!`
 _HOST = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.:]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_]{0,79}")
 _PART = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,79}")
@@ -41,15 +41,7 @@ class ModelName:
     @classmethod
     def parse(cls, text: str) -> ModelName:
         """The name that `text` means, defaults filled in; InvalidName when it is none."""
-        tag = ""
-        if text.rfind(":") > text.rfind("/"):
-            text, tag = _cut(text, ":")
-        rest, model = _cut(text, "/") if "/" in text else ("", text)
-        rest, namespace = _cut(rest, "/") if "/" in rest else ("", rest)
-        scheme, separator, host = rest.partition("://")
-        if not separator:
-            scheme, host = "", rest
-        return cls(host or DEFAULT_HOST, namespace or DEFAULT_NAMESPACE, model, tag or DEFAULT_TAG, scheme or "https")
+        return cls(*_filled(text))
 
     @property
     def parts(self) -> tuple[str, str, str, str]:
@@ -78,6 +70,25 @@ class ModelName:
 
     def __str__(self) -> str:
         return self.full()
+
+
+def _filled(text: str) -> tuple[str, str, str, str, str]:
+    """Host, namespace, model, tag and scheme that `text` names or leaves to their defaults, valid or not."""
+    tag = ""
+    if text.rfind(":") > text.rfind("/"):
+        text, tag = _cut(text, ":")
+    rest, model = _cut(text, "/") if "/" in text else ("", text)
+    rest, namespace = _cut(rest, "/") if "/" in rest else ("", rest)
+    scheme, separator, host = rest.partition("://")
+    if not separator:
+        scheme, host = "", rest
+    return host or DEFAULT_HOST, namespace or DEFAULT_NAMESPACE, model, tag or DEFAULT_TAG, scheme or "https"
+
+
+def spelled_out(text: str) -> str:
+    """With every part, as `ModelName.full`, also what is no valid name: for an error that shows what was understood."""
+    host, namespace, model, tag, _ = _filled(text)
+    return f"{host}/{namespace}/{model}:{tag}"
 
 
 def _cut(text: str, separator: str) -> tuple[str, str]:

@@ -230,6 +230,15 @@ async def test_count_tokens(live: Any) -> None:
             {"tools": [{"name": "f", "input_schema": "x"}]},
             'invalid input_schema for tool "f": json: cannot unmarshal string into Go value of type api.ToolFunctionParameters',
         ),
+        (
+            {"tools": [{"name": "f", "input_schema": {"properties": []}}]},
+            "invalid input_schema for tool \"f\": Value looks like object, but can't find closing '}' symbol",
+        ),
+        ({"messages": [None]}, "unexpected end of JSON input"),
+        (
+            {"metadata": {"user_id": 1}},
+            "json: cannot unmarshal number into Go struct field Metadata.metadata.user_id of type string",
+        ),
         ({"messages": user([{"type": "image"}])}, "invalid image source"),
         (
             {"messages": user([{"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}])},

@@ -45,6 +45,21 @@ def test_names_match_whatever_their_case_and_the_last_one_counts() -> None:
     assert (request.model, request.prompt, request.stream) == ("b", "p", False)
 
 
+def test_of_a_name_that_stands_twice_null_changes_nothing_and_maps_grow() -> None:
+    request = decoding.decode(b'{"model":"m","model":null,"options":{"a":1,"b":2},"options":{"b":3}}', GenerateRequest)
+    assert (request.model, request.options) == ("m", {"a": 1, "b": 3})
+
+
+def test_null_in_a_list_is_the_zero_of_its_elements() -> None:
+    request = decode(GenerateRequest, images=[None, ""], context=[1, None])
+    assert (request.images, request.context) == (["", ""], [1, 0])
+    (message,) = decode(ChatRequest, messages=[None]).messages
+    assert message == {"role": "", "content": ""}
+    (tool,) = decode(ChatRequest, tools=[None]).tools
+    assert tool == {"type": "", "function": {"name": "", "parameters": {"type": "", "properties": None}}}
+    assert decode(CreateRequest, files={"a": None}).files == {"a": ""}
+
+
 def test_unknown_fields_are_ignored() -> None:
     assert decode(ChatRequest, model="m", nonsense=[{}], prompt=5).model == "m"
 
@@ -101,6 +116,29 @@ def test_an_empty_body_is_missing() -> None:
             ChatRequest,
             '{"messages":[{"tool_calls":[{"function":{"arguments":"{}"}}]}]}',
             "Value looks like object, but can't find closing '}' symbol",
+        ),
+        (
+            ChatRequest,
+            '{"messages":[{"content":1,"images":["!"]}]}',
+            unmarshal("number", "ChatRequest.messages.content", "string"),
+        ),
+        (ChatRequest, '{"messages":[{"images":["!"],"content":1}]}', "illegal base64 data at input byte 0"),
+        (
+            ChatRequest,
+            '{"tools":[{"function":{"parameters":{"properties":{"a":{"anyOf":[{"type":1}]}}}}}]}',
+            unmarshal("number", "ToolFunctionParameters.tools.function.parameters.properties.anyOf.type", "[]string"),
+        ),
+        (
+            ChatRequest,
+            '{"tools":[{"function":{"parameters":{"properties":{"a":{"required":[1]}}}}}]}',
+            unmarshal("number", "ToolFunctionParameters.tools.function.parameters.properties.required", "string"),
+        ),
+        (GenerateRequest, '{"model":1,"model":"m"}', unmarshal("number", "GenerateRequest.model", "string")),
+        (GenerateRequest, '{"images":[[256]]}', unmarshal("number 256", "GenerateRequest.images", "uint8")),
+        (
+            GenerateRequest,
+            '{"options":{"a":[1,{"b":1e400}]}}',
+            unmarshal("number 1e400", "GenerateRequest.options", "float64"),
         ),
         (CreateRequest, '{"files":["a"]}', unmarshal("array", "CreateRequest.files", "map[string]string")),
     ],
@@ -245,6 +283,7 @@ def test_base64_stops_where_gos_decoder_stops(text: str, place: int | None) -> N
 def test_images_are_checked() -> None:
     assert error(GenerateRequest, '{"images":["!"]}') == "illegal base64 data at input byte 0"
     assert decode(GenerateRequest, images=["aGk="]).images == ["aGk="]
+    assert decode(GenerateRequest, images=[[104, 105], [None]]).images == ["aGk=", "AA=="]
 
 
 def test_a_deep_value_is_no_server_error() -> None:

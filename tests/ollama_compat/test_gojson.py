@@ -61,6 +61,8 @@ def test_nothing_is_no_body(body: bytes) -> None:
         (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
         (b"\xff\xfe{\x00}\x00", "invalid character 'ÿ' looking for beginning of value"),
         (b"\x1f\x8b", "invalid character '\\x1f' looking for beginning of value"),
+        (b"1.", "unexpected EOF"),
+        (b"1.x", "invalid character 'x' after decimal point in numeric literal"),
         (b"[" * 10_001, "invalid character '[' exceeded max depth"),
     ],
 )
@@ -73,6 +75,12 @@ def test_says_what_is_wrong_in_gos_words(body: bytes, message: str) -> None:
 @pytest.mark.parametrize(("opening", "middle", "closing"), [(b"[", b"", b"]"), (b'{"a":', b"1", b"}"), (b'[{"a":', b"1", b"}]")])
 def test_depth_costs_no_recursion(opening: bytes, middle: bytes, closing: bytes) -> None:
     gojson.loads(opening * 4_000 + middle + closing * 4_000)
+
+
+def test_members_are_told_as_often_as_they_stand_there() -> None:
+    value = gojson.loads(b'{"a":1,"b":"\\ud800","a":null}')
+    assert list(gojson.members(value)) == [("a", "1"), ("b", "\ufffd"), ("a", None)]
+    assert value == {"a": None, "b": "\ufffd"}
 
 
 def test_the_slow_reader_reads_the_same() -> None:

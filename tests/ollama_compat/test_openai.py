@@ -286,6 +286,14 @@ def test_arguments_have_to_be_an_object(arguments: str) -> None:
             "invalid_request_error",
             "json: cannot unmarshal number into Go struct field Message.messages.role of type string",
         ),
+        (
+            '{"messages": [{"tool_calls": [{"function": 1}]}]}',
+            400,
+            "invalid_request_error",
+            "json: cannot unmarshal number into Go struct field ToolCall.messages.tool_calls.function of type "
+            'struct { Name string "json:\\"name\\""; Arguments string "json:\\"arguments\\"" }',
+        ),
+        ('{"messages": [null]}', 400, "invalid_request_error", "invalid message content type: <nil>"),
         ('{"messages": [{"role": "user", "content": ""}]}', 400, "invalid_request_error", "model is required"),
         ('{"model": "no", "messages": [{"content": ""}]}', 404, "not_found_error", "model 'no' not found"),
         ('{"model": "no", "stream": true, "messages": [{"content": ""}]}', 404, "not_found_error", "model 'no' not found"),
@@ -351,8 +359,10 @@ async def test_log_probabilities_of_a_completion(live: Any) -> None:
 
 async def test_completions_that_are_refused(live: Any) -> None:
     wanted = "json: cannot unmarshal array into Go struct field CompletionRequest.prompt of type string"
+    too_large = "json: cannot unmarshal number 1e+39 into Go struct field CompletionRequest.top_p of type float32"
     for fields, status, message in (
         ({"prompt": ["a", "b"]}, 400, wanted),
+        ({"prompt": "a", "top_p": 1e39}, 400, too_large),
         ({"prompt": "a", "stop": [5]}, 400, "invalid type for 'stop' field: float64"),
         ({"prompt": "a", "model": ""}, 404, "model '' not found"),
     ):

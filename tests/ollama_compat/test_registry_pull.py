@@ -163,6 +163,14 @@ async def test_a_registry_without_ranges(place: Place) -> None:
             'pull model manifest: Get "http://nowhere.invalid/v2/library/x/manifests/latest": '
             "dial tcp: lookup nowhere.invalid: no such host",
         ),
+        (
+            "host.invalid:abc/c/d",
+            'pull model manifest: parse "http://host.invalid:abc/v2/c/d/manifests/latest": invalid port ":abc" after host',
+        ),
+        (
+            "host.invalid:99999/c/d",
+            'pull model manifest: Get "http://host.invalid:99999/v2/c/d/manifests/latest": dial tcp: address 99999: invalid port',
+        ),
     ],
 )
 async def test_errors(place: Place, name: str, message: str) -> None:

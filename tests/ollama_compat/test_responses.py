@@ -225,6 +225,21 @@ def test_options() -> None:
         ([{"role": "user"}, {}], "input[1]: input item missing required 'type' field"),
         ([{"role": "user", "content": [{"type": "nope"}]}], "input[0]: content[0]: unknown content type: nope"),
         (
+            [{"role": "user", "content": [1]}],
+            "input[0]: content[0]: json: cannot unmarshal number into Go value of type "
+            'struct { Type string "json:\\"type\\"" }',
+        ),
+        (
+            ["x"],
+            "input[0]: json: cannot unmarshal string into Go value of type "
+            'struct { Type string "json:\\"type\\""; Role string "json:\\"role\\"" }',
+        ),
+        (
+            [{"type": "reasoning", "summary": "x"}],
+            "input[0]: json: cannot unmarshal string into Go struct field ResponsesReasoningInput.summary of type "
+            "[]openai.ResponsesReasoningSummary",
+        ),
+        (
             [{"type": "function_call_output", "output": 5}],
             "input[0]: output must be a string or array: json: cannot unmarshal number into Go value of type []json.RawMessage",
         ),
@@ -240,6 +255,15 @@ def test_inputs_that_are_refused(content: Any, message: str) -> None:
     with pytest.raises(BadRequest) as error:
         native(input=content)
     assert error.value.message == message
+
+
+def test_a_tool_whose_schema_is_none() -> None:
+    with pytest.raises(BadRequest) as error:
+        native(tools=[{"type": "function", "name": "f", "parameters": {"type": 1}}])
+    assert error.value.message == (
+        "failed to unmarshal tool parameters: "
+        "json: cannot unmarshal number into Go struct field ToolFunctionParameters.type of type string"
+    )
 
 
 async def test_errors_have_openais_form(live: Any) -> None:

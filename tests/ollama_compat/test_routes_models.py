@@ -218,6 +218,28 @@ async def test_push_without_a_registry(live: Any) -> None:
     assert await live.post("/api/push", model="a/b", stream=False) == (500, error)
 
 
+async def test_push_of_what_is_no_name(live: Any) -> None:
+    error = {"error": "unqualified name: a/!MISSING!/b:latest"}
+    lines = [{"status": "retrieving manifest"}, {"status": "couldn't retrieve manifest"}, error]
+    assert await live.post("/api/push", model="a//b") == (200, lines)
+    _, answer = await live.post("/api/push", model="a b:c", stream=False)
+    assert answer == {"error": "unqualified name: registry.ollama.ai/library/a b:c"}
+
+
+async def test_a_model_that_is_elsewhere(live: Any) -> None:
+    assert await live.post("/api/create", model="stub", remote_host="https://ollama.com", stream=False, **{"from": "x"})
+    missing = {"error": 'model "stub" not found, try pulling it first'}
+    assert await live.post("/api/embed", model="stub", input="x") == (404, missing)
+    assert await live.post("/api/embeddings", model="stub", prompt="x") == (404, missing)
+    wrong = {"error": 'option "top_k" must be of type integer'}
+    assert await live.post("/api/embed", model="stub", options={"top_k": "x"}) == (500, wrong)
+    message = "ollama cloud is disabled: remote model details are unavailable"
+    error = {"message": message, "type": "api_error", "param": None, "code": None}
+    for name in ("stub", "stub:local"):
+        assert await live.ask("GET", f"/v1/models/{name}") == (403, {"error": error})
+    assert await live.ask("GET", "/v1/models/stub:cloud") == (403, {"error": message})
+
+
 async def test_embedding_an_unfit_model_is_a_typed_error(live: Any) -> None:
     assert await live.post("/api/embed", model="demo-moe", input="x") == (501, {"error": "this model cannot embed"})
     assert await live.post("/api/embeddings", model="demo-moe", prompt="x") == (500, {"error": "this model cannot embed"})
