@@ -13,6 +13,8 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+Entries = dict[str, tuple[tuple[int, ...], Type]]  # tensors by name: shape, rows first, and type
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -25,6 +27,12 @@ class Shape:
     used: int
     inner: int
     vocabulary: int = 151936
+    shared: int = 0  # width of the shared expert
+    recurrent: tuple[int, int, int] = (0, 0, 0)  # key heads, value heads and their size, of all but every fourth layer
+
+    @property
+    def architecture(self) -> str:
+        return "qwen35moe" if any(self.recurrent) else "qwen3moe"
 
 
 SHAPES = {
@@ -32,6 +40,8 @@ SHAPES = {
     "moe-67b": Shape(28, 4096, 64, 4, 128, 128, 8, 1536),  # Qwen3-235B-A22B's layers, 28 of them
     # two layers of DeepSeek-V3: its experts, and plain attention of as many bytes as its own and the shared expert have together
     "deepseek-v3-2": Shape(2, 7168, 120, 6, 128, 256, 8, 2048, 129280),
+    "qwen3.6-35b-a3b": Shape(40, 2048, 16, 2, 256, 256, 8, 512, 248320, 512, (16, 32, 128)),
+    "delta-small": Shape(12, 1024, 8, 2, 128, 64, 8, 512, shared=512, recurrent=(8, 16, 64)),
     "moe-tiny": Shape(4, 512, 8, 2, 64, 16, 4, 256, 4096),
     "moe-small": Shape(12, 1024, 16, 4, 64, 64, 8, 512),
 }
@@ -53,16 +63,16 @@ def blocks(kind: Type, rng: np.random.Generator) -> np.ndarray:
     return raw
 
 
-def tensors(shape: Shape) -> dict[str, tuple[tuple[int, ...], Type]]:
+def tensors(shape: Shape) -> Entries:
     """Names, shapes (rows first) and types. Q4_K_M keeps more bits of every third layer and of those at both ends."""
-    s, kinds = shape, {}
+    s, kinds = shape, Entries()
     kinds["token_embd.weight"] = (s.vocabulary, s.width), Type.Q4_K
     kinds["output_norm.weight"] = (s.width,), Type.F32
     kinds["output.weight"] = (s.vocabulary, s.width), Type.Q6_K
     for layer in range(s.layers):
         edge = s.layers // 8
         more = Type.Q6_K if layer < edge or layer >= 7 * s.layers // 8 or (layer - edge) % 3 == 2 else Type.Q4_K
-        block = {
+        block: Entries = {
             "attn_norm": ((s.width,), Type.F32),
             "ffn_norm": ((s.width,), Type.F32),
             "attn_q_norm": ((s.head,), Type.F32),
@@ -76,14 +86,37 @@ def tensors(shape: Shape) -> dict[str, tuple[tuple[int, ...], Type]]:
             "ffn_up_exps": ((s.experts, s.inner, s.width), Type.Q4_K),
             "ffn_down_exps": ((s.experts, s.width, s.inner), more),
         }
-        kinds |= {f"blk.{layer}.{name}.weight": entry for name, entry in block.items()}
+        if any(s.recurrent):
+            block = _recurrent(s, block, attends=layer % 4 == 3)
+        kinds |= {name_of(layer, name): entry for name, entry in block.items()}
     return kinds
+
+
+def name_of(layer: int, name: str) -> str:
+    """Of a block's tensor: those without a kind at the end are weights."""
+    return f"blk.{layer}.{name}" if name == "ssm_a" or name.endswith(".bias") else f"blk.{layer}.{name}.weight"
+
+
+def _recurrent(s: Shape, block: Entries, *, attends: bool) -> Entries:
+    """A block of a model most of whose layers keep a state; the norm of its feed-forward layer has another name."""
+    block["post_attention_norm"] = block.pop("ffn_norm")
+    block |= {f"ffn_{part}_shexp": ((s.shared, s.width), Type.Q4_K) for part in ("gate", "up")}
+    block |= {"ffn_down_shexp": ((s.width, s.shared), Type.Q4_K), "ffn_gate_inp_shexp": ((s.width,), Type.F32)}
+    if attends:
+        return block | {"attn_q": ((2 * s.heads * s.head, s.width), Type.Q4_K)}
+    key_heads, heads, size = s.recurrent
+    channels = (2 * key_heads + heads) * size
+    block = {name: entry for name, entry in block.items() if not name.startswith("attn_") or name == "attn_norm"}
+    block |= {"attn_qkv": ((channels, s.width), Type.Q4_K), "attn_gate": ((heads * size, s.width), Type.Q4_K)}
+    block |= {"ssm_out": ((s.width, heads * size), Type.Q4_K), "ssm_conv1d": ((channels, 4), Type.F32)}
+    block |= {f"ssm_{name}": ((heads, s.width), Type.F32) for name in ("alpha", "beta")}
+    return block | {"ssm_a": ((heads,), Type.F32), "ssm_dt.bias": ((heads,), Type.F32), "ssm_norm": ((size,), Type.F32)}
 
 
 def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     """Write the file. Its vocabulary is numbers: enough to load it here, not for text."""
     rng = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, "qwen3moe")
+    writer = gguf.GGUFWriter(path, shape.architecture)
     writer.add_block_count(shape.layers)
     writer.add_context_length(40960)
     writer.add_embedding_length(shape.width)
@@ -97,6 +130,8 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     writer.add_expert_count(shape.experts)
     writer.add_expert_used_count(shape.used)
     writer.add_expert_feed_forward_length(shape.inner)
+    if any(shape.recurrent):
+        _state_keys(writer, shape)
     writer.add_vocab_size(shape.vocabulary)
     writer.add_tokenizer_model("none")
     writer.add_token_list([str(i) for i in range(shape.vocabulary)])
@@ -112,9 +147,10 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     patterns = {kind: blocks(kind, rng) for kind in SCALES}
-    for size, kind in kinds.values():
+    for name, (size, kind) in kinds.items():
         if kind == Type.F32:
             values = np.ones(size) if len(size) == 1 else rng.normal(0, 0.02, size)
+            values = -values if name.endswith("ssm_a") else values
             writer.write_tensor_data(values.astype(np.float32))
         else:
             count = int(np.prod(size)) // gguf.GGML_QUANT_SIZES[kind][0]
@@ -122,6 +158,18 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
             writer.write_tensor_data(np.resize(turned, (count, turned.shape[1])))
     writer.close()
     return path
+
+
+def _state_keys(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    key_heads, heads, size = shape.recurrent
+    writer.add_rope_dimension_count(shape.head // 4)
+    writer.add_array(f"{shape.architecture}.rope.dimension_sections", [shape.head // 32, shape.head // 32, shape.head // 16, 0])
+    writer.add_expert_shared_feed_forward_length(shape.shared)
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(heads * size)
+    writer.add_ssm_state_size(size)
+    writer.add_ssm_time_step_rank(heads)
+    writer.add_ssm_group_count(key_heads)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,17 @@ class Rope:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Ssm:
+    """Layers that keep a state; 0 everywhere in a model without. Field names follow the keys `<architecture>.ssm.*`."""
+
+    conv_kernel: int
+    inner_size: int
+    state_size: int
+    time_step_rank: int  # value heads
+    group_count: int  # key heads
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Field names follow the GGUF keys after the architecture's prefix."""
 
@@ -62,6 +73,8 @@ class ModelConfig:
     leading_dense_block_count: int  # blocks without experts
     sliding_window: int | None  # tokens
     sliding_window_pattern: tuple[bool, ...] | int | None  # which blocks have it: by block, or all but every so manieth
+    full_attention_interval: int  # every so manieth block attends, the others keep a state; 0: the file does not say
+    recurrent_layers: tuple[bool, ...] | int | None  # which blocks keep a state
     interleave_moe_layer_step: int  # only every so manieth block has experts
     embedding_scale: float  # 0 where the file does not say, and so for the next three
     residual_scale: float
@@ -71,6 +84,7 @@ class ModelConfig:
     attn_logit_softcapping: float
     n_vocab: int
     rope: Rope
+    ssm: Ssm
 
     def windows(self, period: int, default: int = 0) -> list[int]:
         """The window of each block, 0 for none. `period`, `default`: of the architecture, where the file says nothing."""
@@ -81,6 +95,15 @@ class ModelConfig:
         if len(pattern) < self.block_count:
             raise ModelError(f"key '{self.architecture}.attention.sliding_window_pattern' has no entry for some blocks")
         return [window if pattern[i] else 0 for i in range(self.block_count)]
+
+    def recurrent_blocks(self, period: int) -> list[bool]:
+        """Which blocks keep a state. `period`: of the architecture, where the file says nothing."""
+        pattern, every = self.recurrent_layers, self.full_attention_interval or period
+        if not isinstance(pattern, tuple):
+            return [(i + 1) % every != 0 for i in range(self.block_count)]
+        if len(pattern) < self.block_count:
+            raise ModelError(f"key '{self.architecture}.attention.recurrent_layers' has no entry for some blocks")
+        return list(pattern[: self.block_count])
 
 
 class Keys:
@@ -200,6 +223,8 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         leading_dense_block_count=keys.count("leading_dense_block_count", 0),
         sliding_window=keys.count("attention.sliding_window", largest=1 << 30) if "attention.sliding_window" in keys else None,
         sliding_window_pattern=keys.pattern("attention.sliding_window_pattern"),
+        full_attention_interval=keys.count("full_attention_interval", 0),
+        recurrent_layers=keys.pattern("attention.recurrent_layers"),
         interleave_moe_layer_step=keys.count("interleave_moe_layer_step", 0),
         embedding_scale=keys.number("embedding_scale", 0.0),
         residual_scale=keys.number("residual_scale", 0.0),
@@ -209,6 +234,7 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         attn_logit_softcapping=keys.number("attn_logit_softcapping", 0.0),
         n_vocab=n_vocab,
         rope=_read_rope(keys, key_length),
+        ssm=Ssm(*(keys.count(f"ssm.{field.name}", 0, largest=1 << 17) for field in dataclasses.fields(Ssm))),
     )
 
 

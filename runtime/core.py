@@ -73,6 +73,18 @@ class Executor(Protocol):
 
 
 @runtime_checkable
+class Recurrent(Protocol):
+    """An executor that may have layers with a state of the whole text so far. A text's state lies by its line of the batch's
+    tables, and begins anew with the row of position 0; places from `lines` on are for checkpoints."""
+
+    lines: int  # texts that can have a state at a time
+    checkpoints: int  # further states; 0: there are no such layers
+
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy states, (from, to), one after the other, on every such layer."""
+
+
+@runtime_checkable
 class Growing(Protocol):
     """An executor whose cache can hold longer contexts than it was loaded for."""
 

@@ -20,6 +20,7 @@ from runtime.core import (
     Growing,
     IntArray,
     OnCard,
+    Recurrent,
     Shortlisting,
 )
 from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
@@ -147,7 +148,10 @@ class Engine:
         self._breakers = Breakers(tokenizer)
         self._clock = clock
         longest = max(self.num_ctx, min(executor.n_ctx_train, LONGEST)) if isinstance(executor, Growing) else self.num_ctx
-        self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, executor.max_outputs, longest)
+        most, checkpoints = executor.max_outputs, 0
+        if isinstance(executor, Recurrent):
+            most, checkpoints = min(most, executor.lines), executor.checkpoints
+        self._scheduler = Scheduler(executor.n_blocks, executor.max_rows, most, longest, checkpoints)
         self._jobs: dict[int, Job] = {}
         self._steps = 0
 
@@ -264,6 +268,8 @@ class Engine:
             self._jobs[sequence.id].start(begin)
         if step.copies:
             self._executor.copy_blocks(step.copies)
+        if step.states and isinstance(self._executor, Recurrent):
+            self._executor.copy_states(step.states)
         rows = self._forward(step)
         now = self._clock()
         self._scheduler.advance(step, (now - begin) / 1e9)

@@ -20,6 +20,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from runtime.checkpoints import Checkpoints
 from runtime.core import BLOCK_TOKENS, blocks_for
 
 MIN_COPY = 4  # tokens that a partly matching block must save before it is copied
@@ -42,11 +43,14 @@ class BlockTable:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opened:
-    """A table for a new sequence: its first `cached` tokens are there once `copy` (from, to) has been carried out."""
+    """A table for a new sequence: its first `cached` tokens are there once `copy` (from, to) has been carried out, and, where
+    there are checkpoints, the state at `state` has been copied."""
 
     table: BlockTable
     cached: int
     copy: tuple[int, int] | None
+    state: int | None = None  # the place of a checkpoint
+    known: int = 0  # leading tokens whose keys and values are known, if not the state after them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,10 +63,10 @@ class _Content:
 
 
 class BlockPool:
-    """Hands out blocks 0 .. n_blocks - 1."""
+    """Hands out blocks 0 .. n_blocks - 1. `checkpoints`: of a model that has a state too; it goes on only from one of these."""
 
-    def __init__(self, n_blocks: int) -> None:
-        self.n_blocks = n_blocks
+    def __init__(self, n_blocks: int, checkpoints: Checkpoints | None = None) -> None:
+        self.n_blocks, self.checkpoints = n_blocks, checkpoints
         self._holders = [0] * n_blocks
         self._blank = list(range(n_blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()  # least recently used first
@@ -96,11 +100,17 @@ class BlockPool:
         None, and nothing changed, if fewer than `spare` blocks would then be free.
         """
         blocks, keys = self._match(tokens)
+        known, state = len(blocks) * BLOCK_TOKENS, None
+        if self.checkpoints is not None:
+            count, state = self.checkpoints.longest(keys)
+            del blocks[count:], keys[count:]
         need = blocks_for(len(tokens)) - len(blocks)
         left = self.n_free - sum(not self._holders[block] for block in blocks) - need
         if left < spare:
             return None
-        source, copied = self._similar(keys[-1] if keys else _ROOT, tokens[len(blocks) * BLOCK_TOKENS : -1])
+        source, copied = None, 0
+        if self.checkpoints is None:
+            source, copied = self._similar(keys[-1] if keys else _ROOT, tokens[len(blocks) * BLOCK_TOKENS : -1])
         if source is not None and left < 1 and not self._holders[source]:
             source, copied = None, 0  # the source itself is needed
         cached = len(blocks) * BLOCK_TOKENS + copied
@@ -108,7 +118,7 @@ class BlockPool:
             self._hold(block)
         if source is None:
             blocks += [self._take() for _ in range(need)]
-            return Opened(BlockTable(blocks, keys), cached, None)
+            return Opened(BlockTable(blocks, keys), cached, None, state, known)
         self._hold(source)
         fresh = [self._take() for _ in range(need)]
         self._release(source)

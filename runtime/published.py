@@ -13,7 +13,7 @@ from runtime.gguf_file import GGUFFile
 
 ARCHITECTURES = {"gptoss": "gpt-oss", "glm4moelite": "deepseek2"}  # and what llama.cpp calls them
 _TENSORS = {".attn_out.": ".attn_output.", ".ffn_norm.": ".post_attention_norm."}  # of gptoss
-_PICTURES = ("v.", "mm.", "a.", "model.vision_tower.")  # what tensors for pictures and sound begin with
+_OTHERS = ("v.", "mm.", "a.", "model.vision_tower.", "mtp.")  # what tensors for pictures, sound and guesses ahead begin with
 _LONG = 131072  # tokens of Gemma 3 models whose positions are stretched
 
 
@@ -33,6 +33,8 @@ def tensor_name(file: GGUFFile, name: str) -> str:
     architecture = file.metadata.get("general.architecture")
     if architecture == "gemma4":
         return name.replace(".ffn_gate_inp.per_expert_scale", ".ffn_down_exps.scale")
+    if architecture in ("qwen35", "qwen35moe") and name.endswith(".ssm_dt"):
+        return f"{name}.bias"
     if architecture != "gptoss":
         return name
     for old, new in _TENSORS.items():
@@ -46,7 +48,7 @@ def is_read(file: GGUFFile, name: str) -> bool:
         blocks, ahead = (_count(file, key) for key in ("block_count", "nextn_predict_layers"))
         number = name.split(".")[1]
         return not ahead or not number.isdecimal() or int(number) < blocks - ahead
-    return not name.startswith(_PICTURES)
+    return not name.startswith(_OTHERS)
 
 
 def _count(file: GGUFFile, key: str) -> int:
@@ -80,7 +82,7 @@ def _gemma3(file: GGUFFile) -> dict[str, Any]:
     names = "gemma3.rope.global.freq_base", "gemma3.rope.local.freq_base", "gemma3.mm.tokens_per_image"
     signs = *names, "tokenizer.ggml.add_padding_token", "tokenizer.ggml.add_unknown_token"
     complete = "gemma3.attention.layer_norm_rms_epsilon" in metadata and not any(key in metadata for key in signs)
-    if complete and not any(name.startswith(_PICTURES) for name in file.tensors):
+    if complete and not any(name.startswith(_OTHERS) for name in file.tensors):
         return cut
     defaults = {
         "gemma3.attention.layer_norm_rms_epsilon": 1e-6,
@@ -97,6 +99,13 @@ def _gemma4(file: GGUFFile) -> dict[str, Any]:
     return {"tokenizer.ggml.model": "gemma4"} if file.metadata.get("tokenizer.ggml.model") == "llama" else {}
 
 
+def _qwen35(file: GGUFFile) -> dict[str, Any]:
+    """Blocks that keep a state were given no key heads."""
+    key = f"{file.metadata['general.architecture']}.attention.head_count_kv"
+    counts = file.metadata.get(key)
+    return {} if counts is None or isinstance(counts, str | int | float) else {key: max([*counts], default=0)}
+
+
 def _fewer_tokens(file: GGUFFile) -> dict[str, Any]:
     """The arrays of the vocabulary cut to the tokens that have embeddings."""
     table = file.tensors.get("token_embd.weight")
@@ -111,4 +120,6 @@ _CHANGES: Mapping[str, Callable[[GGUFFile], dict[str, Any]]] = {
     "glm4moelite": _glm_flash,
     "gemma3": _gemma3,
     "gemma4": _gemma4,
+    "qwen35": _qwen35,
+    "qwen35moe": _qwen35,
 }

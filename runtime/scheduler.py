@@ -13,7 +13,8 @@ from collections import deque
 
 import numpy as np
 
-from runtime.core import Batch, IntArray, blocks_for
+from runtime.checkpoints import Checkpoints
+from runtime.core import BLOCK_TOKENS, Batch, IntArray, blocks_for
 from runtime.kv_cache import BlockPool, BlockTable, Opened
 
 MIXED_SECONDS = 0.15  # by how much reading prompts may lengthen the steps of those who write
@@ -31,6 +32,8 @@ class Sequence:
     arrival: int = 0
     computed: int = 0  # leading tokens that are in the cache
     cached: int = 0  # of these, found there when the sequence was last admitted
+    stops: list[int] = dataclasses.field(default_factory=list)  # where its state is to be kept before it writes, falling
+    rolling: bytes | None = None  # digest of the text whose state was kept while it wrote
     table: BlockTable | None = None  # while it runs
     line: int = -1  # of the batch's tables, while it runs
 
@@ -54,13 +57,17 @@ class Step:
     reading: int  # rows of sequences that have more than a few to go
     admitted: list[Sequence]  # that run from this step on
     copies: list[tuple[int, int]]  # blocks to copy, (from, to), one after the other, before the pass
+    states: list[tuple[int, int]]  # and states
 
 
 class Scheduler:
-    """Owns the block pool. `max_outputs`: sequences that may run; `longest`: tokens that each may ever have."""
+    """Owns the block pool. `max_outputs`: sequences that may run; `longest`: tokens that each may ever have; `checkpoints`:
+    states that can be kept for later, of a model whose layers have some."""
 
-    def __init__(self, n_blocks: int, max_rows: int, max_outputs: int, longest: int) -> None:
-        self.pool = BlockPool(n_blocks)
+    def __init__(self, n_blocks: int, max_rows: int, max_outputs: int, longest: int, checkpoints: int = 0) -> None:
+        self._checkpoints = Checkpoints(max_outputs, checkpoints) if checkpoints else None
+        self._states: list[tuple[int, int]] = []  # to be copied before the next pass
+        self.pool = BlockPool(n_blocks, self._checkpoints)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # by arrival
         self._max_rows = max_rows
@@ -104,6 +111,8 @@ class Scheduler:
             sequence.computed += rows
             assert sequence.table is not None
             self.pool.seal(sequence.table, sequence.tokens, sequence.computed)
+            if self._checkpoints is not None:
+                self._keep_state(sequence, self._checkpoints)
         self._learn(step.reading, len(step.batch.tokens) - step.reading, seconds)
 
     def _learn(self, reading: int, writing: int, seconds: float) -> None:
@@ -114,6 +123,37 @@ class Scheduler:
             ratio = (MIXED_SECONDS + self._writing_seconds) / max(seconds, 1e-6)
             rows = int(reading * min(max(ratio, 0.5), 2.0))
             self._mixed_rows = max(MIXED_ROWS, min(rows, self._max_rows))
+
+    # ------------------------------------------------------------ states
+
+    def _keep_state(self, sequence: Sequence, checkpoints: Checkpoints) -> None:
+        """Where a sequence has come to a stop, or while it writes to the end of a block, let later ones go on from there."""
+        table = sequence.table
+        assert table is not None
+        reading = bool(sequence.stops)
+        if reading and sequence.computed == sequence.stops[-1]:
+            sequence.stops.pop()
+        elif reading or not sequence.computed or sequence.computed % BLOCK_TOKENS:
+            return
+        place = checkpoints.put(table.keys[-1], None if reading else sequence.rolling)
+        if not reading:
+            sequence.rolling = table.keys[-1]
+        if place is not None:
+            self._states.append((sequence.line, place))
+
+    def _stops(self, opened: Opened, n_tokens: int) -> list[int]:
+        """Where the state of a text of so many tokens is to be kept: where it parts from texts that are known, and at the end of
+        its last whole block."""
+        ends = {opened.known, (n_tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS}
+        return sorted((end for end in ends if end > opened.cached), reverse=True)
+
+    def _until_stop(self, sequence: Sequence, count: int) -> int:
+        """So many tokens, or as many as there are before its state is to be kept."""
+        if self._checkpoints is None:
+            return count
+        at = sequence.computed
+        stop = sequence.stops[-1] if sequence.stops else (at // BLOCK_TOKENS + 1) * BLOCK_TOKENS
+        return min(count, stop - at)
 
     # ------------------------------------------------------------ who runs
 
@@ -153,6 +193,9 @@ class Scheduler:
         sequence.table, sequence.computed, sequence.cached = opened.table, opened.cached, opened.cached
         sequence.line = self._lines.pop()
         self._write_line(sequence)
+        sequence.stops = self._stops(opened, len(sequence.tokens)) if self._checkpoints is not None else []
+        if opened.state is not None:
+            self._states.append((opened.state, sequence.line))
         at = len(self.running)
         while at and self.running[at - 1].arrival > sequence.arrival:
             at -= 1
@@ -191,7 +234,8 @@ class Scheduler:
         rows = writing + self._shares([sequence for sequence in self.running if sequence.reads], used)
         batch, ready = self._batch(rows)
         copies = [each.copy for _, each in opened if each.copy is not None]
-        return Step(batch, rows, ready, len(batch.tokens) - used, [sequence for sequence, _ in opened], copies)
+        states, self._states = self._states, []
+        return Step(batch, rows, ready, len(batch.tokens) - used, [sequence for sequence, _ in opened], copies, states)
 
     def _writing(self) -> list[tuple[Sequence, int]]:
         """A row for each sequence that needs few, and the others of theirs as far as there is room."""
@@ -199,7 +243,7 @@ class Scheduler:
         spare = self._max_rows - len(writing)
         rows = []
         for sequence in writing:
-            more = min(sequence.pending - 1, spare)
+            more = self._until_stop(sequence, min(sequence.pending, 1 + spare)) - 1
             spare -= more
             rows.append((sequence, 1 + more))
         return rows
@@ -237,9 +281,9 @@ class Scheduler:
         left = budget - min(oldest.pending, budget - budget // 2)
         shares = []
         for sequence in sorted(reading[1:], key=lambda sequence: sequence.pending):
-            count = min(sequence.pending, left)
+            count = self._until_stop(sequence, min(sequence.pending, left))
             if count > 0:
                 shares.append((sequence, count))
                 left -= count
                 budget -= count
-        return [(oldest, min(oldest.pending, budget)), *shares]
+        return [(oldest, self._until_stop(oldest, min(oldest.pending, budget))), *shares]

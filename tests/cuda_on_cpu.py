@@ -104,6 +104,7 @@ def _logits(weights: Any, tokens: Sequence[int], parts: Sequence[int], folder: P
     step = DeviceStep(ROWS, OUTPUTS, TABLE.shape[1], cuda.device)
     blocks: Any = CpuBlocks()
     ops = CudaOps(cuda, step, blocks, Leaves(), {tensor.quant for tensor in matrices})
+    ops.lines = 1
     layers = [layer_of(mixture.experts) for mixture in mixtures(model)]
     tables = Tables(layers, cuda.device)
     for i, layer in enumerate(layers):

@@ -51,6 +51,7 @@ class Shape:
     wide: tuple[int, ...] = ()  # blocks of gemma4 that see everything: heads twice as large, half as many keys, values of keys
     together: bool = False  # q, k and v in one matrix, and gates and ups in another one
     fused: bool = False  # keys and values of latent vectors in one matrix
+    recurrent: tuple[int, int, int] = (0, 0, 0)  # key heads, value heads and their size, of all but every fourth block
     more: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # further tensors of a block: sizes by name
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # tensors of a block that have another name
 
@@ -89,6 +90,10 @@ _GRANITE: dict[str, object] = {
 _GEMMA4: dict[str, object] = {**_GEMMA, "embedding_length_per_layer_input": 0, "final_logit_softcapping": 3.0}
 _PHI: dict[str, object] = {"rope.scaling.original_context_length": 4096, "rope.scaling.attn_factor": 1.19}
 _SECTIONS: dict[str, object] = {"rope.dimension_sections": [12, 10, 10, 0]}
+_DELTA: dict[str, Any] = {"layers": 5, "head_norms": True, "turning": 32, "tied": False}
+_DELTA |= {"renamed": {"ffn_norm.weight": "post_attention_norm.weight"}}
+_DELTA_MOE: dict[str, Any] = {**_DELTA, **_MOE, "shared": 256, "more": {"ffn_gate_inp_shexp.weight": ("d",)}}
+_DELTA_MOE |= {"metadata": {"expert_shared_feed_forward_length": 256}}
 ARCHITECTURES = {
     "llama": Shape("llama", tied=False),
     "mixtral": Shape("llama", experts=4, used=2),
@@ -213,6 +218,9 @@ ARCHITECTURES = {
     "qwen3vl": Shape("qwen3vl", head_norms=True, metadata=_SECTIONS),
     "qwen3vlmoe": Shape("qwen3vlmoe", head_norms=True, metadata=_SECTIONS, **_MOE),
     "qwen2vl": Shape("qwen2vl", biases=True, spread=1.0, metadata=_SECTIONS),
+    "qwen3next": Shape("qwen3next", recurrent=(2, 4, 64), **_DELTA_MOE),
+    "qwen35": Shape("qwen35", recurrent=(2, 8, 32), metadata=_SECTIONS, **_DELTA),
+    "qwen35moe": Shape("qwen35moe", recurrent=(2, 4, 64), **(_DELTA_MOE | {"metadata": _DELTA_MOE["metadata"] | _SECTIONS})),
     "gemma2": Shape("gemma2", layers=3, metadata=_SOFTCAPS, more=_POST_NORMS),
     "gemma3": Shape("gemma3", layers=7, feed_forward=256, head_norms=True, metadata=_GEMMA, more=_POST_NORMS),
 }
@@ -220,7 +228,7 @@ ARCHITECTURES = {
 RECENT = (
     *("gpt-oss", "gemma2", "gemma3", "glm4moe", "deepseek2", "deepseek2-lite", "qwen2moe", "olmoe", "minimax-m2", "dots1"),
     *("ernie4_5-moe", "granite", "granitemoe", "qwen2vl", "qwen3vl", "qwen3vlmoe", "gemma4", "gemma4-dense"),
-    *("phi3", "phi3-mini"),
+    *("phi3", "phi3-mini", "qwen3next", "qwen35", "qwen35moe"),
 )
 """Those whose goldens are of F32 and MIX; of the others F32 and F16."""
 
@@ -266,12 +274,13 @@ def write(path: Path, shape: Shape, seed: int = 0, given: Mapping[str, np.ndarra
     rng = np.random.default_rng(seed)
     for name, size in tensors(shape).items():
         is_vector = len(size) == 1 or name.endswith(".bias")
+        is_plain = is_vector or any(part in name for part in ("gate_inp", "_types", "position", "conv1d"))
         mean = 1.0 if ("norm" in name and "bias" not in name) or name.startswith("rope_f") or "scale" in name else 0.0
         mean = 0.2 if shape.wide and name.endswith("attn_q_norm.weight") else mean  # scores have no other factor
-        mean = 4.0 if name.endswith("ffn_gate_inp.scale") else mean
+        mean = 4.0 if name.endswith("ffn_gate_inp.scale") else -0.5 if name.endswith("ssm_a") else mean
         values = rng.normal(mean, 0.1 if is_vector else shape.spread / np.sqrt(size[-1]), size).astype(np.float32)
         values = given[name].astype(np.float32) if given else values
-        kind = Type.F32 if is_vector or "gate_inp" in name or "_types" in name or "position" in name else _type(name, shape)
+        kind = Type.F32 if is_plain else _type(name, shape)
         writer.add_tensor(name, encode(values, kind, rng), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -370,6 +379,8 @@ def _decoder_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
             block["attn_qkv.weight"] = (q + 2 * kv, d)
         if shape.wide:
             block = _gemma4_tensors(shape, block, i in shape.wide)
+        if any(shape.recurrent):
+            block = _delta_tensors(shape, block) if (i + 1) % 4 else block | {"attn_q.weight": (2 * q, d)}
         if shape.latent:
             block = {name: size for name, size in block.items() if name[:6] not in ("attn_q", "attn_k", "attn_v")}
             block |= _latent_tensors(shape)
@@ -403,6 +414,17 @@ def _gemma4_tensors(shape: Shape, block: dict[str, tuple[int, ...]], wide: bool)
         block |= {"ffn_gate_inp.weight": (e, d), "ffn_gate_inp.scale": (d,), "ffn_down_exps.scale": (e,)}
         block |= {"ffn_gate_up_exps.weight": (e, 2 * f, d), "ffn_down_exps.weight": (e, d, f)}
     return block
+
+
+def _delta_tensors(shape: Shape, block: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    d, (key_heads, heads, size) = shape.embedding, shape.recurrent
+    channels = (2 * key_heads + heads) * size
+    out = {name: sizes for name, sizes in block.items() if not name.startswith("attn_") or name == "attn_norm.weight"}
+    out |= {"attn_qkv.weight": (channels, d), "attn_gate.weight": (heads * size, d), "ssm_conv1d.weight": (channels, 4)}
+    out |= {"ssm_a": (heads,), "ssm_dt.bias": (heads,), "ssm_norm.weight": (size,), "ssm_out.weight": (d, heads * size)}
+    if shape.architecture == "qwen3next":
+        return out | {"ssm_ba.weight": (2 * heads, d)}
+    return out | {"ssm_alpha.weight": (heads, d), "ssm_beta.weight": (heads, d)}
 
 
 def _latent_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -498,6 +520,13 @@ def _metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
             writer.add_expert_shared_count(shape.shared // shape.feed_forward)
         if shape.dense:
             writer.add_leading_dense_block_count(shape.dense)
+    if any(shape.recurrent):
+        key_heads, heads, size = shape.recurrent
+        writer.add_ssm_conv_kernel(4)
+        writer.add_ssm_inner_size(heads * size)
+        writer.add_ssm_state_size(size)
+        writer.add_ssm_time_step_rank(heads)
+        writer.add_ssm_group_count(key_heads)
     for key, value in shape.metadata.items():
         if isinstance(value, list):
             writer.add_array(f"{shape.architecture}.{key}", value)

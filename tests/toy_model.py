@@ -126,6 +126,32 @@ class GrowingExecutor(ToyExecutor):
         return blocks
 
 
+class RecurrentExecutor(ToyExecutor):
+    """One that keeps states too: the text so far, which has to be that of the blocks."""
+
+    def __init__(self, formula: Formula = chaos, *, checkpoints: int = 8, **sizes: int) -> None:
+        super().__init__(formula, **sizes)
+        self.lines, self.checkpoints = self.max_outputs, checkpoints
+        self._states: list[list[int]] = [[-1] for _ in range(self.max_outputs + checkpoints)]
+
+    def forward(self, batch: Batch) -> FloatArray:
+        for token, position, line in zip(batch.tokens, batch.positions, batch.sequences, strict=True):
+            if position == 0:
+                self._states[line] = []
+            assert len(self._states[line]) == position, "a state is of another text"
+            self._states[line].append(int(token))
+        return super().forward(batch)
+
+    def _text(self, batch: Batch, row: int) -> list[int]:
+        text = super()._text(batch, row)
+        assert self._states[batch.sequences[row]][: len(text)] == text
+        return text
+
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        for source, target in pairs:
+            self._states[target] = list(self._states[source])
+
+
 class ShortlistingExecutor(ToyExecutor):
     """One that can keep logits to itself; `lists`: of every step, whether it did."""
 

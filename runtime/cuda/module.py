@@ -18,7 +18,10 @@ from runtime.quants.base import QuantType
 _LOG = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "source"
-FILES = ("packed.cu", "rows.cu", "attention.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu", "shortlist.cu")
+FILES = (
+    *("packed.cu", "rows.cu", "attention.cu", "delta.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu"),
+    "shortlist.cu",
+)
 
 U64 = ctypes.c_uint64
 PORTABLE, MAPPED = 1, 2  # flags of cuMemHostRegister

@@ -15,6 +15,7 @@ LARGEST_DEFAULT = 262144  # Ollama's largest default too
 PARALLEL = 4  # sequences that are promised a whole context, where nobody says
 DEFAULT_SHARE = 0.5  # of the free memory, for a context that nobody asked for
 CACHE_SHARE = 0.9  # of the free memory, for the whole cache
+CHECKPOINTS = 32  # states of texts that are kept for later, at the most
 SPARE_BYTES = 512 << 20  # of cache beyond the promised context, for prefixes and for more sequences
 
 
@@ -25,6 +26,12 @@ class Budget:
     block_bytes: int  # of one block on all layers
     trained: int  # tokens
     memory: int  # bytes that are free beside the weights; 0: unknown
+    state_bytes: int = 0  # of a text on all layers that keep one
+
+    @property
+    def checkpoints(self) -> int:
+        """States that are kept for later beside those of the texts that run: two for each of these, more of small ones."""
+        return min(CHECKPOINTS, max(2 * PARALLEL, SPARE_BYTES // self.state_bytes)) if self.state_bytes else 0
 
     def context(self) -> int:
         """Tokens of a context that nobody has named: the longest of a few that leaves half of the memory free."""
@@ -35,8 +42,8 @@ class Budget:
         return max(fitting, default=least)
 
     def context_bytes(self, num_ctx: int) -> int:
-        """Bytes of the keys and values of so many tokens."""
-        return self.blocks_of(num_ctx) * self.block_bytes
+        """Bytes of the keys and values of so many tokens, and of a state."""
+        return self.blocks_of(num_ctx) * self.block_bytes + self.state_bytes
 
     def blocks_of(self, num_ctx: int) -> int:
         """Blocks of a context, which ends where the training did."""
@@ -60,7 +67,8 @@ class Budget:
         return max(1, min(blocks, self._most())) if self.memory else blocks
 
     def _most(self) -> int:
-        return int(self.memory * CACHE_SHARE) // self.block_bytes
+        states = (PARALLEL + self.checkpoints) * self.state_bytes
+        return max(0, int(self.memory * CACHE_SHARE) - states) // self.block_bytes
 
 
 def batch(num_ctx: int) -> int:

@@ -55,15 +55,14 @@ class Sizes:
         """With addresses for all that the context may grow to."""
         table = self.budget.blocks_of(max(LONGEST, self.num_ctx))
         reserved = max(self.blocks, self.parallel * table + 1)
-        return Limits(self.rows, min(self.rows, MAX_OUTPUTS), reserved, self.blocks, table + 1)
+        outputs = min(self.rows, MAX_OUTPUTS)
+        return Limits(self.rows, outputs, reserved, self.blocks, table + 1, outputs + self.budget.checkpoints)
 
 
 class CpuExecutor:
     """Implements runtime.core.Executor."""
 
-    def __init__(
-        self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes, kind: Kept
-    ) -> None:
+    def __init__(self, weights: Weights, model: Transformer, leaves: Leaves, threads: int, sizes: Sizes, kind: Kept) -> None:
         self.leaves, self.threads = leaves, threads
         self.bytes_per_token = bytes_per_token(weights, model)
         self._weights = weights
@@ -80,7 +79,8 @@ class CpuExecutor:
         self.max_rows = limits.rows
         self.max_outputs = limits.outputs
         self.several = True
-        self.size = weights.resident + self._recorder.nbytes(sizes.promised)
+        self.lines, self.checkpoints = limits.outputs, sizes.budget.checkpoints
+        self.size = self._size(sizes.promised)
         self.size_vram = 0
         plural, where = "s" if threads > 1 else "", "" if weights.writable else ", read from the file as they are used"
         layers = f"{config.block_count} layers on the CPU ({weights.nbytes / 2**20:.0f} MiB{where})"
@@ -99,12 +99,20 @@ class CpuExecutor:
         """Copy whole blocks of the cache, (from, to), on every layer."""
         self._recorded.copy_blocks(pairs)
 
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy states of texts, (from, to), on every layer that keeps them."""
+        self._recorded.copy_states(pairs)
+
     def grow(self, num_ctx: int, memory: int) -> int:
         """Let the cache hold longer contexts: the blocks that there are now, old ones where they were. `memory`: bytes free."""
         self._sizes = self._sizes.grown(num_ctx, memory)
         self.n_blocks = min(self._sizes.blocks, self._recorder.blocks)
-        self.size = self._weights.resident + self._recorder.nbytes(min(self._sizes.promised, self.n_blocks))
+        self.size = self._size(min(self._sizes.promised, self.n_blocks))
         return self.n_blocks
+
+    def _size(self, blocks: int) -> int:
+        """Bytes resident with so many blocks, and the states of as many texts as run and are kept."""
+        return self._weights.resident + self._recorder.nbytes(blocks, self._sizes.parallel + self.checkpoints)
 
     def close(self) -> None:
         """Stop the threads, then give the weights back."""
@@ -151,8 +159,11 @@ def strip_rows(leaves: Leaves, weights: Weights) -> int:
 
 def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept, *, writable: bool = True) -> list[str]:
     """Names of the kernels that a model of these tensors needs. `writable`: they may be laid out anew."""
+    tensors = list(tensors)
     plain, in_strips = strips.types(tensors, leaves.strip_rows if writable else 0)
-    return kernel_compile.names(leaves.tier, plain, strips=in_strips, kind=kind)
+    recurrent = any(".ssm_" in tensor.name for tensor in tensors)
+    modules = kernel_compile.RECURRENT_MODULES if recurrent else kernel_compile.DRIVER_MODULES
+    return kernel_compile.names(leaves.tier, plain, modules, in_strips, kind)
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:
@@ -171,4 +182,4 @@ def bytes_per_token(weights: Weights, model: Transformer) -> int:
 def budget(model: Transformer, memory: int, kind: Kept) -> Budget:
     """Of the model's cache. `memory`: bytes free beside its weights, 0 where nobody knows."""
     block = sum(h.head_count_kv * (kind.head_bytes(h.key_length) + kind.head_bytes(h.value_length)) for h in model.heads)
-    return Budget(block, model.config.context_length, memory)
+    return Budget(max(1, block), model.config.context_length, memory, model.state_bytes())

@@ -11,6 +11,7 @@ from runtime.core import FloatArray, ModelError
 from runtime.cuda.module import U64
 from runtime.execute.cuda_attention import CudaAttention
 from runtime.execute.cuda_core import CHUNK, FEW, MOST_MATRICES, TILE_COLUMNS, TILE_ROWS
+from runtime.execute.cuda_delta import CudaDelta
 from runtime.execute.cuda_experts import CudaExperts
 from runtime.execute.cuda_structs import Groups
 from runtime.execute.cuda_values import Value
@@ -22,7 +23,7 @@ from runtime.weights import Tensor
 HEAD_ROWS = 32  # of heads.cu
 
 
-class CudaOps(CudaAttention, CudaExperts):
+class CudaOps(CudaAttention, CudaDelta, CudaExperts):
     """Implements runtime.layers.ops.Ops. `begin` comes before each forward pass."""
 
     def embed(self, table: Tensor, of: Of = "tokens") -> Value:

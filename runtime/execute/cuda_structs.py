@@ -55,6 +55,12 @@ class HeadShape(ctypes.Structure):
     )
 
 
+class DeltaShape(ctypes.Structure):
+    """`DeltaShape` of runtime/cuda/source/delta.cu."""
+
+    _fields_ = (*((name, ctypes.c_int) for name in ("key_heads", "heads", "grouped")), ("eps", ctypes.c_float))
+
+
 class Router(ctypes.Structure):
     """`Routing` of runtime/cuda/source/experts.cu."""
 

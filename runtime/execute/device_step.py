@@ -20,7 +20,7 @@ class DeviceStep:
     has no more texts than outputs."""
 
     def __init__(self, rows: int, outputs: int, table: int, device: torch.device) -> None:
-        by_row = dict.fromkeys(("tokens", "positions", "sequences"), rows)
+        by_row = dict.fromkeys(("tokens", "positions", "sequences", "lines"), rows)
         sizes = {"counts": 64, **by_row, "outputs": outputs, "tables": outputs * table}
         starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
         self._host = torch.zeros(sum(sizes.values()), dtype=torch.int32, pin_memory=device.type == "cuda")
@@ -29,6 +29,7 @@ class DeviceStep:
         view = {name: self._device[starts[name] : starts[name] + size] for name, size in sizes.items()}
         self.rows_count, self.outputs_count = view["counts"][0:1], view["counts"][1:2]
         self.tokens, self.positions, self.sequences = view["tokens"], view["positions"], view["sequences"]
+        self.lines = view["lines"]  # of the batch's tables
         self.outputs, self.tables = view["outputs"], view["tables"]
         self.types = torch.zeros(rows, dtype=torch.int32, device=device)
         self.table = table
@@ -42,6 +43,7 @@ class DeviceStep:
         self._numpy["counts"][:2] = rows, outputs
         self._numpy["tokens"][:rows] = batch.tokens
         self._numpy["positions"][:rows] = batch.positions
+        self._numpy["lines"][:rows] = batch.sequences
         self._numpy["sequences"][:rows] = np.arange(rows) if apart else batch.sequences
         self._numpy["outputs"][:outputs] = batch.outputs
         tables: IntArray = self._numpy["tables"].reshape(self._most_texts, self.table)

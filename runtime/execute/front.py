@@ -62,6 +62,10 @@ class Front:
         """Copy whole blocks of the cache, (from, to), on every layer here."""
         self._recorded.copy_blocks(pairs)
 
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy states of texts, (from, to), on every layer here."""
+        self._recorded.copy_states(pairs)
+
     def close(self) -> None:
         """Stop the threads."""
         self._recorded.close()

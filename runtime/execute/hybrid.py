@@ -33,7 +33,7 @@ from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
 from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.needs import MAX_OUTPUTS, first_layer, mixtures, on_card, planned, ram_bytes, text_bytes
+from runtime.execute.needs import CHECKPOINTS, MAX_OUTPUTS, first_layer, mixtures, on_card, planned, ram_bytes, text_bytes, texts
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.execute.recorder import Limits
 from runtime.execute.shortlist import LIST, Shortlist
@@ -63,6 +63,7 @@ class Options:
     threads: int
     over_pcie: float | None
     pinned: int  # bytes that may be, < 0: any number
+    texts: int  # that can have a state at a time, where layers keep one
     progress: Progress
 
 
@@ -80,6 +81,7 @@ class HybridExecutor:
         self.max_rows = options.rows
         self.max_outputs = min(options.rows, MAX_OUTPUTS)
         self.several = True
+        self.lines, self.checkpoints = options.texts, CHECKPOINTS if model.state_bytes() else 0
         self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
         self._list = Shortlist(self.max_outputs, pinned=True)
         self.shortlist = LIST if config.n_vocab > LIST else 0
@@ -101,6 +103,7 @@ class HybridExecutor:
                 self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
                 kinds = {tensor.quant for tensor in weights if len(tensor.shape) > 1}
                 self._ops = CudaOps(module, self._step, self._blocks, leaves, kinds)
+                self._ops.lines = self.lines + self.checkpoints
                 self._place(chosen, leaves, options)
                 self._warm()
                 if self._program and self._pinned:
@@ -198,6 +201,13 @@ class HybridExecutor:
                     values[target].copy_(values[source])
         if self._front:
             self._front.copy_blocks(pairs)
+
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy states of texts, (from, to), on every layer that keeps them."""
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._ops.copy_states(pairs)
+        if self._front:
+            self._front.copy_states(pairs)
 
     def grow(self, num_ctx: int, memory: int) -> int:
         """Let the cache hold longer contexts; blocks, and the graphs that read them, stay as they are."""
@@ -366,7 +376,7 @@ class HybridExecutor:
         plain, in_strips = strips.types(kept, leaves.strip_rows if self._weights.writable else 0)
         kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips)
         threads, rows = options.threads or cores.physical(), max(self.max_rows, BUCKETS[-1])
-        limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table)
+        limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table, self._ops.lines)
         size = FrontSize(self._first, limits, threads, self._weights.writable)
         self._front = Front(leaves, self._model, size, self._ops.device)
 
@@ -500,5 +510,5 @@ def _open(
     if request.shared and chosen.first > first_layer(request.num_gpu, len(model.blk)):
         raise CardTaken(f"only {len(model.blk) - chosen.first} of {len(model.blk)} layers fit beside other models")
     log.info("%s", chosen.words)
-    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, progress)
+    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, texts(request.num_parallel), progress)
     return HybridExecutor(weights, model, chosen, module, options)

@@ -18,6 +18,7 @@ from runtime.weights import Tensor, Weights
 
 MAX_OUTPUTS = 128  # logits rows of one step
 ROWS, MAX_ROWS = 2048, 4096  # of a step, where nobody says, and at the most: streamed experts want many
+CHECKPOINTS = 4  # states of texts that are kept for later
 LEAST_ROWS = 256  # a small card gets smaller steps, but not smaller than this
 USUAL_ROWS = 512  # of a step where layers stay on the CPU
 _LAYER = re.compile(r"blk\.(\d+)\.")
@@ -31,7 +32,7 @@ def planned(
     refused = NoRoom("")
     for first, parallel, rows in _sizes(request, len(model.blk)):
         blocks = parallel * -(-num_ctx // BLOCK_TOKENS) + 1
-        needs = needs_of(weights, model, blocks, rows, num_ctx, first)
+        needs = needs_of(weights, model, blocks, rows, num_ctx, first, request.num_parallel)
         on_cpu = max(0, request.num_cpu_moe - sum(isinstance(blk.feed_forward, MoE) for blk in model.blk[:first]))
         try:
             chosen = plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=on_cpu)
@@ -68,7 +69,9 @@ def on_card(tensor: Tensor, model: Transformer, first: int) -> bool:
     return int(layer[1]) >= first
 
 
-def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_ctx: int, first: int = 0) -> Needs:
+def needs_of(
+    weights: Weights, model: Transformer, blocks: int, rows: int, num_ctx: int, first: int = 0, num_parallel: int = 0
+) -> Needs:
     """What the model asks of a card with so many blocks of cache, in steps of so many rows of texts of up to `num_ctx` tokens;
     `first`: the first layer there."""
     config = model.config
@@ -76,13 +79,19 @@ def needs_of(weights: Weights, model: Transformer, blocks: int, rows: int, num_c
     stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
     layers = config.block_count - first
     dense = sum(tensor.nbytes for tensor in weights if on_card(tensor, model, first) and tensor.name not in stacked)
-    heads = (blk.attention.heads for blk in model.blk[first:])
+    heads = model.heads_from(first)
     block = 2 * BLOCK_TOKENS * sum(h.head_count_kv * (h.key_length + h.value_length) for h in heads)
     width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
     values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
     step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text_bytes(model, num_ctx)
+    step += (texts(num_parallel) + CHECKPOINTS) * model.state_bytes(first)
     sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
     return Needs(layers, dense, sizes, block, blocks, step)
+
+
+def texts(num_parallel: int) -> int:
+    """Texts that can have a state on the card at a time."""
+    return max(PARALLEL, num_parallel)
 
 
 def ram_bytes(weights: Weights, model: Transformer, chosen: Plan) -> int:
@@ -99,7 +108,7 @@ def ram_bytes(weights: Weights, model: Transformer, chosen: Plan) -> int:
 
 def text_bytes(model: Transformer, num_ctx: int) -> int:
     """Bytes that a step takes for a long text."""
-    return max(long_texts.text_bytes(blk.attention.heads, num_ctx) for blk in model.blk)
+    return max((long_texts.text_bytes(heads, num_ctx) for heads in model.heads_from(0)), default=0)
 
 
 def mixtures(model: Transformer, first: int = 0) -> list[MoE]:

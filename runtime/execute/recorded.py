@@ -54,6 +54,12 @@ class Recorded:
                 cache.keys[target] = cache.keys[source]
                 cache.values[target] = cache.values[source]
 
+    def copy_states(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy states of texts, (from, to), on every layer that was recorded."""
+        for state in self.recorder.states:
+            for source, target in pairs:
+                state.copy(source, target)
+
     def close(self) -> None:
         """Stop the threads."""
         self._pool.close()

@@ -19,11 +19,11 @@ from runtime.core import FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
 from runtime.execute.strips import Strips
-from runtime.kernels import activations, attention, encode, interleave, matmul, reshape, router, rows
+from runtime.kernels import activations, attention, delta, encode, interleave, matmul, reshape, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
-from runtime.layers.ops import Activation, Experts, Heads, Of, Part, Rotation, Routing
+from runtime.layers.ops import Activation, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
@@ -42,6 +42,7 @@ class Limits:
     blocks: int  # that there are addresses for; memory is taken where it is written
     least: int  # blocks that there have to be addresses for
     table: int  # blocks a sequence can have
+    lines: int = 0  # states of texts that recurrent layers keep
 
 
 class Step:
@@ -80,6 +81,19 @@ class Cache:
     values: npt.NDArray[np.uint8]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """What one recurrent layer keeps of texts, by line: see runtime.kernels.delta."""
+
+    inputs: FloatArray  # (lines, kernel - 1, channels)
+    matrices: FloatArray  # (lines, value heads, size, size)
+
+    def copy(self, source: int, target: int) -> None:
+        """Of one line to another."""
+        self.inputs[target] = self.inputs[source]
+        self.matrices[target] = self.matrices[source]
+
+
 def packed(*arguments: int | float) -> npt.NDArray[np.int64]:
     """A kernel's arguments as it reads them: eight bytes each."""
     fields: npt.NDArray[np.int64] = aligned_array((len(arguments),), np.int64)
@@ -107,6 +121,7 @@ class Recorder:
     def __init__(self, leaves: Leaves, threads: int, limits: Limits, strip_rows: int = 0, kept: Kept = F16) -> None:
         self.step = Step(limits)
         self.caches: list[Cache] = []
+        self.states: list[State] = []
         self.program: list[Row] = []
         self.labels: list[str] = []  # of each row: the first tensor that it multiplies by, else its kernel
         self._leaves = leaves
@@ -121,10 +136,11 @@ class Recorder:
         self._rotary: list[tuple[Rotation, Buffer]] = []
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
-    def nbytes(self, blocks: int = 0) -> int:
-        """Bytes of activations and of so many blocks of the cache."""
+    def nbytes(self, blocks: int = 0, states: int = 0) -> int:
+        """Bytes of activations, of so many blocks of the cache and so many states of texts."""
         cache = sum(cache.keys[:blocks].nbytes + cache.values[:blocks].nbytes for cache in self.caches)
-        return self._buffers.nbytes + cache
+        kept = sum(state.inputs[:states].nbytes + state.matrices[:states].nbytes for state in self.states)
+        return self._buffers.nbytes + cache + kept
 
     @property
     def blocks(self) -> int:
@@ -189,9 +205,7 @@ class Recorder:
 
     def join(self, heads: int, *parts: Part) -> Value:
         out = self._like(parts[0].value, heads * sum(part.size for part in parts))
-        fields = [
-            field for p in parts for field in (p.value.address + 4 * p.first, 4 * p.value.width, p.size, 4 * p.stride)
-        ]
+        fields = [field for p in parts for field in (p.value.address + 4 * p.first, 4 * p.value.width, p.size, 4 * p.stride)]
         self._row(reshape.join, out.count, out.address, heads, out.width // heads, len(parts), *fields)
         return out
 
@@ -245,6 +259,29 @@ class Recorder:
             *(q.count, q.address, out.address, *shape, *where),
             *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch.address, size),
             *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
+        )
+        return out
+
+    def delta(
+        self, layer: int, qkv: Value, z: Value, alpha: Value, beta: Value, shape: Recurrence, weights: DeltaWeights
+    ) -> Value:
+        if shape.size % delta.UNROLL:
+            raise ModelError(f"heads of {shape.size} cannot be run: they have to be a multiple of {delta.UNROLL}")
+        state, where = self._state(shape), (self.step.positions.ctypes.data, self.step.sequences.ctypes.data)
+        mixed, taps = self._like(qkv, shape.channels), np.ascontiguousarray(weights.conv.T)
+        step = max(64, shape.channels // (self._threads * PIECES) // 16 * 16)
+        self._row(
+            delta.convolve,
+            *(qkv.count, qkv.address, mixed.address, shape.channels, shape.kernel, self._keep(taps)),
+            *(*where, state.inputs.ctypes.data, step),
+        )
+        out, size = self._like(z, z.width), delta.scratch_bytes(shape.size)
+        self._row(
+            delta.delta_rule,
+            *(qkv.count, mixed.address, z.address, alpha.address, beta.address, out.address),
+            *(shape.key_heads, shape.value_heads, shape.size, int(shape.grouped)),
+            *(self._keep(weights.decay), self._keep(weights.bias), self._keep(weights.norm), *where),
+            *(state.matrices.ctypes.data, self._buffers.take(self._threads * size).address, size, shape.eps),
         )
         return out
 
@@ -432,9 +469,16 @@ class Recorder:
         return table
 
     def _cache(self, layer: int, heads: Heads) -> Cache:
-        assert layer == len(self.caches), "layers are recorded in order"
+        assert layer >= len(self.caches), "layers are recorded in order"
         kind, blocks = self._kept_as, (self._limits.blocks, self._limits.least)
         keys = reserved_array(blocks, (heads.head_count_kv, kind.head_bytes(heads.key_length)), np.uint8)
         values = reserved_array(blocks, (heads.head_count_kv, kind.head_bytes(heads.value_length)), np.uint8)
         self.caches.append(Cache(keys, values))
         return self.caches[-1]
+
+    def _state(self, shape: Recurrence) -> State:
+        lines = self._limits.lines, self._limits.lines
+        inputs = reserved_array(lines, (shape.kernel - 1, shape.channels), np.float32)
+        matrices = reserved_array(lines, (shape.value_heads, shape.size, shape.size), np.float32)
+        self.states.append(State(inputs, matrices))
+        return self.states[-1]

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime.kernels.driver import exp, inline, silu
+from runtime.kernels.driver import exp, inline, sigmoid, silu
 from runtime.kernels.memory import f32
 
-SILU, GELU, SWIGLU_OAI = 0, 1, 2
-CODES = {"silu": SILU, "gelu": GELU, "swiglu_oai": SWIGLU_OAI}
+SILU, GELU, SWIGLU_OAI, SIGMOID = 0, 1, 2, 3
+CODES = {"silu": SILU, "gelu": GELU, "swiglu_oai": SWIGLU_OAI, "sigmoid": SIGMOID}
 ALPHA, LIMIT = np.float32(1.702), np.float32(7)  # of gpt-oss, as in llama.cpp
 
 
@@ -38,6 +38,9 @@ def activate(code: int, gate: int, up: int, count: int) -> None:
     elif code == GELU:
         for i in range(count):
             g[i] = np.float32(gelu(g[i]) * u[i])
+    elif code == SIGMOID:
+        for i in range(count):
+            g[i] = np.float32(sigmoid(g[i]) * u[i])
     else:  # both are clamped, and the factor is one more
         for i in range(count):
             x, y = min(g[i], LIMIT), min(max(u[i], -LIMIT), LIMIT)

@@ -24,7 +24,8 @@ from runtime.kernels.pool import Pool
 Progress = Callable[[str, int, int], None]
 
 DRIVER_MODULES = ("attention", "interleave", "matmul", "reshape", "rows", "router")  # of models that make text
-OTHER_MODULES = ("encode", "probes")
+RECURRENT_MODULES = (*DRIVER_MODULES, "delta")  # of those with layers that keep a state
+OTHER_MODULES = ("delta", "encode", "probes")
 POOL = "pool"
 PHASE = "compiling kernels"
 FEW = 2  # kernels that are compiled sooner than a worker starts

@@ -82,6 +82,12 @@ def rms_scale(x: Any, size: int, eps: float) -> Any:
 
 
 @inline
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e**-x) of a float32."""
+    return np.float32(1) / (np.float32(1) + exp(min(-x, np.float32(80))))
+
+
+@inline
 def silu(x: Any) -> Any:
     """x * sigmoid(x) of a float32."""
     return x / (np.float32(1) + exp(min(-x, np.float32(80))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.activations import tanh
-from runtime.kernels.driver import claim, exp, row_driver
+from runtime.kernels.driver import claim, row_driver, sigmoid
 from runtime.kernels.memory import f32, f64, i64
 
 
@@ -33,7 +33,7 @@ def gate_rows(args: int, counter: int, thread: int, threads: int) -> None:
         row = claim(counter, 1)
         if row >= count:
             return
-        x, factor = f32(a[1] + 4 * row * width, width), np.float32(1) / (np.float32(1) + exp(min(-logits[row], np.float32(80))))
+        x, factor = f32(a[1] + 4 * row * width, width), sigmoid(logits[row])
         for i in range(width):
             x[i] *= factor
 

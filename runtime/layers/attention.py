@@ -29,11 +29,14 @@ class Attention:
         softcap: float = 0.0,
         scale: float | None = None,
         value_norm: bool = False,
+        gated: bool = False,
     ) -> None:
+        """`gated`: beside each head of q stands one of a gate, whose sigmoid is multiplied with what the head gives."""
         blk, width = f"blk.{layer}", config.embedding_length
         keys, values = config.key_length, config.value_length
         self.layer = layer
-        sizes = config.head_count * keys, config.head_count_kv * keys, config.head_count_kv * values
+        self.gated = gated
+        sizes = config.head_count * keys * (1 + gated), config.head_count_kv * keys, config.head_count_kv * values
         self.linears = split(weights, f"{blk}.attn_qkv", width, sizes) or [
             Linear(weights, f"{blk}.attn_{name}", width, size)
             for name, size in zip("qkv", sizes, strict=True)
@@ -62,10 +65,19 @@ class Attention:
 
     def __call__(self, ops: Ops, x: Value) -> Value:
         q, k, *rest = together(ops, x, *self.linears)
+        gate = None
+        if self.gated:
+            q, gate = self._parted(ops, q)
         v = rest[0] if rest else ops.join(1, Part(k, 0, self.heads.head_count_kv * self.heads.value_length))
         if self.wide_norms:
             q, k = (norm(ops, value) for norm, value in zip(self.wide_norms, (q, k), strict=True))
         norms = None
         if self.attn_q_norm and self.attn_k_norm:
             norms = self.attn_q_norm.weight, self.attn_k_norm.weight, self.attn_q_norm.eps
-        return self.attn_output(ops, ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms, self.attn_sinks))
+        out = ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms, self.attn_sinks)
+        return self.attn_output(ops, out if gate is None else ops.gated(gate, out, "sigmoid"))
+
+    def _parted(self, ops: Ops, q: Value) -> tuple[Value, Value]:
+        """The queries and their gates."""
+        heads, size = self.heads.head_count, self.heads.key_length
+        return ops.join(heads, Part(q, 0, size, 2 * size)), ops.join(heads, Part(q, size, size, 2 * size))

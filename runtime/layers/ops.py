@@ -15,7 +15,7 @@ from runtime.weights import Tensor
 
 Value = Any
 Of = Literal["tokens", "positions", "types"]
-Activation = Literal["silu", "gelu", "swiglu_oai"]  # see runtime/kernels/activations.py
+Activation = Literal["silu", "gelu", "swiglu_oai", "sigmoid"]  # see runtime/kernels/activations.py
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +32,38 @@ class Heads:
     window: int = 0  # so many tokens are seen, the own one included; 0: all of them
     value_eps: float = 0.0  # values are normed by head, with this epsilon; 0: they stay
     softcap: float = 0.0  # scores s become softcap * tanh(s / softcap); 0: they stay
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recurrence:
+    """Shapes of a layer that keeps a state of the text so far in place of keys and values: see `Ops.delta`."""
+
+    key_heads: int
+    value_heads: int
+    size: int  # of a head's keys, and of its values
+    kernel: int  # tokens that the convolution sees
+    grouped: bool  # value heads with the same key head stand together; else every `key_heads`-th has the same
+    eps: float  # of the norms
+
+    @property
+    def channels(self) -> int:
+        """Queries, keys and values of a token."""
+        return (2 * self.key_heads + self.value_heads) * self.size
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one text: the inputs that the convolution still sees, and a matrix for each value head, float32."""
+        return 4 * ((self.kernel - 1) * self.channels + self.value_heads * self.size * self.size)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeltaWeights:
+    """What `Ops.delta` multiplies and adds."""
+
+    conv: FloatArray  # (channels, kernel)
+    decay: FloatArray  # (value heads,), below 0
+    bias: FloatArray  # (value heads,), of the decay's input
+    norm: FloatArray  # (size,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,6 +146,16 @@ class Ops(Protocol):
         """Norm q and k by head (norms: q weight, k weight, eps), turn them, store k and v, attend; (tokens, heads * value).
 
         `sinks`: a score for each head that takes its share of the softmax and gives nothing.
+        """
+
+    def delta(
+        self, layer: int, qkv: Value, z: Value, alpha: Value, beta: Value, shape: Recurrence, weights: DeltaWeights
+    ) -> Value:
+        """The gated delta rule (arXiv 2412.06464), (tokens, value heads * size).
+
+        `qkv` passes silu(a causal convolution by channel); queries and keys are brought to length 1. With a value head's state S,
+        (size, size), and for each token: S *= exp(decay * softplus(alpha + bias)); S += outer(k, sigmoid(beta) * (v - S^T k));
+        out = norm(S^T q / sqrt(size)) * silu(z). A text begins with S = 0; what it leaves is kept for its next tokens.
         """
 
     def gated(self, gate: Value, up: Value, activation: Activation) -> Value:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 PARTS = (
-    ("attention", r"attention\.|encode\.attention|.*\battn_(?!norm)|.*\bssm_"),
+    ("attention", r"attention\.|delta\.|encode\.attention|.*\battn_(?!norm)|.*\bssm_"),
     ("router", r"router\.|.*\bffn_gate_inp"),
     ("CPU experts", r".*_exps"),
     ("feed-forward", r".*\bffn_"),
@@ -18,7 +18,7 @@ PARTS = (
 REST = "norms and other"
 
 CARD_PARTS = (
-    ("attention", r"attend|rotate|rotary"),
+    ("attention", r"attend|rotate|rotary|delta"),
     ("router", r"choose"),
     ("hand-off", r"send|receive"),
     ("GPU experts", r"expert_|plan$|combine"),

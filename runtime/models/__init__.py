@@ -21,6 +21,7 @@ from runtime.models import (
     qwen2,
     qwen2moe,
     qwen3,
+    qwen3next,
 )
 from runtime.models.bert import Encoder
 from runtime.models.transformer import Transformer
@@ -49,7 +50,10 @@ ARCHITECTURES: dict[str, Callable[[Weights, ModelConfig], Model]] = {
     "qwen2moe": qwen2moe.build,
     "qwen2vl": qwen2.build,
     "qwen3": qwen3.build,
+    "qwen35": qwen3next.build_35,
+    "qwen35moe": qwen3next.build_35_moe,
     "qwen3moe": qwen3.build_moe,
+    "qwen3next": qwen3next.build,
     "qwen3vl": qwen3.build,
     "qwen3vlmoe": qwen3.build_moe,
 }

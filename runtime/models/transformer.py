@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runtime.config import ModelConfig
+from runtime.layers.delta_net import DeltaNet
 from runtime.layers.linear import Embedding, Output
 from runtime.layers.norm import RMSNorm
 from runtime.layers.ops import Heads, Ops, Value
@@ -23,14 +24,14 @@ class AttentionLayer(Protocol):
 
 
 class Block:
-    """x + attention(norm x), then x + feed_forward(norm x)."""
+    """x + attention(norm x), then x + feed_forward(norm x). In place of attention a layer may keep a state of the text."""
 
     def __init__(
         self,
         weights: Weights,
         config: ModelConfig,
         layer: int,
-        attention: AttentionLayer,
+        attention: AttentionLayer | DeltaNet,
         feed_forward: Layer,
         *,
         ffn_norm: str = "ffn_norm",
@@ -59,8 +60,16 @@ class Transformer:
 
     @property
     def heads(self) -> list[Heads]:
-        """Those of each layer."""
-        return [blk.attention.heads for blk in self.blk]
+        """Those of each layer that attends."""
+        return self.heads_from(0)
+
+    def heads_from(self, first: int) -> list[Heads]:
+        """Those of each layer from `first` on that attends."""
+        return [blk.attention.heads for blk in self.blk[first:] if not isinstance(blk.attention, DeltaNet)]
+
+    def state_bytes(self, first: int = 0) -> int:
+        """What layers from `first` on keep of one text beside its keys and values."""
+        return sum(blk.attention.shape.state_bytes for blk in self.blk[first:] if isinstance(blk.attention, DeltaNet))
 
     @property
     def cache_values(self) -> int:

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss", "gemma3", "deepseek2", "glm4moe"])
+@pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss", "gemma3", "deepseek2", "glm4moe", "qwen3next", "qwen35"])
 def test_float_weights(name: str, tmp_path: Path, folder: Path) -> None:
     golden = np.load(GOLDEN / f"tiny-{name}-F32.npz")
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(name, "F32"))
