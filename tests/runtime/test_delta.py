@@ -163,6 +163,27 @@ def test_a_long_prompt_is_the_same_in_pieces(architecture: str, tmp_path: Path) 
     executor.close()
 
 
+def test_older_files_have_queries_keys_values_and_gates_in_one_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, rng = tiny_gguf.ARCHITECTURES["qwen3next"], np.random.default_rng(3)
+    key_heads, _heads, size = shape.recurrent
+    everything = tiny_gguf.tensors(shape)
+    given = {name: rng.normal("norm" in name, 0.05, sizes).astype(np.float32) for name, sizes in everything.items()}
+    path = tiny_gguf.write(tmp_path / "new.gguf", shape, given=given)
+    for name in [name for name in given if name.endswith("attn_qkv.weight")]:
+        z = given.pop(name.replace("qkv", "gate"))
+        parts = np.split(given.pop(name), [key_heads * size, 2 * key_heads * size])
+        by_head = [part.reshape(key_heads, -1, shape.embedding) for part in (*parts, z)]
+        given[name.replace("attn_qkv", "ssm_in")] = np.concatenate(by_head, 1).reshape(-1, shape.embedding)
+    monkeypatch.setattr(tiny_gguf, "tensors", lambda shape: {name: values.shape for name, values in given.items()})
+    older, tokens = tiny_gguf.write(tmp_path / "old.gguf", shape, given=given), list(range(20))
+    logits = []
+    for file in (path, older):
+        executor = open_model(file)
+        logits.append(Text(executor, blocks_for(64)).feed(tokens))
+        executor.close()
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

@@ -49,6 +49,13 @@ def without(name: str, *keys: str) -> dict[str, object]:
             ),
         ),
         ("gemma4", like("gemma4", "gemma4", without("gemma4"), renamed=GEMMA4)),
+        (
+            "qwen35",
+            like(
+                *("qwen35", "qwen35", without("qwen35") | {"attention.head_count_kv": [0, 0, 0, 2, 0]}),
+                renamed=tiny_gguf.ARCHITECTURES["qwen35"].renamed | {"ssm_dt.bias": "ssm_dt"},
+            ),
+        ),
         ("glm4moe", like("glm4moe", "glm4moe", without("glm4moe") | {"nextn_predict_layers": 1}, layers=4)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.architecture,
