@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,16 @@ from runtime import models
 from runtime.core import Batch
 from runtime.cuda import module
 from runtime.cuda.module import _argument
+from runtime.execute.cuda_attention import Attend
 from runtime.execute.cuda_experts import layer_of
 from runtime.execute.cuda_ops import CudaOps
-from runtime.execute.cuda_values import memory
+from runtime.execute.cuda_values import Value, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.experts import Residence, Tables
 from runtime.execute.hybrid import mixtures
+from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves
+from runtime.layers.ops import Attending
 from runtime.weights import open_weights
 
 HERE = Path(__file__).parent
@@ -41,6 +44,7 @@ inline u32 to_halves(float low, float high) { return to_half(low) | (u32)to_half
 inline u32 read4(const u8* p) { u32 v; memcpy(&v, p, 4); return v; }
 inline uint2 read8(const u8* p) { uint2 v; memcpy(&v, p, 8); return v; }
 inline uint4 read16(const u8* p) { uint4 v; memcpy(&v, p, 16); return v; }
+inline uint4 fresh16(const u8* p) { return read16(p); }
 """
 TABLE = np.array([[5, 3, 1, 2]], np.int32)  # blocks of the one text
 BLOCKS, ROWS, OUTPUTS = 8, 256, 64
@@ -51,8 +55,8 @@ class CpuModule:
 
     device = torch.device("cpu")
 
-    def __init__(self, kinds: Iterable[str], folder: Path) -> None:
-        self._library = ctypes.CDLL(str(build(kinds, folder)))
+    def __init__(self, kinds: Iterable[str], folder: Path, attends: Iterable[Attend] = ()) -> None:
+        self._library = ctypes.CDLL(str(build(kinds, folder, attends)))
 
     def launch(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
         values = [_argument(argument) for argument in arguments]
@@ -67,14 +71,15 @@ class CpuBlocks:
         return torch.zeros((BLOCKS, *shape), dtype=dtype)
 
 
-def build(kinds: Iterable[str], folder: Path) -> Path:
-    """A library with a function `launch_NAME(grid, threads, arguments)` for each kernel; made once for each set of types."""
-    kinds = sorted(kinds)
-    source, library = (folder / f"{'-'.join(kinds)}{suffix}" for suffix in (".cpp", ".so"))
+def build(kinds: Iterable[str], folder: Path, attends: Iterable[Attend]) -> Path:
+    """A library with a function `launch_NAME(grid, threads, arguments)` for each kernel; made once for each set of them."""
+    kinds, attends = sorted(kinds), sorted(set(attends))
+    name = "-".join([*kinds, *(each.name for each in attends)])
+    source, library = (folder / f"{name}{suffix}" for suffix in (".cpp", ".so"))
     if library.exists():
         return library
-    text = module.source(kinds)
-    for name in ("half_bits", "to_half", "to_halves", "read4", "read8", "read16"):
+    text = module.source(kinds, attends)
+    for name in ("half_bits", "to_half", "to_halves", "read4", "read8", "read16", "fresh16"):
         text = _without(text, name)
     text = text.replace("typedef unsigned long long u64;", f"typedef unsigned long long u64;\n{IN_PTX}", 1)
     sources = Path(module.__file__).parent / "source"
@@ -88,22 +93,26 @@ def build(kinds: Iterable[str], folder: Path) -> Path:
     return library
 
 
-def logits(path: Path, tokens: Sequence[int], parts: Sequence[int], folder: Path) -> npt.NDArray[np.float32]:
-    """Of all tokens of a text that is computed in steps of so many rows, all experts being on the "card"."""
+def logits(
+    path: Path, tokens: Sequence[int], parts: Sequence[int], folder: Path, kind: Kept = F16
+) -> npt.NDArray[np.float32]:
+    """Of all tokens of a text that is computed in steps of so many rows, all experts being on the "card". `kind`: of keys and
+    values."""
     weights = open_weights(str(path), lambda *_: None)
     try:
         with torch.inference_mode():
-            return _logits(weights, tokens, parts, folder)
+            return _logits(weights, tokens, parts, folder, kind)
     finally:
         weights.close()
 
 
-def _logits(weights: Any, tokens: Sequence[int], parts: Sequence[int], folder: Path) -> npt.NDArray[np.float32]:
+def _logits(weights: Any, tokens: Sequence[int], parts: Sequence[int], folder: Path, kind: Kept) -> npt.NDArray[np.float32]:
     model, matrices = models.build(weights), [tensor for tensor in weights if len(tensor.shape) > 1]
-    cuda: Any = CpuModule({tensor.quant.name if tensor.quant.cuda else "F16" for tensor in matrices}, folder)
+    kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in matrices}
+    cuda: Any = CpuModule(kinds, folder, {Attend.of(heads, kind) for heads in model.heads})
     step = DeviceStep(ROWS, OUTPUTS, TABLE.shape[1], cuda.device)
     blocks: Any = CpuBlocks()
-    ops = CudaOps(cuda, step, blocks, Leaves(), {tensor.quant for tensor in matrices})
+    ops = CudaOps(cuda, step, blocks, Leaves(), {tensor.quant for tensor in matrices}, kind)
     ops.lines = 1
     layers = [layer_of(mixture.experts) for mixture in mixtures(model)]
     tables = Tables(layers, cuda.device)
@@ -119,6 +128,25 @@ def _logits(weights: Any, tokens: Sequence[int], parts: Sequence[int], folder: P
         ops.begin(bucket(n), bucket(n), None if few else batch)
         step.upload(bucket(n) if few else 1)
         found.append(model(ops).data[:n].numpy().copy())
+        at += n
+    return np.concatenate(found)
+
+
+def attention(
+    cuda: Any, values: Sequence[npt.NDArray[np.float32]], parts: Sequence[int], how: Attending, kind: Kept
+) -> npt.NDArray[np.float32]:
+    """Of one text's rows of q, k and v, in steps of so many rows."""
+    step, blocks, found, at = DeviceStep(ROWS, OUTPUTS, TABLE.shape[1], cuda.device), cast(Any, CpuBlocks()), [], 0
+    ops = CudaOps(cuda, step, blocks, Leaves(), set(), kind)
+    for n in parts:
+        rows, few = np.arange(n, dtype=np.int32), n <= BUCKETS[-1]
+        batch = Batch(rows, at + rows, np.zeros(n, np.int32), TABLE, rows[:OUTPUTS])
+        step.fill(batch, apart=few)
+        ops.begin(bucket(n), bucket(n), None if few else batch)
+        step.upload(bucket(n) if few else 1)
+        padded = (np.pad(part[at : at + n], ((0, bucket(n) - n), (0, 0))) for part in values)
+        q, k, v = (Value(torch.from_numpy(part), step.rows_count) for part in padded)
+        found.append(ops.attention(q, k, v, how).data[:n].numpy().copy())
         at += n
     return np.concatenate(found)
 

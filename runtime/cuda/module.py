@@ -25,20 +25,45 @@ FILES = (
 
 U64 = ctypes.c_uint64
 PORTABLE, MAPPED = 1, 2  # flags of cuMemHostRegister
+EARLY = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+EARLY_CARD, EARLY_DRIVER = (9, 0), 12030  # compute capability and version of CUDA that have it in graphs
+
+
+class _Attribute(ctypes.Structure):
+    """CUlaunchAttribute of cuda.h, for a value that is an int."""
+
+    _fields_ = (("id", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15))
+
+
+class _Config(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint) for name in ("x", "y", "z", "threads_x", "threads_y", "threads_z", "shared")),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(_Attribute)),
+        ("count", ctypes.c_uint),
+    )
 
 
 class Module:
-    """Kernels by name. `kinds`: the tensor types that they must unpack; fewer types compile faster."""
+    """Kernels by name. `kinds`: the tensor types that they must unpack; `attends`: parameters of ATTEND of attention.cu, of each
+    kernel that is needed. Fewer compile faster."""
 
-    def __init__(self, kinds: Iterable[str], device: torch.device, folder: Path | None) -> None:
+    def __init__(
+        self, kinds: Iterable[str], device: torch.device, folder: Path | None, attends: Iterable[tuple[int, ...]] = ()
+    ) -> None:
         torch.zeros(1, device=device)  # makes torch's context, which the module is loaded into
         self._driver = _driver()
         self.device = device
-        code = machine_code(source(kinds), torch.cuda.get_device_capability(device), folder)
+        code = machine_code(source(kinds, attends), torch.cuda.get_device_capability(device), folder)
         self._module = ctypes.c_void_p()
         with torch.cuda.device(device):
             self._check(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "loading the kernels")
         self._functions: dict[str, ctypes.c_void_p] = {}
+        self.early = False
+        """Whether a kernel's blocks may start while the one before still runs, see `after_previous` of common.cuh; only where
+        `starts_early`."""
         self.seen: Callable[[str, tuple[Any, ...]], None] | None = None  # who wants to know of launches: names and arguments
 
     def launch(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
@@ -47,10 +72,18 @@ class Module:
             self.seen(name, arguments)
         values = [_argument(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        x, y, z = (*grid, 1, 1)[:3]
         stream = ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
-        code = self._driver.cuLaunchKernel(self._function(name), x, y, z, threads, 1, 1, 0, stream, pointers, None)
+        attribute = _Attribute(EARLY, 0, 1)
+        config = _Config(*(*grid, 1, 1)[:3], threads, 1, 1, 0, stream, ctypes.pointer(attribute), int(self.early))
+        code = self._driver.cuLaunchKernelEx(ctypes.byref(config), self._function(name), pointers, None)
         self._check(code, f"launching {name}")
+
+    @property
+    def starts_early(self) -> bool:
+        """Whether card and driver can start kernels before the one before has ended."""
+        version = ctypes.c_int()
+        self._check(self._driver.cuDriverGetVersion(ctypes.byref(version)), "the driver's version")
+        return torch.cuda.get_device_capability(self.device) >= EARLY_CARD and version.value >= EARLY_DRIVER
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy from the host's memory to the card, in the order of torch's current stream; returns at once where it is pinned."""
@@ -89,11 +122,12 @@ class Module:
             raise CudaError(f"{what}: {(text.value or b'unknown error').decode()}")
 
 
-def source(kinds: Iterable[str]) -> str:
-    """The CUDA C++ of all kernels, with the given types' blocks."""
+def source(kinds: Iterable[str], attends: Iterable[tuple[int, ...]] = ()) -> str:
+    """The CUDA C++ of all kernels, with the given types' blocks and the given kernels of attention."""
     types = [BY_NAME[kind] for kind in sorted(kinds)]
     parts = [(_SOURCE / "common.cuh").read_text(), *map(_unpacker, types), _dispatch(types)]
-    return "\n".join([*parts, *((_SOURCE / name).read_text() for name in FILES)])
+    made = (f"ATTEND({', '.join(map(str, parameters))})" for parameters in sorted(set(attends)))
+    return "\n".join([*parts, *((_SOURCE / name).read_text() for name in FILES), *made, ""])
 
 
 def _unpacker(kind: QuantType) -> str:

@@ -10,6 +10,7 @@ from runtime import models
 from runtime.core import LONGEST, Batch, FloatArray
 from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
+from runtime.execute.needs import head_sizes
 from runtime.execute.recorded import Recorded
 from runtime.execute.recorder import Limits, Recorder, view
 from runtime.kernels import compile as kernel_compile
@@ -142,8 +143,7 @@ def load(
     """
     weights = open_weights(path, progress, adapters, mapped=mapped)
     model = models.build(weights)
-    sizes = {size for heads in model.heads for size in (heads.key_length, heads.value_length)}
-    leaves, kind = Leaves(), kept.chosen(kv_cache_type, *sorted(sizes))
+    leaves, kind = Leaves(), kept.chosen(kv_cache_type, *head_sizes(model))
     kernel_compile.keep(leaves, kernels(leaves, weights, kind, writable=weights.writable), progress)
     most_useful = max(1, bytes_per_token(weights, model) // THREAD_BYTES)
     threads = num_thread if num_thread > 0 else min(cores.physical(), most_useful)

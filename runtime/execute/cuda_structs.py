@@ -77,6 +77,6 @@ class Pages(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("positions", "sequences", "tables")),
-        ("width", ctypes.c_int),
+        *((name, ctypes.c_int) for name in ("width", "bits")),
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
     )

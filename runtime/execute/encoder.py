@@ -16,7 +16,7 @@ from runtime.kernels import compile as kernel_compile
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
 from runtime.layers.classifier import Classifier
-from runtime.layers.ops import Heads, Rotation
+from runtime.layers.ops import Attending, Rotation
 from runtime.models import Model
 from runtime.models.bert import Encoder as BertEncoder
 from runtime.weights import Progress, Tensor, Weights, aligned_array, open_weights
@@ -47,21 +47,12 @@ class TextRecorder(Recorder):
     def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
         return super().linear(x, *((self._unpacked(tensor), bias) for tensor, bias in weights))
 
-    def attention(
-        self,
-        layer: int,
-        q: Value,
-        k: Value,
-        v: Value,
-        heads: Heads,
-        rotation: Rotation | None,
-        norms: tuple[FloatArray, FloatArray, float] | None,
-        sinks: FloatArray | None = None,
-    ) -> Value:
-        if sinks is not None or heads.softcap or 0 < heads.window < self._longest:
+    def attention(self, q: Value, k: Value, v: Value, how: Attending) -> Value:
+        heads, rotation = how.heads, how.rotation
+        if how.sinks is not None or heads.softcap or 0 < heads.window < self._longest:
             raise ModelError("a model that makes vectors with attention of this kind is not supported")
         if rotation is not None:
-            self._turn(q, k, heads, rotation, norms)
+            self._turn(q, k, how, rotation)
         stride = self._limits.rows + APART
         values = self._buffers.take(4 * stride * v.width)
         self._row(encode.transpose, v.count, v.address, v.width, values.address, stride)
@@ -76,9 +67,8 @@ class TextRecorder(Recorder):
         )
         return out
 
-    def _turn(
-        self, q: Value, k: Value, heads: Heads, rotation: Rotation, norms: tuple[FloatArray, FloatArray, float] | None
-    ) -> None:
+    def _turn(self, q: Value, k: Value, how: Attending, rotation: Rotation) -> None:
+        heads, norms = how.heads, how.norms
         q_norm, k_norm, eps = (self._keep(norms[0]), self._keep(norms[1]), norms[2]) if norms else (0, 0, 0.0)
         style = attention.INTERLEAVED if heads.rope_interleaved else attention.NEOX
         self._row(

@@ -10,6 +10,7 @@ import torch
 from runtime.core import Batch
 from runtime.execute.recorded import Recorded
 from runtime.execute.recorder import Limits, Recorder, view
+from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves
 from runtime.models.transformer import Transformer
 
@@ -22,13 +23,14 @@ class FrontSize:
     limits: Limits
     threads: int
     writable: bool = True  # the weights may be laid out anew
+    kept: Kept = F16  # keys and values
 
 
 class Front:
     """Embedding and the first layers, with their keys and values; what they make of a step goes to the card."""
 
     def __init__(self, leaves: Leaves, model: Transformer, size: FrontSize, device: torch.device) -> None:
-        recorder = Recorder(leaves, size.threads, size.limits, leaves.strip_rows if size.writable else 0)
+        recorder = Recorder(leaves, size.threads, size.limits, leaves.strip_rows if size.writable else 0, size.kept)
         self.layers = size.layers
         self._recorded = Recorded(recorder, model.begin(recorder, size.layers), size.threads)
         shape = size.limits.rows, model.config.embedding_length

@@ -25,6 +25,7 @@ from runtime.cuda.side import SideStream
 from runtime.execute import strips
 from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.execute.cpu import bytes_per_token
+from runtime.execute.cuda_attention import Attend
 from runtime.execute.cuda_experts import layer_of
 from runtime.execute.cuda_ops import CudaOps
 from runtime.execute.cuda_values import Value, memory
@@ -33,14 +34,26 @@ from runtime.execute.expert_cache import ExpertCache
 from runtime.execute.experts import Residence
 from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.needs import CHECKPOINTS, MAX_OUTPUTS, first_layer, mixtures, on_card, planned, ram_bytes, text_bytes, texts
+from runtime.execute.needs import (
+    CHECKPOINTS,
+    MAX_OUTPUTS,
+    first_layer,
+    head_sizes,
+    mixtures,
+    on_card,
+    planned,
+    ram_bytes,
+    text_bytes,
+    texts,
+)
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.execute.recorder import Limits
 from runtime.execute.shortlist import LIST, Shortlist
 from runtime.execute.streaming import Streamer
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
-from runtime.kernels import cores
+from runtime.kernels import cores, kept
+from runtime.kernels.kept import Kept
 from runtime.kernels.leaves import Leaves
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Weights, open_weights
@@ -64,6 +77,7 @@ class Options:
     over_pcie: float | None
     pinned: int  # bytes that may be, < 0: any number
     texts: int  # that can have a state at a time, where layers keep one
+    kept: Kept  # keys and values
     progress: Progress
 
 
@@ -102,7 +116,7 @@ class HybridExecutor:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
                 kinds = {tensor.quant for tensor in weights if len(tensor.shape) > 1}
-                self._ops = CudaOps(module, self._step, self._blocks, leaves, kinds)
+                self._ops = CudaOps(module, self._step, self._blocks, leaves, kinds, options.kept)
                 self._ops.lines = self.lines + self.checkpoints
                 self._place(chosen, leaves, options)
                 self._warm()
@@ -166,12 +180,13 @@ class HybridExecutor:
         return self._ops.over_pcie
 
     def launches(self) -> list[tuple[str, str]]:
-        """The kernels of a lone token's graph in their order: their names, and the tensor that each multiplies by, or nothing."""
+        """The kernels of a lone token's graph in their order: their names, and the tensor that each multiplies by, or nothing. In
+        this graph, which is the one for lone tokens from now on, none starts early: so each has the time that it takes."""
         found: list[tuple[str, str]] = []
         self._module.seen = lambda name, arguments: found.append((name, self._ops.tensor_of(arguments)))
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
-                self._graphs[1] = self._capture(1)
+                self._graphs[1] = self._capture(1, early=False)
         finally:
             self._module.seen = None
         return found
@@ -287,12 +302,16 @@ class HybridExecutor:
     def _fetch(self, logits: torch.Tensor, outputs: int) -> None:
         self._logits[:outputs].copy_(logits[:outputs], non_blocking=True)
 
-    def _capture(self, size: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    def _capture(self, size: int, *, early: bool = True) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         self._ops.begin(size, size, None)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            logits = self._compute(size)
+            self._module.early = early and self._module.starts_early
+            try:
+                logits = self._compute(size)
+            finally:
+                self._module.early = False
         return graph, logits
 
     def _eager(self, batch: Batch, rows: int, outputs: int, whole: bool) -> torch.Tensor:
@@ -374,10 +393,11 @@ class HybridExecutor:
         """Let the CPU compute the first layers."""
         kept = [tensor for tensor in self._weights if not on_card(tensor, self._model, self._first)]
         plain, in_strips = strips.types(kept, leaves.strip_rows if self._weights.writable else 0)
-        kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips)
+        kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips,
+                             kind=options.kept)  # fmt: skip
         threads, rows = options.threads or cores.physical(), max(self.max_rows, BUCKETS[-1])
         limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table, self._ops.lines)
-        size = FrontSize(self._first, limits, threads, self._weights.writable)
+        size = FrontSize(self._first, limits, threads, self._weights.writable, options.kept)
         self._front = Front(leaves, self._model, size, self._ops.device)
 
     def _share(self, absent: list[Residence], leaves: Leaves, options: Options, stages: int) -> None:
@@ -464,8 +484,6 @@ def load(
     Raises GGUFError for a file that is none, CardTaken where only other models of this server are in the way.
     """
     gpu = request.main_gpu or 0
-    if request.kv_cache_type != "f16":
-        log.warning("on a GPU keys and values are kept in f16 and not in %s", request.kv_cache_type)
     weights = open_weights(request.path, progress, mapped=mapped)
     try:
         model = models.build(weights)
@@ -473,12 +491,14 @@ def load(
             raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
         free, _ = torch.cuda.mem_get_info(gpu)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
-        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder)
+        kind = kept.chosen(request.kv_cache_type, *head_sizes(model))
+        attends = {Attend.of(heads, kind) for heads in model.heads}
+        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder, attends)
         vram = min(max(0, free - request.gpu_overhead), request.vram or free)
         share = over_pcie if request.pcie else 0.0
         while True:
             try:
-                return _open(weights, model, module, request, vram, resident, share, progress)
+                return _open(weights, model, module, request, kind, vram, resident, share, progress)
             except torch.OutOfMemoryError as error:
                 vram = vram * 4 // 5
                 log.warning("the plan did not fit (%s): planning for %.1f GiB", str(error).split(".")[0], vram / 2**30)
@@ -497,6 +517,7 @@ def _open(
     model: Transformer,
     module: Module,
     request: Load,
+    kind: Kept,
     vram: int,
     resident: int | None,
     over_pcie: float | None,
@@ -510,5 +531,6 @@ def _open(
     if request.shared and chosen.first > first_layer(request.num_gpu, len(model.blk)):
         raise CardTaken(f"only {len(model.blk) - chosen.first} of {len(model.blk)} layers fit beside other models")
     log.info("%s", chosen.words)
-    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, texts(request.num_parallel), progress)
+    count = texts(request.num_parallel)
+    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, count, kind, progress)
     return HybridExecutor(weights, model, chosen, module, options)

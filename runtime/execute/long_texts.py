@@ -16,5 +16,5 @@ def is_plain(heads: Heads) -> bool:
 def text_bytes(heads: Heads, num_ctx: int) -> int:
     """Bytes that many rows of a text of so many tokens take beside the cache: its keys and values, gathered, and scores."""
     if is_plain(heads):
-        return 3 * heads.head_count * num_ctx * (heads.key_length + heads.value_length)
+        return 2 * heads.head_count * num_ctx * (heads.key_length + heads.value_length)
     return 6 * heads.head_count_kv * num_ctx * (heads.key_length + heads.value_length) + 12 * SCORES

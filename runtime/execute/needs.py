@@ -12,6 +12,8 @@ from runtime.execute import long_texts
 from runtime.execute.budget import PARALLEL
 from runtime.execute.placement import Needs, NoRoom, Plan, plan
 from runtime.frames import Load
+from runtime.kernels import kept
+from runtime.kernels.kept import F16, Kept
 from runtime.layers.feed_forward import MoE
 from runtime.models.transformer import Transformer
 from runtime.weights import Tensor, Weights
@@ -29,10 +31,10 @@ def planned(
 ) -> tuple[Plan, int]:
     """The best plan, and the rows of its steps. `resident`: experts of a layer that may lie in VRAM. Raises NoRoom where not even
     one layer fits."""
-    refused = NoRoom("")
+    refused, kind = NoRoom(""), kept.fitting(request.kv_cache_type, *head_sizes(model))
     for first, parallel, rows in _sizes(request, len(model.blk)):
         blocks = parallel * -(-num_ctx // BLOCK_TOKENS) + 1
-        needs = needs_of(weights, model, blocks, rows, num_ctx, first, request.num_parallel)
+        needs = needs_of(weights, model, blocks, rows, num_ctx, first, request.num_parallel, kind)
         on_cpu = max(0, request.num_cpu_moe - sum(isinstance(blk.feed_forward, MoE) for blk in model.blk[:first]))
         try:
             chosen = plan(needs, vram, request.main_gpu or 0, most=resident, num_cpu_moe=on_cpu)
@@ -69,18 +71,30 @@ def on_card(tensor: Tensor, model: Transformer, first: int) -> bool:
     return int(layer[1]) >= first
 
 
+def head_sizes(model: Transformer) -> list[int]:
+    """Of all keys and values."""
+    return sorted({size for heads in model.heads for size in (heads.key_length, heads.value_length)})
+
+
 def needs_of(
-    weights: Weights, model: Transformer, blocks: int, rows: int, num_ctx: int, first: int = 0, num_parallel: int = 0
+    weights: Weights,
+    model: Transformer,
+    blocks: int,
+    rows: int,
+    num_ctx: int,
+    first: int = 0,
+    num_parallel: int = 0,
+    kind: Kept = F16,
 ) -> Needs:
     """What the model asks of a card with so many blocks of cache, in steps of so many rows of texts of up to `num_ctx` tokens;
-    `first`: the first layer there."""
+    `first`: the first layer there; `kind`: of keys and values."""
     config = model.config
     experts = [(m.ffn_gate_exps.shape[2], m.ffn_gate_exps, m.ffn_up_exps, m.ffn_down_exps) for m in mixtures(model, first)]
     stacked = {tensor.name for _, *tensors in experts for tensor in tensors}
     layers = config.block_count - first
     dense = sum(tensor.nbytes for tensor in weights if on_card(tensor, model, first) and tensor.name not in stacked)
     heads = model.heads_from(first)
-    block = 2 * BLOCK_TOKENS * sum(h.head_count_kv * (h.key_length + h.value_length) for h in heads)
+    block = sum(h.head_count_kv * (kind.card_bytes(h.key_length) + kind.card_bytes(h.value_length)) for h in heads)
     width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
     values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
     step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text_bytes(model, num_ctx)

@@ -23,7 +23,7 @@ from runtime.kernels import activations, attention, delta, encode, interleave, m
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
-from runtime.layers.ops import Activation, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
+from runtime.layers.ops import Activation, Attending, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
@@ -219,20 +219,11 @@ class Recorder:
         self._row(encode.layer_norm, x.count, x.address, self._keep(weight), self._keep(bias), out.address, x.width, eps)
         return out
 
-    def attention(
-        self,
-        layer: int,
-        q: Value,
-        k: Value,
-        v: Value,
-        heads: Heads,
-        rotation: Rotation | None,
-        norms: tuple[FloatArray, FloatArray, float] | None,
-        sinks: FloatArray | None = None,
-    ) -> Value:
+    def attention(self, q: Value, k: Value, v: Value, how: Attending) -> Value:
+        heads, rotation, norms, sinks = how.heads, how.rotation, how.norms, how.sinks
         if not heads.causal:
             raise ModelError("this model needs whole texts: it makes vectors of them, and no text of its own")
-        cache, step = self._cache(layer, heads), self.step
+        cache, step = self._cache(how.layer, heads), self.step
         table = self._rotary_table(rotation) if rotation else None
         q_norm, k_norm, eps = (self._keep(norms[0]), self._keep(norms[1]), norms[2]) if norms else (0, 0, 0.0)
         where = (

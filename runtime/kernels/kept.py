@@ -7,6 +7,8 @@ What a key head has in one block of 64 tokens:
 - values in f16: (64, size). Quantised: the quants, (64, size) i8 or (64, size / 2) bytes, 16 for each 32 values with nibbles as
   above, then the scales, (64, size / 32) f16.
 
+A card has keys as it has values, token by token, and rows of f16 padded to a multiple of CARD_ROW values.
+
 Vectors that are quantised are spread before (by Hadamard's transform, in `store`): otherwise a few large dimensions, which the
 keys of many models have, would leave the others in their groups few levels.
 """
@@ -24,6 +26,7 @@ from runtime.core import BLOCK_TOKENS, FloatArray
 log = logging.getLogger(__name__)
 
 GROUP = 32  # values with one scale
+CARD_ROW = 8
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -41,6 +44,10 @@ class Kept:
     def head_bytes(self, size: int) -> int:
         """Bytes of a head's keys, or values, in one block."""
         return BLOCK_TOKENS * (2 * size if self.bits == 16 else size // GROUP * (4 * self.bits + 2))
+
+    def card_bytes(self, size: int) -> int:
+        """The same on a card."""
+        return self.head_bytes(-(-size // CARD_ROW) * CARD_ROW)
 
     def keys_of(self, head: Bytes, size: int) -> FloatArray:
         """The keys in `head` (head_bytes,), as they were stored: (64, size)."""
@@ -70,10 +77,15 @@ F16 = Kept("f16", 16)
 KINDS = {kind.name: kind for kind in (F16, Kept("q8_0", 8), Kept("q4_0", 4))}
 
 
-def chosen(name: str, *sizes: int) -> Kept:
-    """The kind of that name; f16, with a word in the log, where heads of these sizes do not fit it."""
+def fitting(name: str, *sizes: int) -> Kept:
+    """The kind of that name; f16 where heads of these sizes do not fit it."""
     kind = KINDS[name]
-    if all(map(kind.fits, sizes)):
-        return kind
-    log.warning("keys and values are kept in f16: %s has groups of %d, and the model's heads have %s", name, GROUP, sizes)
-    return F16
+    return kind if all(map(kind.fits, sizes)) else F16
+
+
+def chosen(name: str, *sizes: int) -> Kept:
+    """The same, with a word in the log where it is not the kind of that name."""
+    kind = fitting(name, *sizes)
+    if kind.name != name:
+        log.warning("keys and values are kept in f16: %s has groups of %d, and the model's heads have %s", name, GROUP, sizes)
+    return kind

@@ -7,7 +7,7 @@ import math
 from runtime.config import ModelConfig
 from runtime.layers.linear import Linear, split, together
 from runtime.layers.norm import RMSNorm
-from runtime.layers.ops import Heads, Ops, Part, Rotation, Value
+from runtime.layers.ops import Attending, Heads, Ops, Part, Rotation, Value
 from runtime.weights import Weights
 
 
@@ -74,7 +74,7 @@ class Attention:
         norms = None
         if self.attn_q_norm and self.attn_k_norm:
             norms = self.attn_q_norm.weight, self.attn_k_norm.weight, self.attn_q_norm.eps
-        out = ops.attention(self.layer, q, k, v, self.heads, self.rotation, norms, self.attn_sinks)
+        out = ops.attention(q, k, v, Attending(self.layer, self.heads, self.rotation, norms, self.attn_sinks))
         return self.attn_output(ops, out if gate is None else ops.gated(gate, out, "sigmoid"))
 
     def _parted(self, ops: Ops, q: Value) -> tuple[Value, Value]:

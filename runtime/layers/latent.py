@@ -5,7 +5,7 @@ from __future__ import annotations
 from runtime.config import ModelConfig
 from runtime.layers.linear import Linear
 from runtime.layers.norm import RMSNorm
-from runtime.layers.ops import Heads, Ops, Part, Rotation, Value
+from runtime.layers.ops import Attending, Heads, Ops, Part, Rotation, Value
 from runtime.weights import Weights
 
 
@@ -65,4 +65,4 @@ class LatentAttention:
         return self._attend(ops, query, keys, ops.join(heads, Part(kv, still, self.value, stride)))
 
     def _attend(self, ops: Ops, q: Value, k: Value, v: Value) -> Value:
-        return ops.attention(self.layer, q, k, v, self.heads, self.rotation, None)
+        return ops.attention(q, k, v, Attending(self.layer, self.heads, self.rotation))

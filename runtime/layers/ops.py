@@ -74,6 +74,17 @@ class Rotation:
     magnitude: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Attending:
+    """What one layer's attention does with q, k and v."""
+
+    layer: int
+    heads: Heads
+    rotation: Rotation | None
+    norms: tuple[FloatArray, FloatArray, float] | None = None  # of q and of k by head: weights and epsilon
+    sinks: FloatArray | None = None  # of each head a score that takes its share of the softmax and gives nothing
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Routing:
     """How a router's logits become experts and weights: a probability each, the k best, normalised to 1 or not, times scale.
@@ -132,21 +143,8 @@ class Ops(Protocol):
 
     def layer_norm(self, x: Value, weight: FloatArray, bias: FloatArray, eps: float) -> Value: ...
 
-    def attention(
-        self,
-        layer: int,
-        q: Value,
-        k: Value,
-        v: Value,
-        heads: Heads,
-        rotation: Rotation | None,
-        norms: tuple[FloatArray, FloatArray, float] | None,
-        sinks: FloatArray | None = None,
-    ) -> Value:
-        """Norm q and k by head (norms: q weight, k weight, eps), turn them, store k and v, attend; (tokens, heads * value).
-
-        `sinks`: a score for each head that takes its share of the softmax and gives nothing.
-        """
+    def attention(self, q: Value, k: Value, v: Value, how: Attending) -> Value:
+        """Norm q and k by head, turn them, store k and v, attend; (tokens, heads * value)."""
 
     def delta(
         self, layer: int, qkv: Value, z: Value, alpha: Value, beta: Value, shape: Recurrence, weights: DeltaWeights

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS
 from runtime.execute.recorder import Recorder
-from runtime.layers.ops import Heads, Rotation, Routing
+from runtime.layers.ops import Attending, Heads, Rotation, Routing
 from runtime.measure.stage import BLOCKS, Record, Stage
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor
@@ -179,7 +179,7 @@ def _attention(stage: Stage, rows: int, first: int, seconds: float) -> float:
 
     def record(recorder: Recorder) -> None:
         q, k, v = (recorder._value(heads * HEADS.key_length) for heads in (HEADS.head_count, *[HEADS.head_count_kv] * 2))
-        recorder.attention(0, q, k, v, HEADS, Rotation(np.ones(64), 1.0), None)
+        recorder.attention(q, k, v, Attending(0, HEADS, Rotation(np.ones(64), 1.0)))
 
     def text(recorder: Recorder) -> None:
         recorder.step.positions[:] = np.arange(first, first + rows)

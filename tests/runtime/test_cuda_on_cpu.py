@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import naive
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tiny_gguf
+from stepping import Text, blocks_for, open_model
 
 torch = pytest.importorskip("torch", reason="needs the extra cuda")
 
 import cuda_on_cpu  # noqa: E402
 
+from runtime.execute.cuda_attention import Attend  # noqa: E402
 from runtime.execute.shortlist import LIST, LIST_GROUPS, Shortlist  # noqa: E402
+from runtime.kernels.kept import F16, KINDS, Kept  # noqa: E402
+from runtime.layers.ops import Attending, Heads  # noqa: E402
 
+Array = npt.NDArray[Any]
 GOLDEN = Path(__file__).parents[1] / "golden"
 PARTS = (20, 12, 5, 1, 1)  # many rows on tensor cores, few rows of one text, single ones
 
@@ -40,6 +48,64 @@ def test_quantised_weights(tmp_path: Path, folder: Path) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "MIX"))
     tokens = np.random.default_rng(3).integers(0, 300, sum(PARTS)).tolist()
     assert naive.nmse(cuda_on_cpu.logits(path, tokens, PARTS, folder), naive.Model(path).logits(tokens)) <= 5e-3
+
+
+HEADS = [
+    Heads(8, 2, 64, 64, False, 0.1),
+    Heads(3, 3, 100, 36, False, 0.1),
+    Heads(2, 1, 128, 128, False, 0.1, window=40),
+    Heads(4, 2, 256, 256, False, 0.1, softcap=3.0),
+    Heads(4, 1, 576, 512, False, 0.05),
+    Heads(2, 2, 640, 640, False, 0.05, window=70),
+]
+STEPS = (70, 1, 5, 1)  # rows of one text: many together, and single ones
+
+
+def fits(heads: Heads, kind: str) -> bool:
+    return KINDS[kind].fits(heads.key_length) and KINDS[kind].fits(heads.value_length)
+
+
+@pytest.mark.parametrize(("kind", "heads"), [(kind, heads) for kind in KINDS for heads in HEADS if fits(heads, kind)])
+def test_attention(kind: str, heads: Heads, folder: Path) -> None:
+    """Against plain NumPy, with sinks, on what the cache makes of keys and values."""
+    kept = KINDS[kind]
+    rng, n = np.random.default_rng(heads.key_length), sum(STEPS)
+    widths = heads.head_count * heads.key_length, heads.head_count_kv * heads.key_length, heads.head_count_kv * heads.value_length
+    rows = [rng.standard_normal((n, width)).astype(np.float32) for width in widths]
+    sinks = rng.standard_normal(heads.head_count).astype(np.float32)
+    module = cuda_on_cpu.CpuModule({"F32"}, folder, [Attend.of(each, kept) for each in HEADS if fits(each, kind)])
+    found = cuda_on_cpu.attention(module, rows, STEPS, Attending(0, heads, None, None, sinks), kept)
+    assert naive.nmse(found, plain_attention(*rows, heads, sinks, kept)) <= (1e-6 if kind == "f16" else 1e-4)
+
+
+def plain_attention(q: Array, k: Array, v: Array, heads: Heads, sinks: Array, kept: Kept) -> Array:
+    """(rows, heads * value) in float64."""
+    n, group = len(q), heads.head_count // heads.head_count_kv
+    sizes = heads.key_length, heads.key_length, heads.value_length
+    q, k, v = (x.reshape(n, -1, size).astype(np.float64) for x, size in zip((q, k, v), sizes, strict=True))
+    k, v = (x.astype(np.float16).astype(np.float64) if kept is F16 else naive.kept(x, kept.bits) for x in (k, v))
+    scores = np.einsum("qhd,khd->hqk", q, k.repeat(group, 1)) * heads.scale
+    if heads.softcap:
+        scores = heads.softcap * np.tanh(scores / heads.softcap)
+    apart = np.arange(n)[:, None] - np.arange(n)
+    scores[:, (apart < 0) | (apart >= (heads.window or n))] = -np.inf
+    weights = np.exp(scores)
+    weights /= weights.sum(-1, keepdims=True) + np.exp(sinks)[:, None, None]
+    result: Array = np.einsum("hqk,khd->qhd", weights, v.repeat(group, 1)).reshape(n, -1)
+    return result
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
+@pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss"])
+def test_quantised_keys_and_values(name: str, kind: str, tmp_path: Path, folder: Path) -> None:
+    """As the CPU has them. A value between two levels may fall to the other one, for a difference in its last bit."""
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(name, "F32"))
+    tokens = np.random.default_rng(2).integers(0, 300, sum(PARTS)).tolist()
+    with closing(open_model(path, kind=kind)) as executor:
+        expected = Text(executor, blocks_for(64)).feed(tokens)
+    logits = cuda_on_cpu.logits(path, tokens, PARTS, folder, KINDS[kind])
+    apart = [naive.nmse(*row) for row in zip(logits, expected, strict=True)]
+    assert np.median(apart) <= (1e-5 if kind == "q8_0" else 1e-4)
 
 
 @pytest.mark.parametrize("vocab", [65, 1025, 5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ pytest.importorskip("torch", reason="needs the extra cuda")
 
 from runtime.cuda import nvrtc
 from runtime.cuda.module import source
+from runtime.execute.cuda_attention import Attend
+from runtime.kernels.kept import KINDS
+from runtime.layers.ops import Heads
 from runtime.quants import BY_NAME
+
+HEADS = Heads(8, 2, 128, 128, False, 0.1)
 
 PROBE = """
 template <class Q> __device__ void ints(const u8* b, int p, Ints* o) { if constexpr (Q::INTS) Q::ints(b, p, *o); }
@@ -30,7 +36,16 @@ def compiler() -> nvrtc.Nvrtc:
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 6), (9, 0)])
 def test_compiles_for_old_and_new_cards(capability: tuple[int, int], compiler: nvrtc.Nvrtc) -> None:
-    assert compiler.compile(source(["F32", "Q4_K", "Q6_K"]), capability)[:4] == b"\x7fELF"
+    attends = [Attend.of(HEADS, kept) for kept in KINDS.values()]
+    assert compiler.compile(source(["F32", "Q4_K", "Q6_K"], attends), capability)[:4] == b"\x7fELF"
+
+
+def test_every_kernel_first_waits_for_the_one_before() -> None:
+    """Else its reads could come before the other's writes, where a graph starts it early."""
+    text = source(["F32"], [Attend.of(HEADS, KINDS["q8_0"])])
+    first_words = re.findall(r'extern "C" __global__[^{;]*\{[\s\\]*(\w+)', text)
+    assert len(first_words) == text.count("__global__")
+    assert set(first_words) == {"after_previous"}
 
 
 def test_every_type_with_cuda_code_compiles(compiler: nvrtc.Nvrtc) -> None:

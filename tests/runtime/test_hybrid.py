@@ -65,8 +65,10 @@ def opened() -> Iterator[Open]:
         ctx: int = 1024,
         pinned: int = -1,
         mapped: bool = False,
+        kind: str = "f16",
     ) -> hybrid.HybridExecutor:
-        request = Load(str(path), num_ctx=ctx, num_parallel=4, num_batch=rows, num_thread=2, num_gpu=num_gpu, pinned=pinned)
+        options = {"num_gpu": num_gpu, "pinned": pinned, "kv_cache_type": kind}
+        request = Load(str(path), num_ctx=ctx, num_parallel=4, num_batch=rows, num_thread=2, **options)
         executor = hybrid.load(request, silent, mapped=mapped, over_pcie=over_pcie, resident=resident)
         assert executor is not None
         executors.append(executor)
@@ -246,6 +248,24 @@ def test_few_rows_of_one_text(demo_model: Path, opened: Open) -> None:
     assert naive.nmse(few, np.concatenate([again.feed([token]) for token in tokens])) <= 1e-5
 
 
+@pytest.mark.parametrize("resident", [None, 2])
+def test_kernels_that_start_early_find_what_they_need(
+    resident: int | None, demo_model: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit what they compute one after the other, at every token of a text."""
+    tokens = np.random.default_rng(6).integers(0, 4000, 200).tolist()
+    executor, logits = opened(demo_model, resident=resident), []
+    for early in (executor._module.starts_early, False):
+        monkeypatch.setattr(Module, "starts_early", early)
+        executor._graphs.clear()
+        text = Text(executor, blocks_for(256))
+        logits.append(np.concatenate([text.feed([token]) for token in tokens]))
+    if resident is None:
+        np.testing.assert_array_equal(logits[0], logits[1])
+    else:  # experts move, and are computed on the other side from then on
+        assert naive.nmse(*logits) <= 1e-2
+
+
 def test_a_cpu_that_does_not_answer_ends_the_step(demo_model: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = opened(demo_model, resident=0)
     text = Text(executor, blocks_for(64))
@@ -279,6 +299,29 @@ def test_hot_experts_move_into_vram(tmp_path: Path, opened: Open) -> None:
     assert executor._cache.moves > 0
     assert 0 < executor.expert_hits < executor.expert_lookups
     assert fixed.expert_lookups == 0
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
+@pytest.mark.parametrize("architecture", ["qwen3moe", "gpt-oss", "gemma3"])
+@pytest.mark.parametrize("num_gpu", [-1, 2])
+def test_quantised_keys_and_values(architecture: str, kind: str, num_gpu: int, tmp_path: Path, opened: Open) -> None:
+    """As the CPU has them, in blocks that are copied and added. A value between two levels may fall to the other one."""
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
+    tokens = np.random.default_rng(2).integers(0, 300, 300).tolist()
+    with closing(open_model(path, kind=kind)) as cpu:
+        text = Text(cpu, blocks_for(320))
+        expected = np.concatenate([text.feed(tokens[first : first + 100]) for first in range(0, 300, 100)])
+    executor = opened(path, ctx=256, kind=kind, num_gpu=num_gpu)
+    assert executor.size_vram < opened(path, ctx=256, num_gpu=num_gpu).size_vram
+    text = Text(executor, [3, 1, 2, 4])
+    logits = [text.feed(tokens[:100]), *(text.feed([token]) for token in tokens[100:110]), text.feed(tokens[110:190])]
+    executor.copy_blocks([(3, 6), (2, 7)])
+    blocks = executor.n_blocks
+    executor.grow(1024, 0)
+    text.table = np.array([[6, 1, 7, 4, blocks]], np.int32)
+    logits += [text.feed(tokens[190:240]), *(text.feed([token]) for token in tokens[240:])]
+    apart = [naive.nmse(*row) for row in zip(np.concatenate(logits), expected, strict=True)]
+    assert np.median(apart) <= (1e-4 if kind == "q8_0" else 1e-2)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])

@@ -26,7 +26,7 @@ GIB = 1 << 30
         ("matvec_1", "blk.0.ffn_gate_inp.weight", "router"),
         ("matvec_1", "output.weight", "output"),
         ("matmul", "blk.0.ffn_down.weight", "feed-forward"),
-        ("attend_4_4", "", "attention"),
+        ("attend_16_4_16_1_1", "", "attention"),
         ("choose", "", "router"),
         ("send", "", "hand-off"),
         ("expert_hidden", "", "GPU experts"),
@@ -48,7 +48,7 @@ def test_a_card_that_waits_for_the_cpu() -> None:
 
 def test_layers_on_the_cpu_before_those_of_the_card() -> None:
     rows = [("blk.0.attn_q.weight", 1e-3), ("blk.0.ffn_up_exps.weight", 2e-3)]
-    found = of_card([Kernel("attend_4_4", "", 1e-3)], 5e-3, 0.0, rows, over_pcie=False)
+    found = of_card([Kernel("attend_16_4_16_1_1", "", 1e-3)], 5e-3, 0.0, rows, over_pcie=False)
     assert found == pytest.approx({"attention": 2e-3, "CPU experts": 2e-3, BETWEEN: 1e-3})
 
 

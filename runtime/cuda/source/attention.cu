@@ -1,7 +1,9 @@
-// Attention over the paged cache: keys and values (blocks, kv heads, 64, size) in f16; a row is one token of one sequence.
+// Attention over the paged cache: keys and values (blocks, kv heads, 64 tokens) as runtime/kernels/kept.py has values, rows of f16
+// padded to a multiple of 8 values; a row of a step is one token of one sequence.
 
 #define BLOCK_TOKENS 64
 #define WIDEST_HEAD 640
+#define ATTEND_THREADS 128
 
 struct Heads {
     int q, kv, key, value;  // heads of q and of k and v; sizes
@@ -18,17 +20,64 @@ __device__ __forceinline__ int first_seen(const Heads& heads, int length) {
 
 struct Pages {
     const int *positions, *sequences, *tables;  // of every row; blocks of every sequence, `width` of them
-    int width;
-    u16 *keys, *values;
+    int width, bits;  // of a value: 16, 8 or 4
+    u8 *keys, *values;
 };
 
-__device__ __forceinline__ u64 slot(const Pages& pages, const Heads& heads, const int* table, int head, int token) {
-    return ((u64)table[token / BLOCK_TOKENS] * heads.kv + head) * BLOCK_TOKENS + token % BLOCK_TOKENS;
+// Bytes of a head's keys, or values, in one block: those of the rows, and the scales behind them.
+__device__ __forceinline__ int row_bytes(int bits, int size) { return bits == 16 ? (size + 7) / 8 * 16 : size * bits / 8; }
+__device__ __forceinline__ int head_bytes(int bits, int size) {
+    return BLOCK_TOKENS * (row_bytes(bits, size) + (bits == 16 ? 0 : size / 32 * 2));
+}
+
+// What a kv head has in the block of a token.
+__device__ __forceinline__ u64 place(const Heads& heads, const int* table, int head, int token, int bits, int size) {
+    return ((u64)table[token / BLOCK_TOKENS] * heads.kv + head) * head_bytes(bits, size);
+}
+
+// Hadamard's transform of each 2**n values of a head, the largest that divide its size, by a warp: see runtime/kernels/store.py.
+__device__ __forceinline__ void spread(float* x, int size) {
+    const int span = size & -size, lane = threadIdx.x & 31;
+    for (int half = 1; half < span; half *= 2) {
+        for (int i = lane; i < size / 2; i += 32) {
+            const int at = 2 * i - (i & half - 1);
+            const float a = x[at], b = x[at + half];
+            x[at] = a + b, x[at + half] = a - b;
+        }
+        __syncwarp();
+    }
+    const float share = 1.0f / sqrtf((float)span);
+    for (int i = lane; i < size; i += 32) x[i] *= share;
+    __syncwarp();
+}
+
+// A head's key or value goes to token `slot` of its block at `block`, by a warp; rounded as runtime/kernels/store.py does.
+__device__ __forceinline__ void keep(const float* x, int size, int bits, u8* block, int slot) {
+    const int lane = threadIdx.x & 31;
+    u8* row = block + slot * row_bytes(bits, size);
+    if (bits == 16) {
+        for (int i = lane; i < size; i += 32) reinterpret_cast<u16*>(row)[i] = to_half(x[i]);
+        return;
+    }
+    u16* scales = reinterpret_cast<u16*>(block + BLOCK_TOKENS * row_bytes(bits, size)) + slot * (size / 32);
+    for (int i = lane; i < size; i += 32) {
+        const float high = fmaxf(warp_max(x[i]), 0.0f), low = fminf(-warp_max(-x[i]), 0.0f);
+        const float peak = bits == 8 ? fmaxf(high, -low) : -low > high ? low : high, scale = peak / (bits == 8 ? 127.0f : -8.0f);
+        const float value = x[i] * (fabsf(scale) > 1e-30f ? 1.0f / scale : 0.0f);
+        if (lane == 0) scales[i / 32] = to_half(scale);
+        if (bits == 8) {
+            row[i] = (u8)((int)(value + 128.5f) - 128);
+        } else {
+            const int q = min((int)(value + 8.5f), 15), other = __shfl_xor_sync(FULL, q, 16);
+            if (lane < 16) row[i / 2 - lane / 2 + lane] = (u8)(q | other << 4);
+        }
+    }
 }
 
 // A warp for each head of q, k and v of a row: norm (where there is a weight), turn, and store k and v; q stays where it is.
 extern "C" __global__ void rotate_store(float* q, const float* k, const float* v, const float* q_norm, const float* k_norm, float eps,
                                         const float2* turns, int half, int interleaved, Heads heads, Pages pages, const int* rows) {
+    after_previous();
     __shared__ float shared[8][WIDEST_HEAD];
     const int lane = threadIdx.x & 31, each = heads.q + 2 * heads.kv;
     const int task = blockIdx.x * 8 + (threadIdx.x >> 5), row = task / each, head = task % each;
@@ -57,89 +106,214 @@ extern "C" __global__ void rotate_store(float* q, const float* k, const float* v
             x[a] = xa * turn.x - xb * turn.y, x[b] = xa * turn.y + xb * turn.x;
         }
     __syncwarp();
+    if (pages.bits != 16) spread(x, size);
     if (is_q) {
         for (int i = lane; i < size; i += 32) q[((u64)row * heads.q + own) * size + i] = x[i];
         return;
     }
-    const int* table = pages.tables + (u64)pages.sequences[row] * pages.width;
-    u16* to = (is_k ? pages.keys : pages.values) + slot(pages, heads, table, own, pages.positions[row]) * size;
-    for (int i = lane; i < size; i += 32) to[i] = to_half(x[i]);
+    const int *table = pages.tables + (u64)pages.sequences[row] * pages.width, token = pages.positions[row];
+    u8* block = (is_k ? pages.keys : pages.values) + place(heads, table, own, token, pages.bits, size);
+    keep(x, size, pages.bits, block, token % BLOCK_TOKENS);
+}
+
+// Eight values of a row as they are kept.
+template <int BITS> struct Eighth {
+    u32 q[BITS == 16 ? 4 : 2], scale;
+
+    // Values from `at` on of token `slot`.
+    __device__ __forceinline__ void load(const u8* block, int size, int slot, int at) {
+        const u8* row = block + slot * row_bytes(BITS, size);
+        if constexpr (BITS == 16) {
+            const uint4 v = *reinterpret_cast<const uint4*>(row + 2 * at);
+            q[0] = v.x, q[1] = v.y, q[2] = v.z, q[3] = v.w;
+        } else {
+            const uint2 v = *reinterpret_cast<const uint2*>(row + (BITS == 8 ? at : at / 32 * 16 + at % 16));
+            q[0] = v.x, q[1] = v.y;
+            if (BITS == 4) q[0] = q[0] >> (at & 16) / 4 & 0x0f0f0f0f, q[1] = q[1] >> (at & 16) / 4 & 0x0f0f0f0f;
+            scale = short_at(block + BLOCK_TOKENS * row_bytes(BITS, size) + 2 * (slot * (size / 32) + at / 32));
+        }
+    }
+
+    __device__ __forceinline__ void values(float* x) const {
+        if constexpr (BITS == 16) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) x[i] = half_bits(q[i / 2] >> 16 * (i % 2) & 0xffff);
+        } else {
+            const u32 flip = BITS == 8 ? 0x80808080 : 0, shifted[2] = {q[0] ^ flip, q[1] ^ flip};
+            const float d = half_bits(scale);
+            scaled(x, shifted, d, (BITS == 8 ? -128.0f : -8.0f) * d);
+        }
+    }
+};
+
+// Tokens of a text, one after the other, in f16 and with every head as often as it has heads of q: (heads, tokens, size), rows padded
+// as in the cache. Grid: (blocks, heads); `blocks`: those of these tokens, of which there are `tokens`.
+template <int BITS>
+__device__ void gather_part(const u8* cache, const int* blocks, u16* out, int kv, int group, int size, int tokens) {
+    const int head = blockIdx.y / group, eighths = (size + 7) / 8, first = blockIdx.x * BLOCK_TOKENS;
+    const u8* block = cache + ((u64)blocks[blockIdx.x] * kv + head) * head_bytes(BITS, size);
+    for (int i = threadIdx.x; i < min(BLOCK_TOKENS, tokens - first) * eighths; i += blockDim.x) {
+        const int slot = i / eighths, at = i % eighths * 8;
+        Eighth<BITS> kept;
+        float x[8];
+        kept.load(block, size, slot, at), kept.values(x);
+        uint4 packed = {to_halves(x[0], x[1]), to_halves(x[2], x[3]), to_halves(x[4], x[5]), to_halves(x[6], x[7])};
+        *reinterpret_cast<uint4*>(out + ((u64)blockIdx.y * tokens + first + slot) * eighths * 8 + at) = packed;
+    }
+}
+
+extern "C" __global__ void gather_text(const u8* cache, const int* blocks, u16* out, int bits, int kv, int group, int size, int tokens) {
+    after_previous();
+    if (bits == 16) gather_part<16>(cache, blocks, out, kv, group, size, tokens);
+    else if (bits == 8) gather_part<8>(cache, blocks, out, kv, group, size, tokens);
+    else gather_part<4>(cache, blocks, out, kv, group, size, tokens);
+}
+
+// `spread` of all heads of a step's rows, (heads, size), in place; 256 threads.
+extern "C" __global__ void spread_heads(float* x, int heads, int size) {
+    after_previous();
+    __shared__ float shared[8][WIDEST_HEAD];
+    const int head = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (head >= heads) return;
+    float* own = shared[threadIdx.x >> 5];
+    for (int i = lane; i < size; i += 32) own[i] = x[(u64)head * size + i];
+    __syncwarp();
+    spread(own, size);
+    for (int i = lane; i < size; i += 32) x[(u64)head * size + i] = own[i];
 }
 
 // How many tokens of a text are one split's: few texts are long enough for all splits.
 __device__ __forceinline__ int span_of(int length, int splits) { return max(32, ((length + splits - 1) / splits + 3) / 4 * 4); }
 
-// A part of a row's text against HEADS heads of q that share a kv head; PER values of a head are a lane's.
-// Grid: (splits, groups of heads, listed rows). part: (listed rows, heads, splits, 2 + value) = maximum, sum, weighted values.
-template <int HEADS, int PER>
-__device__ void attend_part(const float* q, float* part, const Heads& heads, const Pages& pages, const int* list, const int* count) {
-    __shared__ float best[4][HEADS], sums[4][HEADS], mixed[4][HEADS][32 * PER];
-    if (blockIdx.z >= *count) return;
-    const int row = list ? list[blockIdx.z] : blockIdx.z, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int first = blockIdx.y * HEADS, head = first / (heads.q / heads.kv), splits = gridDim.x;
-    const int length = pages.positions[row] + 1, low = first_seen(heads, length), span = span_of(length - low, splits);
-    if (low + blockIdx.x * span >= length) return;
-    const int begin = low + blockIdx.x * span, end = min(length, begin + span);
-    const int* table = pages.tables + (u64)pages.sequences[row] * pages.width;
-    float query[HEADS][PER], mix[HEADS][PER], top[HEADS], sum[HEADS];
+// The softmax so far of HEADS heads of q, by LANES lanes, of which each has EIGHTHS times eight values.
+template <int HEADS, int EIGHTHS> struct Mix {
+    float top[HEADS], sum[HEADS], values[HEADS][EIGHTHS][8];
+};
+
+// TOKENS scores of each head, and what is kept of these tokens' values.
+template <int BITS, int HEADS, int EIGHTHS, int TOKENS>
+__device__ __forceinline__ void mix_in(Mix<HEADS, EIGHTHS>& mix, float (&score)[HEADS][TOKENS], const Eighth<BITS> (&values)[TOKENS][EIGHTHS],
+                                       const bool (&known)[TOKENS]) {
+#pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        top[h] = -1e30f, sum[h] = 0;
-        for (int i = 0; i < PER; i++) {
-            const int at = lane * PER + i;
-            query[h][i] = at < heads.key ? q[((u64)row * heads.q + first + h) * heads.key + at] * heads.scale : 0;
-            mix[h][i] = 0;
-        }
+        float higher = mix.top[h];
+        for (int t = 0; t < TOKENS; t++) higher = fmaxf(higher, known[t] ? score[h][t] : -1e30f);
+        const float fade = __expf(mix.top[h] - higher);
+        mix.top[h] = higher, mix.sum[h] *= fade;
+        for (int t = 0; t < TOKENS; t++) score[h][t] = known[t] ? __expf(score[h][t] - higher) : 0, mix.sum[h] += score[h][t];
+        for (int e = 0; e < EIGHTHS; e++)
+            for (int i = 0; i < 8; i++) mix.values[h][e][i] *= fade;
     }
-    for (int token = begin + warp; token < end; token += 4) {
-        const u64 where = slot(pages, heads, table, head, token);
-        float key[PER], value[PER];
-        for (int i = 0; i < PER; i++) {
-            const int at = lane * PER + i;
-            key[i] = at < heads.key ? half_bits(pages.keys[where * heads.key + at]) : 0;
-            value[i] = at < heads.value ? half_bits(pages.values[where * heads.value + at]) : 0;
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++)
+        for (int e = 0; e < EIGHTHS; e++) {
+            float x[8];
+            values[t][e].values(x);
+            for (int h = 0; h < HEADS; h++)
+                for (int i = 0; i < 8; i++) mix.values[h][e][i] += score[h][t] * x[i];
         }
-        for (int h = 0; h < HEADS; h++) {
-            float score = 0;
-            for (int i = 0; i < PER; i++) score += query[h][i] * key[i];
-            score = warp_sum(score);
-            if (heads.softcap) score = heads.softcap * tanhf(score / heads.softcap);
-            const float higher = fmaxf(top[h], score), fade = __expf(top[h] - higher), weight = __expf(score - higher);
-            top[h] = higher, sum[h] = sum[h] * fade + weight;
-            for (int i = 0; i < PER; i++) mix[h][i] = mix[h][i] * fade + weight * value[i];
-        }
-    }
-    for (int h = 0; h < HEADS; h++) {
-        if (lane == 0) best[warp][h] = top[h], sums[warp][h] = sum[h];
-        for (int i = 0; i < PER; i++) mixed[warp][h][lane * PER + i] = mix[h][i];
-    }
-    __syncthreads();
-    for (int h = warp; h < HEADS; h += 4) {  // the four warps' results become one
-        float higher = -1e30f, total = 0;
-        for (int w = 0; w < 4; w++) higher = fmaxf(higher, best[w][h]);
-        float* out = part + (((u64)blockIdx.z * heads.q + first + h) * splits + blockIdx.x) * (2 + heads.value);
-        for (int w = 0; w < 4; w++) total += sums[w][h] * __expf(best[w][h] - higher);
+}
+
+// The groups' results become one, in the place of the first one's values: by a warp for each head.
+template <int HEADS, int GROUPS, int WIDTH>
+__device__ __forceinline__ void join_groups(float (&top)[GROUPS][HEADS], float (&sum)[GROUPS][HEADS], float (&values)[GROUPS][HEADS][WIDTH],
+                                            float* part, u64 stride, int size, bool spreads) {
+    const int lane = threadIdx.x & 31;
+    for (int h = threadIdx.x >> 5; h < HEADS; h += ATTEND_THREADS / 32) {
+        const float own = lane < GROUPS ? top[lane][h] : -1e30f, higher = warp_max(own), fade = __expf(own - higher);
+        const float total = warp_sum(lane < GROUPS ? fade * sum[lane][h] : 0);
+        if (lane < GROUPS) top[lane][h] = fade;
+        __syncwarp();
+        float* out = part + h * stride;
         if (lane == 0) out[0] = higher, out[1] = total;
-        for (int at = lane; at < heads.value; at += 32) {
+        for (int i = lane; i < size; i += 32) {
             float value = 0;
-            for (int w = 0; w < 4; w++) value += mixed[w][h][at] * __expf(best[w][h] - higher);
-            out[2 + at] = value;
+            for (int g = 0; g < GROUPS; g++) value += values[g][h][i] * top[g][h];
+            values[0][h][i] = value;
         }
+        __syncwarp();
+        if (spreads) spread(values[0][h], size);
+        for (int i = lane; i < size; i += 32) out[2 + i] = values[0][h][i];
     }
 }
 
-#define ATTEND(HEADS, PER)                                                                                              \
-    extern "C" __global__ void attend_##HEADS##_##PER(const float* q, float* part, Heads heads, Pages pages, const int* list, \
-                                                      const int* count) {                                               \
-        attend_part<HEADS, PER>(q, part, heads, pages, list, count);                                                    \
+// A part of a row's text against HEADS heads of q that share a kv head. LANES lanes take TOKENS tokens at a time; each of them has
+// KEYS times eight values of a key and VALUES times eight of a value, which lie 8 LANES apart.
+// Grid: (splits, groups of heads, listed rows). part: (listed rows, heads, splits, 2 + value) = maximum, sum, weighted values.
+template <int BITS, int HEADS, int LANES, int KEYS, int VALUES, int TOKENS>
+__device__ void attend_part(const float* q, float* part, const Heads& heads, const Pages& pages, const int* list, const int* count) {
+    constexpr int GROUPS = ATTEND_THREADS / LANES;
+    __shared__ float tops[GROUPS][HEADS], sums[GROUPS][HEADS];
+    __shared__ __align__(16) float mixed[GROUPS][HEADS][VALUES * 8 * LANES];
+    if (blockIdx.z >= *count) return;
+    const int row = list ? list[blockIdx.z] : blockIdx.z, group = threadIdx.x / LANES, at = threadIdx.x % LANES * 8;
+    const int first = blockIdx.y * HEADS, head = first / (heads.q / heads.kv), splits = gridDim.x;
+    const int length = pages.positions[row] + 1, low = first_seen(heads, length), span = span_of(length - low, splits);
+    const int begin = low + blockIdx.x * span, end = min(length, begin + span);
+    if (begin >= length) return;
+    const int* table = pages.tables + (u64)pages.sequences[row] * pages.width;
+    float query[HEADS][KEYS][8];
+    Mix<HEADS, VALUES> mix = {};
+    for (int h = 0; h < HEADS; h++) {
+        mix.top[h] = -1e30f;
+        for (int e = 0; e < KEYS; e++) {
+            load_values(q + ((u64)row * heads.q + first + h) * heads.key, at + e * 8 * LANES, heads.key, query[h][e]);
+            for (int i = 0; i < 8; i++) query[h][e][i] *= heads.scale;
+        }
     }
-ATTEND(1, 1) ATTEND(1, 2) ATTEND(1, 3) ATTEND(1, 4) ATTEND(1, 6) ATTEND(1, 8) ATTEND(1, 16) ATTEND(1, 18)
-ATTEND(2, 1) ATTEND(2, 2) ATTEND(2, 3) ATTEND(2, 4) ATTEND(2, 6) ATTEND(2, 8) ATTEND(2, 16) ATTEND(2, 18)
-ATTEND(4, 1) ATTEND(4, 2) ATTEND(4, 3) ATTEND(4, 4) ATTEND(4, 6) ATTEND(4, 8) ATTEND(4, 16) ATTEND(4, 18)
+    for (int start = begin; start < end; start += GROUPS * TOKENS) {
+        Eighth<BITS> keys[TOKENS][KEYS] = {}, values[TOKENS][VALUES] = {};
+        bool known[TOKENS];
+        float score[HEADS][TOKENS] = {};
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++) {
+            const int token = start + t * GROUPS + group, seen = min(token, end - 1), slot = seen % BLOCK_TOKENS;
+            known[t] = token < end;
+            const u8* block = pages.keys + place(heads, table, head, seen, BITS, heads.key);
+            for (int e = 0; e < KEYS; e++)
+                if (at + e * 8 * LANES < heads.key) keys[t][e].load(block, heads.key, slot, at + e * 8 * LANES);
+            block = pages.values + place(heads, table, head, seen, BITS, heads.value);
+            for (int e = 0; e < VALUES; e++)
+                if (at + e * 8 * LANES < heads.value) values[t][e].load(block, heads.value, slot, at + e * 8 * LANES);
+        }
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            for (int e = 0; e < KEYS; e++) {
+                float x[8];
+                keys[t][e].values(x);
+                for (int h = 0; h < HEADS; h++)
+                    for (int i = 0; i < 8; i++) score[h][t] += query[h][e][i] * x[i];
+            }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++)
+            for (int t = 0; t < TOKENS; t++) {
+                for (int step = LANES / 2; step; step >>= 1) score[h][t] += __shfl_xor_sync(FULL, score[h][t], step);
+                if (heads.softcap) score[h][t] = heads.softcap * tanhf(score[h][t] / heads.softcap);
+            }
+        mix_in(mix, score, values, known);
+    }
+    for (int h = 0; h < HEADS; h++) {
+        if (at == 0) tops[group][h] = mix.top[h], sums[group][h] = mix.sum[h];
+        for (int e = 0; e < VALUES; e++) store_values(&mixed[group][h][at + e * 8 * LANES], mix.values[h][e]);
+    }
+    __syncthreads();
+    const u64 stride = (u64)splits * (2 + heads.value);
+    part += ((u64)blockIdx.z * heads.q + first) * stride + blockIdx.x * (2 + heads.value);
+    join_groups(tops, sums, mixed, part, stride, heads.value, BITS != 16);
+}
+
+#define ATTEND(BITS, HEADS, LANES, KEYS, VALUES, TOKENS)                                                                       \
+    extern "C" __global__ void __launch_bounds__(ATTEND_THREADS) attend_##BITS##_##HEADS##_##LANES##_##KEYS##_##VALUES(        \
+        const float* q, float* part, Heads heads, Pages pages, const int* list, const int* count) {                           \
+        after_previous();                                                                                                      \
+        attend_part<BITS, HEADS, LANES, KEYS, VALUES, TOKENS>(q, part, heads, pages, list, count);                             \
+    }
 
 // The parts become one, (rows, heads * value). Grid: (chunks, listed rows); 256 threads, one for each value.
 // `sinks`: a score for each head that has no value, or null.
 extern "C" __global__ void attend_join(const float* part, float* out, Packing packing, Heads heads, Pages pages,
                                        int splits, const float* sinks, const int* list, const int* count) {
+    after_previous();
     __shared__ float weights[CHUNK / 8 + 1][32];  // of the heads that the chunk has values of; splits <= 32: one a lane
     __shared__ __align__(16) float values[CHUNK];
     if (blockIdx.y >= *count) return;
@@ -148,6 +322,11 @@ extern "C" __global__ void attend_join(const float* part, float* out, Packing pa
     const int span = span_of(seen, splits), used = (seen + span - 1) / span;
     const int width = heads.q * heads.value, begin = blockIdx.x * CHUNK, end = min(width, begin + CHUNK), first = begin / heads.value;
     part += ((u64)blockIdx.y * heads.q + first) * splits * size;
+    const int at = begin + threadIdx.x;
+    const float* mixed = part + (at / heads.value - first) * splits * size + 2 + at % heads.value;
+    float value = 0, parts[32];
+#pragma unroll
+    for (int s = 0; s < 32; s++) parts[s] = at < end && s < used ? mixed[s * size] : 0;  // on their way while the weights are made
     for (int head = warp; head <= (end - 1) / heads.value - first; head += 8) {
         const float* own = part + (head * splits + lane) * size;
         const float top = lane < used ? own[0] : -1e30f, sink = sinks ? sinks[first + head] : -1e30f;
@@ -155,12 +334,9 @@ extern "C" __global__ void attend_join(const float* part, float* out, Packing pa
         weights[head][lane] = weight / (warp_sum(lane < used ? weight * own[1] : 0) + (sinks ? __expf(sink - higher) : 0));
     }
     __syncthreads();
-    const int at = begin + threadIdx.x, head = at / heads.value - first;
-    const float* own = part + head * splits * size + 2 + at % heads.value;
-    float value = 0;
     if (at < end) {
-#pragma unroll 8
-        for (int s = 0; s < used; s++) value += own[s * size] * weights[head][s];
+#pragma unroll
+        for (int s = 0; s < 32; s++) value += parts[s] * weights[at / heads.value - first][s];
         out[(u64)row * width + at] = value;
     }
     if (!packing.out[Q8_K_ROWS] && !packing.out[Q8_0_ROWS]) return;

@@ -7,6 +7,15 @@ typedef unsigned long long u64;
 
 #define FULL 0xffffffffu
 
+// Every kernel begins with it: a graph starts a kernel's blocks while the one before still runs (runtime/cuda/module.py), and until
+// that one is through nothing may be read but what no kernel writes.
+__device__ __forceinline__ void after_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ float half_bits(u32 bits) {
     float f;
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((u16)bits));
@@ -49,6 +58,13 @@ __device__ __forceinline__ uint2 read8(const u8* p) {
 __device__ __forceinline__ uint4 read16(const u8* p) {
     uint4 v;
     asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+
+// The same of what another kernel has written while this one waited.
+__device__ __forceinline__ uint4 fresh16(const u8* p) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
 }
 

@@ -6,6 +6,7 @@
 // A thread a channel. out = silu(the last `kernel` inputs, each times its weights); states: (lines, kernel - 1, channels).
 extern "C" __global__ void delta_convolve(const float* x, float* out, int channels, int kernel, const float* weights, float* states,
                                           const int* positions, const int* lines, const int* rows) {
+    after_previous();
     const int channel = blockIdx.x * blockDim.x + threadIdx.x, count = *rows, kept = kernel - 1, AHEAD = 8;
     if (channel >= channels) return;
     float w[TAPS] = {}, past[TAPS - 1] = {};  // the last ones count
@@ -92,6 +93,7 @@ __device__ __forceinline__ void delta_rows(const float* qkv, const float* z, con
     extern "C" __global__ void __launch_bounds__(SIZE) delta_rule_##SIZE(                                                          \
         const float* qkv, const float* z, const float* alpha, const float* beta, float* out, DeltaShape shape, const float* decay, \
         const float* bias, const float* norm, float* states, const int* positions, const int* lines, const int* rows) {            \
+        after_previous();                                                                                                          \
         delta_rows<SIZE>(qkv, z, alpha, beta, out, shape, decay, bias, norm, states, positions, lines, *rows);                     \
     }
 

@@ -82,6 +82,7 @@ template <int PER> __device__ void choose_row(const float* logits, int* ids, flo
 // the GPU from the host's memory, and the others are the CPU's. `uses`, if not null, counts how often each expert is chosen.
 extern "C" __global__ void choose(const float* logits, const u64* in_vram, float over_pcie, int* ids, float* weights, int* where,
                                   int* uses, Routing r, const int* rows) {
+    after_previous();
     __shared__ float shared[4][MOST_EXPERTS];
     const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, k = r.k;
     float* scores = shared[threadIdx.x / 32];
@@ -105,6 +106,7 @@ extern "C" __global__ void choose(const float* logits, const u64* in_vram, float
 
 // The pairs that lie in VRAM sorted by expert, and tiles of at most BN of them. One block.
 extern "C" __global__ void plan(const int* ids, const int* where, int n_experts, int k, int* order, int4* tiles, int* n_tiles, const int* rows) {
+    after_previous();
     __shared__ int counts[MOST_EXPERTS], starts[MOST_EXPERTS];
     for (int e = threadIdx.x; e < n_experts; e += blockDim.x) counts[e] = 0;
     __syncthreads();
@@ -147,6 +149,7 @@ __device__ __forceinline__ const u8* matrix(const Stack& stack, int where, int i
 // hidden[pair] = activation(gate x) * up x. Grid: (rows / 16, pairs); a warp for two rows of both matrices.
 extern "C" __global__ void __launch_bounds__(256, 3) expert_hidden(Stack gate, Stack up, Rows x, const int* ids, const int* where, int k,
                                                                    float* hidden, int activation, const int* rows) {
+    after_previous();
     const int pair = blockIdx.y, row = blockIdx.x * 16 + (threadIdx.x >> 5) * 2, next = min(row + 1, gate.rows - 1);
     if (pair >= *rows * k || row >= gate.rows) return;
     const u8 *g = matrix(gate, where[pair], ids[pair]), *u = matrix(up, where[pair], ids[pair]);
@@ -177,6 +180,7 @@ extern "C" __global__ void __launch_bounds__(256, 3) expert_hidden(Stack gate, S
 // out[row] = sum over its experts of weight * down hidden. Grid: (rows of w / DOWN_ROWS, rows of x); a warp for every eighth expert.
 extern "C" __global__ void __launch_bounds__(256, 3) expert_down(Stack down, Rows hidden, const int* ids, const int* where,
                                                                  const float* weights, int k, float* out, const int* rows) {
+    after_previous();
     __shared__ float shared[8][DOWN_ROWS];
     const int row = blockIdx.y, first = blockIdx.x * DOWN_ROWS, warp = threadIdx.x >> 5;
     if (row >= *rows) return;
@@ -206,6 +210,7 @@ extern "C" __global__ void __launch_bounds__(256, 3) expert_down(Stack down, Row
 
 // One block a row: out = sum over the row's experts in VRAM of weight * y[pair].
 extern "C" __global__ void combine(const float* y, const int* where, const float* weights, int k, float* out, int width, const int* rows) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows) return;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {

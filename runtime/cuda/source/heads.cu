@@ -5,6 +5,7 @@
 // out[row][head] = w[head] x[row][head], where each head's part is a row of x. Grid: (rows of a matrix / HEAD_ROWS, heads, rows of x); a warp for four rows of w.
 extern "C" __global__ void __launch_bounds__(256) by_head(const u8* w, u64 row_bytes, int type, Rows x, float* out, int n_out,
                                                           const int* rows) {
+    after_previous();
     const int head = blockIdx.y, heads = gridDim.y, row = blockIdx.z;
     const int first = blockIdx.x * HEAD_ROWS + (threadIdx.x >> 5) * 4;
     if (row >= *rows || first >= n_out) return;

@@ -30,6 +30,7 @@ __device__ __forceinline__ void store_release(u32* p, u32 value) {
 // One block: give the CPU the rows and its pairs (id -1: not its). `sent` is the ticket counter, on the device.
 extern "C" __global__ void send(Mailbox box, const float* x, const int* ids, const float* weights, const int* where, int k, int width,
                                 u32* sent, const int* rows) {
+    after_previous();
     const int n = *rows * width / 4, pairs = *rows * k;
     for (int i = threadIdx.x; i < n; i += blockDim.x) reinterpret_cast<float4*>(box.x)[i] = reinterpret_cast<const float4*>(x)[i];
     for (int p = threadIdx.x; p < pairs; p += blockDim.x) box.ids[p] = where[p] == ON_CPU ? ids[p] : -1, box.weights[p] = weights[p];
@@ -40,6 +41,7 @@ extern "C" __global__ void send(Mailbox box, const float* x, const int* ids, con
 
 // One block: wait for the CPU's sum and add it to the GPU's own (or take it alone).
 extern "C" __global__ void receive(Mailbox box, const float* own, float* out, int width, const u32* sent, const int* rows) {
+    after_previous();
     if (threadIdx.x == 0) {
         const u32 wanted = *sent;
         const u64 start = nanoseconds();

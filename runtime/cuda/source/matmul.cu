@@ -42,6 +42,7 @@ template <class Q> __device__ __forceinline__ void unpack_tile(u16 (*tile)[BK + 
 
 // out[pair][row] = w[row] . x[pair / share] * scale. Grid: (tiles of w's rows, tiles of pairs); 256 threads.
 extern "C" __global__ void __launch_bounds__(256, 2) matmul(Matrix m, const u64* experts, Groups groups, const u16* x, const float* scale, int width, const int* rows) {
+    after_previous();
     __shared__ __align__(16) u16 a_tile[BM][BK + PAD], b_tile[BN][BK + PAD];
     __shared__ int pairs[BN];
     int first = blockIdx.y * BN, count = min(BN, *rows - first);

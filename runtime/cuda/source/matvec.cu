@@ -60,7 +60,7 @@ __device__ __forceinline__ void dot_ints(const u8* const (&w)[R], const Rows& x,
 #pragma unroll
         for (int n = 0; n < N; n++) {
             const u8* chunk = x.packed[Q::FORMAT] + n * packed_bytes(x.width) + at / CHUNK * CHUNK_BYTES;
-            const uint4 u = read16(chunk + place), v = read16(chunk + place + Q::STEP);
+            const uint4 u = fresh16(chunk + place), v = fresh16(chunk + place + Q::STEP);
             const u32 values[8] = {u.x, u.y, u.z, u.w, v.x, v.y, v.z, v.w};
             const float d = *reinterpret_cast<const float*>(chunk + CHUNK_SCALES + place / 32 * 4);
             const u8* totals = chunk + CHUNK_SUMS + place / 16 * 2;
@@ -113,12 +113,14 @@ template <int N> __device__ void matvec(const Matrices& all, int count, const Ro
 
 #define MATVEC(N)                                                                                                              \
     extern "C" __global__ void __launch_bounds__(256, N == 1 ? 3 : 2) matvec_##N(Matrices all, int count, Rows x, int shift, const int* rows) { \
+        after_previous();                                                                                                      \
         matvec<N>(all, count, x, shift, rows);                                                                                 \
     }
 MATVEC(1) MATVEC(2) MATVEC(4) MATVEC(8)
 
 // Rows of a table: out[row] = table[index[row]].
 extern "C" __global__ void embed(const u8* table, u64 row_bytes, int type, const int* index, float* out, int width, const int* rows) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows) return;
     const u8* w = table + index[row] * row_bytes;
@@ -134,6 +136,7 @@ extern "C" __global__ void embed(const u8* table, u64 row_bytes, int type, const
 
 // Values of a matrix in f16, (n / 8) * 8 of them.
 extern "C" __global__ void dequantize(const u8* w, int type, u16* out, u64 n) {
+    after_previous();
     const u64 i = 8 * ((u64)blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= n) return;
     with_type(type, [&](auto q) {

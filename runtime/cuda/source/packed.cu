@@ -65,10 +65,10 @@ __device__ __forceinline__ void pack_values(const float* v, const Packing& packi
     if (packing.out[Q8_0_ROWS]) pack_chunk<4>(v, packing.out[Q8_0_ROWS] + at);
 }
 
-// Eight values from `at` on; zeros beyond the row.
+// Eight values from `at` on; zeros beyond the row, of which there are a multiple of four.
 __device__ __forceinline__ void load_values(const float* x, int at, int width, float* v) {
     const float4 none = make_float4(0, 0, 0, 0), *from = reinterpret_cast<const float4*>(x + at);
-    const float4 a = at < width ? from[0] : none, b = at < width ? from[1] : none;
+    const float4 a = at < width ? from[0] : none, b = at + 4 < width ? from[1] : none;
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 }
 
@@ -79,6 +79,7 @@ __device__ __forceinline__ void store_values(float* to, const float* v) {
 
 // Grid: (chunks / 8, rows * share); a warp a chunk.
 extern "C" __global__ void pack_rows(const float* x, Packing packing, int width, const int* rows, int share) {
+    after_previous();
     const int row = blockIdx.y, chunk = blockIdx.x * 8 + threadIdx.x / 32;
     if (row >= *rows * share || chunk * CHUNK >= width) return;
     float v[8];

@@ -3,6 +3,7 @@
 // One block a row: sum = x + y (where there is a y), out = sum / sqrt(mean(sum ** 2) + eps) * weight. Width: a multiple of 8.
 extern "C" __global__ void rms_norm(const float* x, const float* y, float* sum, const float* weight, float* out, Packing packing,
                                     int width, float eps, const int* rows) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows) return;
     x += (u64)row * width, out += (u64)row * width;
@@ -29,17 +30,20 @@ extern "C" __global__ void rms_norm(const float* x, const float* y, float* sum, 
 }
 
 extern "C" __global__ void add(const float* x, const float* y, float* out, int width, const int* rows) {
+    after_previous();
     const u64 n = (u64)*rows * width;
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) out[i] = x[i] + y[i];
 }
 
 extern "C" __global__ void gated(const float* gate, const float* up, float* out, int width, const int* rows, int activation) {
+    after_previous();
     const u64 n = (u64)*rows * width;
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) out[i] = activate(activation, gate[i], up[i]);
 }
 
 // One block a row: out[i] = x[index[i]].
 extern "C" __global__ void gather(const float* x, const int* index, float* out, int width, const int* rows) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows) return;
     for (int i = threadIdx.x; i < width; i += blockDim.x) out[(u64)row * width + i] = x[(u64)index[row] * width + i];
@@ -47,6 +51,7 @@ extern "C" __global__ void gather(const float* x, const int* index, float* out, 
 
 // One block a row: f16 for the tensor cores, scaled so that nothing overflows; `scale` takes a product back.
 extern "C" __global__ void pack(const float* x, u16* out, float* scale, int width, const int* rows, int share) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows * share) return;
     x += (u64)row * width, out += (u64)row * width;
@@ -60,6 +65,7 @@ extern "C" __global__ void pack(const float* x, u16* out, float* scale, int widt
 // cos and sin of every row's angles, (rows, half) float2; the product of position and frequency needs float64.
 extern "C" __global__ void rotary_table(const int* positions, const double* frequencies, float2* out, int half, float magnitude,
                                         const int* rows) {
+    after_previous();
     const int row = blockIdx.x;
     if (row >= *rows) return;
     for (int i = threadIdx.x; i < half; i += blockDim.x) {

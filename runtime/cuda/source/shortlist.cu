@@ -17,6 +17,7 @@ __device__ __forceinline__ int list_group(int vocab) { return (vocab + LIST_GROU
 
 // The highest key of each group, 0 of one that is empty. Grid: (LIST_GROUPS / 8, rows); a warp a group.
 extern "C" __global__ void group_maxima(const float* logits, u32* maxima, int vocab, const int* rows) {
+    after_previous();
     const int row = blockIdx.y, group = blockIdx.x * 8 + threadIdx.x / 32, length = list_group(vocab);
     if (row >= *rows) return;
     logits += (u64)row * vocab;
@@ -29,6 +30,7 @@ extern "C" __global__ void group_maxima(const float* logits, u32* maxima, int vo
 // The LIST likeliest tokens, falling, the lower id first on a tie, and `counts`: how many reached the bound; above LIST_ROOM the
 // list is of no use. Grid: (rows); LIST_GROUPS threads.
 extern "C" __global__ void shortlist(const float* logits, const u32* maxima, int vocab, int* ids, float* values, int* counts, const int* rows) {
+    after_previous();
     __shared__ u32 tops[LIST_GROUPS], keys[LIST_ROOM];
     __shared__ int tokens[LIST_ROOM], count;
     const int row = blockIdx.x, lane = threadIdx.x & 31, length = list_group(vocab);
