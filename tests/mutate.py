@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
-WHOLE = "tests/runtime/test_kept.py"
+WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,11 @@ FAULTS = (
     Fault("kernels/attention.py", "+ 1 - window - start", "- window - start", "F32 and gemma2", tests=MODELS),
     Fault("kernels/attention.py", "state[2 * c + 1] * shrink + numbers[3]", "state[2 * c + 1] + numbers[3]", "", tests=MODELS),
     Fault("kernels/rows.py", "out[i] = x[i] * scale * weight[i]", "out[i] = x[i] * scale", "F32-llama", tests=MODELS),
+    Fault("kernels/delta.py", "(kept + row - first - back)", "(kept + row - first - back - 1)", "any_pieces", tests=DELTA),
+    Fault("kernels/delta.py", "x if x > 20 else", "x if x > 0 else", "any_pieces", tests=DELTA),
+    Fault("kernels/delta.py", "if positions[row] == 0", "if positions[row] == 1", "any_pieces", tests=DELTA),
+    Fault("kernels/delta_leaves.py", "e.fma(both, change, ", "e.add(change, ", "any_pieces", tests=DELTA),
+    Fault("kernels/delta_leaves.py", "change, e.mul(keep, old))", "change, old)", "any_pieces", tests=DELTA),
     Fault("kernels/interleave.py", "lanes * a[3], token % lanes", "lanes * a[3], 0", "", tests=MODELS),
 )  # fmt: skip
 

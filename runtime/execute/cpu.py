@@ -16,7 +16,7 @@ from runtime.execute.recorder import Limits, Recorder, view
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, kept
 from runtime.kernels.kept import Kept
-from runtime.kernels.leaves import Leaves
+from runtime.kernels.leaves import LEARN, Leaves
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Tensor, Weights, open_weights
 
@@ -163,7 +163,7 @@ def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept, *, writable: 
     plain, in_strips = strips.types(tensors, leaves.strip_rows if writable else 0)
     recurrent = any(".ssm_" in tensor.name for tensor in tensors)
     modules = kernel_compile.RECURRENT_MODULES if recurrent else kernel_compile.DRIVER_MODULES
-    return kernel_compile.names(leaves.tier, plain, modules, in_strips, kind)
+    return kernel_compile.names(leaves.tier, plain, modules, in_strips, kind) + [LEARN] * recurrent
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:

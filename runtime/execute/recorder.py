@@ -19,7 +19,7 @@ from runtime.core import FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
 from runtime.execute.strips import Strips
-from runtime.kernels import activations, attention, delta, encode, interleave, matmul, reshape, router, rows
+from runtime.kernels import activations, attention, delta, delta_leaves, encode, interleave, matmul, reshape, router, rows
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
@@ -86,7 +86,7 @@ class State:
     """What one recurrent layer keeps of texts, by line: see runtime.kernels.delta."""
 
     inputs: FloatArray  # (lines, kernel - 1, channels)
-    matrices: FloatArray  # (lines, value heads, size, size)
+    matrices: FloatArray  # (lines, value heads, parts, size, COLUMNS)
 
     def copy(self, source: int, target: int) -> None:
         """Of one line to another."""
@@ -256,8 +256,8 @@ class Recorder:
     def delta(
         self, layer: int, qkv: Value, z: Value, alpha: Value, beta: Value, shape: Recurrence, weights: DeltaWeights
     ) -> Value:
-        if shape.size % delta.UNROLL:
-            raise ModelError(f"heads of {shape.size} cannot be run: they have to be a multiple of {delta.UNROLL}")
+        if shape.size % delta_leaves.COLUMNS:
+            raise ModelError(f"heads of {shape.size} cannot be run: they have to be a multiple of {delta_leaves.COLUMNS}")
         state, where = self._state(shape), (self.step.positions.ctypes.data, self.step.sequences.ctypes.data)
         mixed, taps = self._like(qkv, shape.channels), np.ascontiguousarray(weights.conv.T)
         step = max(64, shape.channels // (self._threads * PIECES) // 16 * 16)
@@ -266,14 +266,20 @@ class Recorder:
             *(qkv.count, qkv.address, mixed.address, shape.channels, shape.kernel, self._keep(taps)),
             *(*where, state.inputs.ctypes.data, step),
         )
-        out, size = self._like(z, z.width), delta.scratch_bytes(shape.size)
+        out, numbers = self._like(z, z.width), self._like(alpha, delta.NUMBERS * shape.value_heads)
+        heads = shape.key_heads, shape.value_heads, shape.size, int(shape.grouped)
         self._row(
-            delta.delta_rule,
-            *(qkv.count, mixed.address, z.address, alpha.address, beta.address, out.address),
-            *(shape.key_heads, shape.value_heads, shape.size, int(shape.grouped)),
-            *(self._keep(weights.decay), self._keep(weights.bias), self._keep(weights.norm), *where),
-            *(state.matrices.ctypes.data, self._buffers.take(self._threads * size).address, size, shape.eps),
+            delta.prepare,
+            *(qkv.count, mixed.address, alpha.address, beta.address, numbers.address, *heads),
+            *(self._keep(weights.decay), self._keep(weights.bias), shape.eps),
         )
+        states = state.matrices.ctypes.data
+        self._row(
+            delta.learn,
+            *(qkv.count, mixed.address, numbers.address, out.address, *heads, *where, states, self._leaves.learn()),
+        )
+        norm = self._keep(weights.norm)
+        self._row(delta.finish, qkv.count, out.address, z.address, shape.value_heads, shape.size, norm, shape.eps)
         return out
 
     def gated(self, gate: Value, up: Value, activation: Activation) -> Value:
@@ -470,6 +476,7 @@ class Recorder:
     def _state(self, shape: Recurrence) -> State:
         lines = self._limits.lines, self._limits.lines
         inputs = reserved_array(lines, (shape.kernel - 1, shape.channels), np.float32)
-        matrices = reserved_array(lines, (shape.value_heads, shape.size, shape.size), np.float32)
+        parts = shape.size // delta_leaves.COLUMNS
+        matrices = reserved_array(lines, (shape.value_heads, parts, shape.size, delta_leaves.COLUMNS), np.float32)
         self.states.append(State(inputs, matrices))
         return self.states[-1]

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from runtime.kernels.driver import claim, driver, inline, rms_scale, silu
-from runtime.kernels.memory import f32, f64, i32, i64
+from runtime.kernels.delta_leaves import COLUMNS
+from runtime.kernels.driver import claim, driver, inline, rms_scale, row_driver, silu
+from runtime.kernels.memory import call7, f32, f64, i32, i64
 
-UNROLL = 4  # rows of a state that are read together; its size is a multiple
+NUMBERS = 3  # of a value head and a row: what is kept of the state, the share of what is new, and query . key
 
 
-def scratch_bytes(size: int) -> int:
-    """Bytes of scratch that `delta_rule` needs a thread: query, key, and what a state makes of each."""
-    return (4 * 4 * size + 63) // 64 * 64
+@inline
+def _key_head(head: int, key_heads: int, heads: int, grouped: int) -> int:
+    """The key head of a value head: see `Recurrence`."""
+    return head // (heads // key_heads) if grouped else head % key_heads
 
 
 @inline
@@ -81,41 +83,15 @@ def convolve(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @inline
-def _unit(x: int, out: Any, size: int, eps: float, factor: float) -> None:
-    """out = factor * x / sqrt(sum(x**2) + eps)."""
+def _to_length(x: int, size: int, eps: float, length: float) -> None:
+    """x *= length / sqrt(sum(x**2) + eps)."""
     values = f32(x, size)
     total = np.float32(0)
     for i in range(size):
         total += values[i] * values[i]
-    scale = np.float32(factor / math.sqrt(total + eps))
+    scale = np.float32(length / math.sqrt(total + eps))
     for i in range(size):
-        out[i] = values[i] * scale
-
-
-@inline
-def _recall(state: int, key: Any, out: Any, size: int) -> None:
-    """out = S^T key."""
-    out[:] = np.float32(0)
-    for i in range(0, size, UNROLL):
-        s0, s1 = f32(state + 4 * i * size, size), f32(state + 4 * (i + 1) * size, size)
-        s2, s3 = f32(state + 4 * (i + 2) * size, size), f32(state + 4 * (i + 3) * size, size)
-        for j in range(size):
-            out[j] += (key[i] * s0[j] + key[i + 1] * s1[j]) + (key[i + 2] * s2[j] + key[i + 3] * s3[j])
-
-
-@inline
-def _learn(state: int, keep: Any, key: Any, change: Any, query: Any, out: Any, size: int) -> None:
-    """S = keep * S + outer(key, change), then out = S^T query."""
-    out[:] = np.float32(0)
-    for i in range(0, size, UNROLL):
-        s0, s1 = f32(state + 4 * i * size, size), f32(state + 4 * (i + 1) * size, size)
-        s2, s3 = f32(state + 4 * (i + 2) * size, size), f32(state + 4 * (i + 3) * size, size)
-        for j in range(size):
-            s0[j] = keep * s0[j] + key[i] * change[j]
-            s1[j] = keep * s1[j] + key[i + 1] * change[j]
-            s2[j] = keep * s2[j] + key[i + 2] * change[j]
-            s3[j] = keep * s3[j] + key[i + 3] * change[j]
-            out[j] += (query[i] * s0[j] + query[i + 1] * s1[j]) + (query[i + 2] * s2[j] + query[i + 3] * s3[j])
+        values[i] *= scale
 
 
 @inline
@@ -124,41 +100,79 @@ def softplus(x: float) -> float:
     return x if x > 20 else math.log1p(math.exp(x))
 
 
-@driver
-def delta_rule(args: int, counter: int, thread: int, threads: int) -> None:
-    """The gated delta rule of `Ops.delta`; a piece is a value head.
+@row_driver
+def prepare(args: int, counter: int, thread: int, threads: int) -> None:
+    """Bring queries to the length 1 / sqrt(size) and keys to 1, in place, and say what the heads do with them.
 
-    Arguments: address of the row count, qkv f32, z f32, alpha, beta f32 (rows, value heads), out f32, key heads, value heads,
-    size, whether value heads of one key head stand together, decay, bias, norm f32, positions, sequences i32, states f32
-    (lines, value heads, size, size), scratch, bytes of scratch a thread, eps (f64).
+    Arguments: address of the row count, qkv f32, alpha, beta f32 (rows, value heads), numbers f32 (rows, value heads, NUMBERS),
+    key heads, value heads, size, whether value heads of one key head stand together, decay, bias f32, eps (f64).
     """
-    a = i64(args, 19)
-    count, key_heads, heads, size, eps = i64(a[0], 1)[0], a[6], a[7], a[8], f64(args, 19)[18]
-    positions, sequences = i32(a[13], count), i32(a[14], count)
-    own = a[16] + thread * a[17]
-    query, key, change, out = f32(own, size), f32(own + 4 * size, size), f32(own + 8 * size, size), f32(own + 12 * size, size)
-    norm, channels = f32(a[12], size), (2 * key_heads + heads) * size
+    a = i64(args, 12)
+    count, key_heads, heads, size, eps = i64(a[0], 1)[0], a[5], a[6], a[7], f64(args, 12)[11]
+    decay, bias = f32(a[9], heads), f32(a[10], heads)
     while True:
-        head = claim(counter, 1)
-        if head >= heads:
+        row = claim(counter, 1)
+        if row >= count:
             return
-        key_head = head // (heads // key_heads) if a[9] else head % key_heads
-        decay, bias = f32(a[10], heads)[head], f32(a[11], heads)[head]
+        qkv = a[1] + 4 * row * (2 * key_heads + heads) * size
+        for h in range(key_heads):
+            _to_length(qkv + 4 * h * size, size, eps, 1 / math.sqrt(size))
+            _to_length(qkv + 4 * (key_heads + h) * size, size, eps, 1.0)
+        alpha, beta = f32(a[2] + 4 * row * heads, heads), f32(a[3] + 4 * row * heads, heads)
+        for h in range(heads):
+            numbers = f32(a[4] + 4 * NUMBERS * (row * heads + h), NUMBERS)
+            numbers[0] = np.float32(math.exp(decay[h] * softplus(alpha[h] + bias[h])))
+            numbers[1] = np.float32(1 / (1 + math.exp(-beta[h])))
+            key_head = _key_head(h, key_heads, heads, a[8])
+            query, key = f32(qkv + 4 * key_head * size, size), f32(qkv + 4 * (key_heads + key_head) * size, size)
+            both = np.float32(0)
+            for i in range(size):
+                both += query[i] * key[i]
+            numbers[2] = both
+
+
+@driver
+def learn(args: int, counter: int, thread: int, threads: int) -> None:
+    """Take each text's state through its rows; a piece is COLUMNS columns of a value head, which stay in the core's cache.
+
+    Arguments: address of the row count, qkv f32 and numbers as `prepare` leaves them, out f32, key heads, value heads, size,
+    whether value heads of one key head stand together, positions, sequences i32, states f32 (lines, value heads, parts, size,
+    COLUMNS), leaf.
+    """
+    a = i64(args, 12)
+    count, key_heads, heads, size = i64(a[0], 1)[0], a[4], a[5], a[6]
+    positions, sequences = i32(a[8], count), i32(a[9], count)
+    parts, stride = size // COLUMNS, 4 * (2 * key_heads + heads) * size
+    while True:
+        piece = claim(counter, 1)
+        if piece >= heads * parts:
+            return
+        head, column = piece // parts, piece % parts * COLUMNS
+        key_head = _key_head(head, key_heads, heads, a[7])
         for row in range(count):
-            state = a[15] + 4 * (sequences[row] * heads + head) * size * size
+            state = a[10] + 4 * size * COLUMNS * (sequences[row] * heads * parts + piece)
             if positions[row] == 0:
-                f32(state, size * size)[:] = np.float32(0)
-            qkv = a[1] + 4 * row * channels
-            _unit(qkv + 4 * key_head * size, query, size, eps, 1 / math.sqrt(size))
-            _unit(qkv + 4 * (key_heads + key_head) * size, key, size, eps, 1.0)
-            value = f32(qkv + 4 * (2 * key_heads + head) * size, size)
-            keep = np.float32(math.exp(decay * softplus(f32(a[3] + 4 * (row * heads + head), 1)[0] + bias)))
-            share = np.float32(1 / (1 + math.exp(-f32(a[4] + 4 * (row * heads + head), 1)[0])))
-            _recall(state, key, change, size)
-            for j in range(size):
-                change[j] = share * (value[j] - keep * change[j])
-            _learn(state, keep, key, change, query, out, size)
-            place = 4 * (row * heads + head) * size
-            z, result, scale = f32(a[2] + place, size), f32(a[5] + place, size), rms_scale(out, size, eps)
-            for j in range(size):
-                result[j] = np.float32(out[j] * scale * norm[j] * silu(z[j]))
+                f32(state, size * COLUMNS)[:] = np.float32(0)
+            qkv = a[1] + row * stride
+            query, key = qkv + 4 * key_head * size, qkv + 4 * (key_heads + key_head) * size
+            value = qkv + 4 * ((2 * key_heads + head) * size + column)
+            numbers, out = a[2] + 4 * NUMBERS * (row * heads + head), a[3] + 4 * ((row * heads + head) * size + column)
+            call7(a[11], (state, size, query, key, numbers, value, out))
+
+
+@row_driver
+def finish(args: int, counter: int, thread: int, threads: int) -> None:
+    """out = norm(out) * silu(z) by head. Arguments: address of the row count, out, z f32, heads, size, norm f32, eps (f64)."""
+    a = i64(args, 7)
+    count, heads, size, eps = i64(a[0], 1)[0], a[3], a[4], f64(args, 7)[6]
+    norm = f32(a[5], size)
+    while True:
+        row = claim(counter, 1)
+        if row >= count:
+            return
+        for h in range(heads):
+            place = 4 * (row * heads + h) * size
+            out, z = f32(a[1] + place, size), f32(a[2] + place, size)
+            scale = rms_scale(out, size, eps)
+            for i in range(size):
+                out[i] = np.float32(out[i] * scale * norm[i] * silu(z[i]))

@@ -16,6 +16,7 @@ All arguments are int64 (addresses, counts):
                      What lies `ahead` bytes behind all that is read is asked for
     weigh            void(scores, first, end, padded, numbers, out): from scores to weights, see runtime.kernels.mix_leaves
     keys, values     the arguments of mix, of quantised rows: see runtime.kernels.mix_leaves
+    learn            void(state, size, query, key, numbers, value, out): see runtime.kernels.delta_leaves
 
 Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
 (row, column) has the same bits whatever the number of columns of the leaf.
@@ -29,7 +30,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels import jit, mix_leaves, strip_leaves
+from runtime.kernels import delta_leaves, jit, mix_leaves, strip_leaves
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
 from runtime.kernels.kept import F16, Kept
@@ -42,6 +43,8 @@ COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
 ATTENTION = ("mix", "keys", "values")
 """Leaves of attention."""
+LEARN = "learn"
+"""The leaf of layers that keep a state."""
 PREFETCH_AHEAD = 4096
 """Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
 
@@ -119,6 +122,10 @@ class Leaves:
         """Address of the leaf that makes weights of scores."""
         return self.compile("weigh")
 
+    def learn(self) -> int:
+        """Address of the leaf that takes a state one token on."""
+        return self.compile(LEARN)
+
     def quantize(self, activation: str) -> int:
         """Address of the leaf that packs activations."""
         return self.compile(f"quantize.{activation}")
@@ -175,7 +182,7 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
 
     kind = name.split(".")[0]
     forms: dict[str, Callable[..., None]] = {"weigh": six, "interleave": four, "row": four}
-    function = seven if kind in ("dot", "strip", *ATTENTION) else forms.get(kind, three)
+    function = seven if kind in ("dot", "strip", LEARN, *ATTENTION) else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
 
@@ -187,6 +194,8 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     kind, subject, *rest = [*name.split("."), ""]
     if kind == "weigh":
         mix_leaves.emit_weigh(e, *arguments)
+    elif kind == LEARN:
+        delta_leaves.emit_learn(e, *arguments)
     elif kind == "mix":
         mix_leaves.emit_mix(e, int(subject), *arguments)
     elif kind in ("keys", "values"):

@@ -19,8 +19,8 @@ from runtime.layers.ops import DeltaWeights, Recurrence
 
 SHAPES = (
     Recurrence(key_heads=2, value_heads=4, size=64, kernel=4, grouped=True, eps=1e-6),
-    Recurrence(key_heads=2, value_heads=6, size=20, kernel=2, grouped=False, eps=1e-6),
-    Recurrence(key_heads=3, value_heads=3, size=4, kernel=5, grouped=False, eps=1e-5),
+    Recurrence(key_heads=2, value_heads=6, size=32, kernel=2, grouped=False, eps=1e-6),
+    Recurrence(key_heads=3, value_heads=3, size=96, kernel=5, grouped=False, eps=1e-5),
     Recurrence(key_heads=1, value_heads=2, size=128, kernel=3, grouped=True, eps=1e-6),
 )
 PARTS = ((7,), (1,) * 7, (2, 4, 1), (1, 6), (5, 2))

@@ -50,7 +50,7 @@ def child(arguments: list[str], **environment: str) -> subprocess.CompletedProce
 def test_every_leaf(tier: str, executed: tuple[str, ...]) -> None:
     if tier not in executed:
         pytest.skip(f"this CPU does not execute {tier}")
-    cases = [str(Path(__file__).with_name(name)) for name in ("leaf_cases.py", "kept_cases.py")]
+    cases = [str(Path(__file__).with_name(name)) for name in ("leaf_cases.py", "kept_cases.py", "delta_cases.py")]
     done = child(["-X", "faulthandler", "-m", "pytest", "-p", "no:cacheprovider", "-x", *cases], MOELLAMA_ISA=tier)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "passed" in done.stdout
