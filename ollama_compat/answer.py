@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -74,13 +75,14 @@ async def run(
         yield Ready()
         refuse_images(call.stored, shown)
         constraint = structured.constraint(
-            call.request, prompt.parser, call.think, native=prompt.native, grammar=call.options.grammar
+            call.request, prompt.parser, call.think, sorts=prompt.sorts, grammar=call.options.grammar
         )
         parser = _named(call, BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser)
         preserved = parser.preserved if parser else ()
         make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
+        failure = functools.partial(call.failure, cut=cut, native=prompt.native)
         first_ns = 0  # from the request to its first token
-        async with contextlib.aclosing(_pieces(call, resident.runner, make, parser, cut)) as pieces:  # type: ignore[type-var]
+        async with contextlib.aclosing(_pieces(resident.runner, make, parser, failure)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 if isinstance(piece, Done):
                     services.metrics.generated(call.stored.name.short(), piece, first_ns)
@@ -103,7 +105,7 @@ def _finished(call: Call, done: Done, loaded_ns: int) -> Finished:
 
 
 async def _pieces(
-    call: Call, runner: Runner, make: Callable[[int], Generate], parser: OutputParser | None, cut: bool
+    runner: Runner, make: Callable[[int], Generate], parser: OutputParser | None, failure: Callable[[ApiError], ApiError]
 ) -> AsyncIterator[Piece | Done]:
     try:
         async with contextlib.aclosing(runner.generate(make)) as got:  # type: ignore[type-var]
@@ -118,7 +120,7 @@ async def _pieces(
     except CallError as error:
         raise InternalError(error.message) from None
     except ApiError as error:
-        raise call.failure(error, cut=cut) from None
+        raise failure(error) from None
 
 
 def _token(token: Token, parser: OutputParser | None) -> list[Piece]:

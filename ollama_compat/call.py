@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ollama_compat import duration, lookup, options
 from ollama_compat.errors import ApiError, BadRequest, InternalError, ModelNotFound, UnsupportedCapability
-from ollama_compat.failures import PromptTooLong
+from ollama_compat.failures import PromptTooLong, SchemaRefused
 from ollama_compat.options import Options
 from ollama_compat.replies import Metrics
 from ollama_compat.resident import Wanted
@@ -69,6 +69,7 @@ class Call:
             prompt=prompt,
             tokens=list(context),
             sampling=opts.sampling(),
+            num_ctx=self.num_ctx(loaded) if cut else 0,
             num_predict=opts.predict_limit(self.num_ctx(loaded)),
             num_keep=min(max(opts.num_keep, -1), _INT32),
             stop=[text for text in opts.stop if text],
@@ -82,10 +83,12 @@ class Call:
             grammar_opening=constraint.opening,
         )
 
-    def failure(self, error: ApiError, *, cut: bool) -> ApiError:
-        """What the client is told when the runner refuses."""
+    def failure(self, error: ApiError, *, cut: bool, native: bool) -> ApiError:
+        """What the client is told when the runner refuses. `native`: Ollama would let its engine make the prompt."""
         if isinstance(error, PromptTooLong) and cut and not self.shift:
             return BadRequest(TOO_LONG)
+        if isinstance(error, SchemaRefused) and native:
+            return SchemaRefused(error.reason, native=True)
         return error
 
     def metrics(self, done: Done, loaded_ns: int) -> Metrics:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 
 from ollama_compat.errors import ApiError, BadRequest, InternalError
-from runtime.frames import Failed
+from runtime.frames import SCHEMA_FAILED, Failed
 
 
 class PromptTooLong(ApiError):
     """The prompt does not fit the context."""
+
+
+class SchemaRefused(BadRequest):
+    """No grammar can be made of the request's schema. `native`: the engine made the prompt, and words it for that."""
+
+    def __init__(self, reason: str, *, native: bool = False) -> None:
+        begin = "Unable to generate parser for this template. Automatic parser generation failed: " if native else SCHEMA_FAILED
+        super().__init__(engine_error(400, begin + reason, "invalid_request_error"))
+        self.reason = reason
 
 
 class Unsupported(ApiError):
@@ -29,6 +38,8 @@ def failure(failed: Failed) -> ApiError:
         return PromptTooLong(400, engine_error(400, failed.message, "exceed_context_size_error", failed))
     if failed.kind == "out_of_memory":
         return OutOfMemory(failed.message)
+    if failed.kind == "bad_request" and failed.message.startswith(SCHEMA_FAILED):
+        return SchemaRefused(failed.message.removeprefix(SCHEMA_FAILED))
     if failed.kind == "bad_request":
         return BadRequest(engine_error(400, failed.message, "invalid_request_error"))
     return Unsupported(failed.message) if failed.kind == "unsupported" else ApiError(500, failed.message)

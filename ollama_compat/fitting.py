@@ -27,6 +27,7 @@ class Prompt:
     text: str
     parser: OutputParser | None  # None: everything is content
     native: bool = False  # Ollama lets its engine make this one
+    sorts: bool = False  # and hands it the format of the answer with its keys in order
     bos: str = ""  # what stood before the text, for tokenizers that do not put it there themselves
 
     def shown(self) -> str:

@@ -74,7 +74,7 @@ class Options:
             top_k=_clamp(self.top_k, -1, _INT32),
             top_p=self.top_p,
             min_p=self.min_p,
-            typical_p=self.typical_p,
+            typical_p=self.typical_p or 1.0,  # Ollama leaves a 0 out
             repeat_last_n=_clamp(self.repeat_last_n, -1, _INT32),
             repeat_penalty=self.repeat_penalty,
             presence_penalty=self.presence_penalty,

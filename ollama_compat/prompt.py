@@ -11,7 +11,7 @@ from ollama_compat.errors import ApiError
 from ollama_compat.failures import PromptTooLong, engine_error
 from ollama_compat.fitting import Message, Prompt, Tools, fit
 from ollama_compat.output import OutputParser
-from ollama_compat.resident import Resident
+from ollama_compat.resident import Resident, whole
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
 from ollama_compat.template import protect_messages, protect_value
@@ -34,7 +34,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
         messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
         _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
-        return dataclasses.replace(await _native(services, call, resident, messages, tools), native=True)
+        return dataclasses.replace(await _native(services, call, resident, messages, tools), sorts=True)
     return await rendered.conversation(call, resident, messages, tools)
 
 
@@ -86,7 +86,7 @@ async def _native(services: Services, call: Call, resident: Resident, messages: 
     if prefill and text.endswith(prefill):
         parser = _Prefilled(parser, prefill)
     await _check_length(call, resident, text)
-    return Prompt(text, parser)
+    return Prompt(text, parser, native=True)
 
 
 class _Prefilled:
@@ -120,7 +120,7 @@ class _Prefilled:
 
 async def _check_length(call: Call, resident: Resident, text: str) -> None:
     """A client that asked for less context than the runner has gets the error that it would get from a smaller one."""
-    limit = call.num_ctx(resident.loaded)
+    limit = min(whole(call.num_ctx(resident.loaded)), resident.loaded.num_ctx)
     if limit == resident.loaded.num_ctx or len(text) < limit:
         return
     count = len(await resident.runner.tokenize(text, add_special=True))

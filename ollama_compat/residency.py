@@ -14,7 +14,7 @@ from pathlib import Path
 from ollama_compat import duration, memory
 from ollama_compat.errors import ApiError, RunnerDied, ServerBusy
 from ollama_compat.failures import OutOfMemory
-from ollama_compat.resident import MIN_CONTEXT, LoadKey, Resident, Wanted, load_request
+from ollama_compat.resident import MIN_CONTEXT, LoadKey, Resident, Wanted, load_request, whole
 from ollama_compat.runner import Runner
 from ollama_compat.settings import Settings
 from runtime.frames import LoadProgress
@@ -124,7 +124,7 @@ class Residency:
         """Whether the context is, or grows to be."""
         if resident.fits(wanted):
             return True
-        grown = await resident.runner.grow(wanted.options.num_ctx, self._bytes_free())
+        grown = await resident.runner.grow(whole(wanted.options.num_ctx), self._bytes_free())
         if grown is None:
             return False
         resident.loaded = dataclasses.replace(resident.loaded, num_ctx=grown.num_ctx, size=grown.size, size_vram=grown.size_vram)
@@ -154,7 +154,7 @@ class Residency:
         """What a request says about the model that it uses."""
         if keep_alive is not None:
             resident.keep_alive = keep_alive
-        asked = wanted.options.num_ctx
+        asked = wanted.options.num_ctx or self._settings.context_length
         resident.context_length = min(max(asked, MIN_CONTEXT), resident.loaded.num_ctx) if asked else resident.loaded.num_ctx
         self._set_expiry(resident)
 

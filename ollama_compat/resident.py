@@ -16,6 +16,7 @@ from runtime.frames import Load, Loaded, Stats
 _EMBEDDING_CONTEXT = 4096  # tokens, where neither the request, the model nor OLLAMA_CONTEXT_LENGTH says
 MIN_CONTEXT = 4
 LARGEST_CONTEXT = 1 << 24  # far beyond any model; the runner caps to what the model was trained for
+_PAGE = 256  # tokens: the contexts of llama-server, and so of Ollama, are multiples of it
 _ANSWER_SECONDS = 2.0  # a runner that does not tell its counters within this time is left out
 _EMBEDDING_BATCH = 2048  # tokens of one input at most, as in Ollama
 
@@ -86,6 +87,11 @@ class Resident:
         return min(wanted.options.num_ctx, self.loaded.n_ctx_train) <= max(self.loaded.num_ctx, self.num_ctx_asked)
 
 
+def whole(num_ctx: int) -> int:
+    """Tokens of context that there are where `num_ctx` are asked for, in a model that was trained for as many."""
+    return -(-num_ctx // _PAGE) * _PAGE
+
+
 def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
     """The Load frame, every number within the runner's bounds; 0 where nobody has named one. `free`: bytes of memory."""
     options = wanted.options
@@ -93,10 +99,11 @@ def load_request(wanted: Wanted, settings: Settings, free: int = 0) -> Load:
     if wanted.embedding:  # a request that wants less says so itself, and the next one may leave it open
         num_ctx = max(num_ctx, settings.context_length or _EMBEDDING_CONTEXT)
         batch = min(_EMBEDDING_BATCH, num_ctx)
+    num_ctx = min(max(num_ctx, MIN_CONTEXT), LARGEST_CONTEXT) if num_ctx else 0
     return Load(
         path=wanted.path,
         adapters=list(wanted.adapters),
-        num_ctx=min(max(num_ctx, MIN_CONTEXT), LARGEST_CONTEXT) if num_ctx else 0,
+        num_ctx=num_ctx if wanted.embedding else whole(num_ctx),
         num_parallel=1 if wanted.embedding else min(settings.num_parallel, 1024),
         num_batch=min(max(options.num_batch, 1), 1 << 14) if options.num_batch else batch,
         num_thread=min(max(options.num_thread, 0), 1024),

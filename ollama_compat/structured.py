@@ -27,16 +27,16 @@ def constraint(
     parser: OutputParser | None,
     think: bool | str | None,
     *,
-    native: bool,
+    sorts: bool,
     grammar: str = "",
 ) -> Constraint:
     """The constraint of a request. Raises the error of a format that is none.
 
     An answer may reason before it follows its grammar; unless the prompt has begun the reasoning, a model that was told not
-    to reason follows it at once. `native`: where the engine makes the prompt, Ollama sorts the keys of a schema. `grammar`:
-    for requests without a format.
+    to reason follows it at once. `sorts`: the keys of a schema are put in order, as by Ollama for chats of its engine.
+    `grammar`: for requests without a format.
     """
-    grammar = _grammar(request.format, native) or grammar
+    grammar = _grammar(request.format, sorts) or grammar
     calls = _calls(request, parser)
     if calls is not None and (calls.forced or not grammar):
         grammar = ""
@@ -54,12 +54,12 @@ def _calls(request: ChatRequest | GenerateRequest, parser: OutputParser | None) 
     return tool_choice.form(request.tools, request.tool_choice, parser)
 
 
-def _grammar(format_: Any, native: bool) -> str:
+def _grammar(format_: Any, sorts: bool) -> str:
     """`json`, or a JSON schema; empty where anything goes."""
     if format_ is None or format_ == "":
         return ""
     try:
-        text = gojson.text_of(_sorted(format_) if native else format_)
+        text = gojson.text_of(_sorted(format_) if sorts else format_)
     except RecursionError:
         raise BadRequest("the format is nested too deeply") from None
     if format_ == "json" or isinstance(format_, dict):

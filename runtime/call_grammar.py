@@ -9,7 +9,8 @@ from typing import Any
 
 from runtime import json_schema
 from runtime.frames import CallForm
-from runtime.json_schema import Schema, SchemaError
+from runtime.json_schema import Schema
+from runtime.schema_values import SchemaError
 
 Special = Callable[[str], int | None]
 """The special token that a text is, if it is one."""

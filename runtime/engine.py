@@ -207,9 +207,9 @@ class Engine:
         prompt = job.prompt
         if not prompt.dropped:
             return []
-        whole = len(prompt.tokens) + prompt.dropped
-        _LOG.warning("a prompt of %d tokens is cut to %d: the context has %d", whole, len(prompt.tokens), self.num_ctx)
-        return [Cut(job.request.id, whole, self.num_ctx, prompt.dropped)]
+        whole, num_ctx = len(prompt.tokens) + prompt.dropped, min(job.request.num_ctx or self.num_ctx, self.num_ctx)
+        _LOG.warning("a prompt of %d tokens is cut to %d: the context has %d", whole, len(prompt.tokens), num_ctx)
+        return [Cut(job.request.id, whole, num_ctx, prompt.dropped)]
 
     def grow(self, request: Grow) -> Grown | Failed:
         """Hold longer contexts, as far as there is memory; what runs goes on."""

@@ -109,6 +109,7 @@ class Generate:
     tokens: list[int] = dataclasses.field(default_factory=list)
     parse_special: bool = True  # special tokens in `prompt` are tokens (a rendered template), except where BREAK cuts them
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    num_ctx: int = 0  # tokens that the prompt has to fit, where there are more; 0: all that there are
     num_predict: int = -1  # < 0: until the model ends
     num_keep: int = 4
     stop: list[str] = dataclasses.field(default_factory=list)
@@ -278,6 +279,9 @@ class Failed:
     n_prompt: int = 0  # context_length: tokens asked for
     n_ctx: int = 0  # context_length: tokens there are
 
+
+SCHEMA_FAILED = "Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n"
+"""How the message of a `bad_request` begins whose schema no grammar can be made of: in llama-server's words."""
 
 FAILURES = ("context_length", "bad_request", "unsupported", "bad_model", "out_of_memory", "internal")
 

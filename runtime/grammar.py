@@ -18,13 +18,11 @@ import numpy.typing as npt
 from llguidance.gbnf_to_lark import any_to_lark
 
 from runtime import call_grammar, json_schema
-from runtime.frames import CallForm
+from runtime.frames import SCHEMA_FAILED, CallForm
+from runtime.schema_values import SchemaError
 from runtime.tokenizer import Tokenizer
 
 BoolArray = npt.NDArray[np.bool_]
-
-SCHEMA_FAILED = "Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n"
-"""How llama-server, and so Ollama, begins to say it."""
 
 _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
 _OPTIONS = {"whitespace_pattern": _SPACE, "coerce_one_of": True, "json_allow_general_unicode_escapes": True}
@@ -219,7 +217,7 @@ def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> st
 def _from_calls(form: CallForm, vocabulary: Vocabulary) -> str:
     try:
         return llguidance.LLMatcher.grammar_from_lark(call_grammar.lark(form, vocabulary.special, _OPTIONS))
-    except json_schema.SchemaError as error:
+    except SchemaError as error:
         raise GrammarError(str(error)) from None
 
 
@@ -227,7 +225,7 @@ def _from_schema(text: str) -> str:
     try:
         schema: dict[str, Any] = json_schema.read(text)
         return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=_OPTIONS)  # type: ignore[arg-type]
-    except (json_schema.SchemaError, ValueError, RecursionError) as error:  # numbers beyond all floats, deep enums
+    except (SchemaError, ValueError, RecursionError) as error:  # numbers beyond all floats, deep enums
         raise GrammarError(SCHEMA_FAILED + str(error)) from None
 
 

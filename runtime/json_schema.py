@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runtime.disjoint import disjoint
+from runtime.schema_values import SchemaError, check, fail
 
 Schema = dict[str, Any]
 
@@ -52,10 +53,6 @@ _MERGED = {"properties", "required", "type", "allOf"}  # what parts of an allOf 
 _RESTRICTING = {*_KEPT, *_MAPS, *_LISTS, *_SINGLE, *_REFUSED} - {"$defs", "definitions", "$id", "$anchor", "id"}
 
 
-class SchemaError(Exception):
-    """The schema is none, or none that can be enforced; the message names the place."""
-
-
 def read(text: str) -> Schema:
     """The schema to enforce for that of a request. Raises SchemaError."""
     try:
@@ -80,9 +77,10 @@ class _Reader:
         if isinstance(node, bool) and len(path) > 1:
             return node
         if not isinstance(node, dict):
-            _fail(path, "schema must be an object")
+            fail(path, "schema must be an object")
         if len(path) > MAX_DEPTH:
-            _fail(path[:4], "nested too deeply")
+            fail(path[:4], "nested too deeply")
+        check(node, path, self._root)
         node = self._without_all_of(self._with_tags(node), path)
         apart = "properties" in node and any(_shapes(branch) for branch in _branches(node))
         fields: Schema = {}
@@ -97,11 +95,11 @@ class _Reader:
         here = [*path, key]
         if key in _MAPS:
             if not isinstance(value, dict):
-                _fail(path, f"{key} must be an object")
+                fail(path, f"{key} must be an object")
             fields[key] = {name: self.schema(part, [*here, name]) for name, part in value.items()}
         elif key in _LISTS or (key == "items" and isinstance(value, list)):  # the latter is how tuples were written earlier
             if not isinstance(value, list):
-                _fail(here, "must be an array of schemas")
+                fail(here, "must be an array of schemas")
             open_or_closed = closed if key in ("anyOf", "oneOf", "allOf") else True
             name = "prefixItems" if key == "items" else key
             if key == "oneOf":
@@ -114,13 +112,13 @@ class _Reader:
         elif key in _KEPT:
             fields[key] = value
         elif key in _REFUSED and value != _REFUSED[key]:
-            _fail(path, f"{key} is not supported")
+            fail(path, f"{key} is not supported")
 
     def _check_exclusive(self, branches: list[Any], path: list[str], closed: bool) -> None:
         """No two alternatives may have a value in common: a grammar cannot count how many match."""
         for number, branch in enumerate(branches):
             if any(not disjoint(branch, other, self._resolve, closed) for other in branches[:number]):
-                _fail(path, "oneOf is only supported where no value can match two of its schemas; anyOf has no such limit")
+                fail(path, "oneOf is only supported where no value can match two of its schemas; anyOf has no such limit")
 
     def _with_tags(self, node: Schema) -> Schema:
         """The property that tells alternatives apart is always there: generators leave it open where it has a default."""
@@ -150,7 +148,7 @@ class _Reader:
             if part is None or _kinds(part) - {"object"}:
                 return node
             if not isinstance(part.get("properties", {}), dict) or not isinstance(part.get("required", []), list):
-                _fail(path, "properties must be an object and required an array")
+                fail(path, "properties must be an object and required an array")
             for name, value in part.get("properties", {}).items():
                 properties[name] = {"allOf": [properties[name], value]} if name in properties else value
             required += part.get("required", [])
@@ -193,16 +191,18 @@ class _Reader:
 def _finish(fields: Schema, path: list[str]) -> None:
     """The keywords of one schema, checked, and completed with what the others imply."""
     if "enum" in fields and not (isinstance(fields["enum"], list) and fields["enum"]):
-        _fail(path, "enum must be a non-empty array")
+        fail(path, "enum must be a non-empty array")
     _finish_format(fields, path)
     if not any(key in fields for key in _DECIDED):
         implied = [kind for kind, keys in _IMPLIED.items() if any(key in fields for key in keys)]
         fields |= {"type": implied[0]} if implied else {}
     kinds = _kinds(fields)
     if unknown := [kind for kind in kinds if kind not in _TYPES]:
-        _fail(path, f"unrecognized type {unknown[0]}")
+        fail(path, f"unrecognized type {unknown[0]}")
     if "type" in fields and not kinds:
-        _fail(path, "type must be a string or an array of strings")
+        fail(path, "type must be a string or an array of strings")
+    if not isinstance(fields.get("required", []), list):
+        del fields["required"]
     if "prefixItems" in fields and "items" not in fields:
         fields["items"] = False
         fields.setdefault("minItems", len(fields["prefixItems"]))
@@ -213,7 +213,7 @@ def _finish(fields: Schema, path: list[str]) -> None:
 def _finish_format(fields: Schema, path: list[str]) -> None:
     known = fields.pop("format", None)
     if known is not None and not isinstance(known, str):
-        _fail(path, "format must be a string")
+        fail(path, "format must be a string")
     known = "uuid" if known in ("uuid1", "uuid2", "uuid3", "uuid4", "uuid5") else known
     if known in _FORMATS:
         fields["format"] = known
@@ -228,7 +228,7 @@ def _finish_counts(fields: Schema, path: list[str]) -> None:
     if least <= len(set(map(str, required))):
         fields.pop("minProperties", None)
     elif least > 1:
-        _fail(path, "minProperties is not supported beyond 1 and what is required")
+        fail(path, "minProperties is not supported beyond 1 and what is required")
 
 
 def _finish_bounds(fields: Schema, integer: bool) -> None:
@@ -261,7 +261,3 @@ def _branches(node: Schema) -> Iterator[Any]:
 def _shapes(branch: Any) -> bool:
     """Whether a branch may name properties."""
     return isinstance(branch, dict) and any(key in branch for key in ("properties", "$ref", "anyOf", "oneOf", "allOf"))
-
-
-def _fail(path: list[str], what: str) -> Any:
-    raise SchemaError(f"JSON schema error at {'/'.join(path)}: {what}")

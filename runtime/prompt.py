@@ -31,10 +31,10 @@ def make_prompt(request: Generate, tokenizer: Tokenizer, num_ctx: int) -> Prompt
     tokens = context
     if tokenizer.add_bos and context[:1] != [tokenizer.bos_id]:  # a template may have put it there itself
         tokens = [*text[:1], *context]
-    whole = len(tokens)
+    whole, num_ctx = len(tokens), min(request.num_ctx or num_ctx, num_ctx)
     if whole >= num_ctx:
         if not (request.truncate and request.shift):
-            raise ContextLengthError(len(tokens), num_ctx)
+            raise ContextLengthError(whole, num_ctx)
         # Ollama counts BOS to what is kept only where the file names it, and a cut it makes is its own, not llama-server's
         keep = len(tokens) if request.num_keep < 0 else request.num_keep + tokenizer.states_bos
         tokens = _cut(tokens, keep, num_ctx)

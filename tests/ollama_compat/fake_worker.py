@@ -138,7 +138,7 @@ class FakeWorker:
         if "frame()" in prompt:
             prompt = f"say({json.dumps([request.grammar, request.grammar_start, request.grammar_opening])})"
         if "refuse()" in prompt:
-            self._send(frames.Failed(request.id, "bad_request", "the schema is none"))
+            self._send(frames.Failed(request.id, "bad_request", frames.SCHEMA_FAILED + "it is none"))
             return
         said, reason = await self._say(request, self._answer(prompt), 0.01 if "slow()" in prompt else 0)
         self._running.pop(request.id, None)

@@ -64,9 +64,12 @@ async def test_the_grammar_waits_for_the_end_of_the_reasoning(live: Any, path: s
 async def test_a_refusal_of_the_runner_is_the_engines_own_error(live: Any) -> None:
     status, answer = await live.post("/api/generate", model=MODEL, prompt="refuse()", format={"type": "nope"}, stream=False)
     assert status == 400
-    assert json.loads(answer["error"]) == {
-        "error": {"code": 400, "message": "the schema is none", "type": "invalid_request_error"}
-    }
+    message = "Unable to generate parser for this template. Automatic parser generation failed: it is none"
+    assert json.loads(answer["error"]) == {"error": {"code": 400, "message": message, "type": "invalid_request_error"}}
+    raw = {"model": MODEL, "prompt": "refuse()", "format": {"type": "nope"}, "raw": True}
+    _, other = await live.post("/api/generate", **raw)
+    message = 'Field \'json_schema\': "json_schema": JSON schema conversion failed:\nit is none'
+    assert json.loads(other["error"])["error"]["message"] == message
     status, streamed = await live.post("/api/generate", model=MODEL, prompt="refuse()", format={"type": "nope"})
     assert (status, streamed) == (400, answer)
 
@@ -95,8 +98,8 @@ def parser(prompt: str, think: bool = True) -> output.OutputParser:
     ],
 )
 def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str, opening: str) -> None:
-    assert constraint(ChatRequest(format="json"), parser(prompt), think, native=True) == Constraint("json", None, start, opening)
-    assert constraint(ChatRequest(format=None), parser(prompt), think, native=True) == Constraint()
+    assert constraint(ChatRequest(format="json"), parser(prompt), think, sorts=True) == Constraint("json", None, start, opening)
+    assert constraint(ChatRequest(format=None), parser(prompt), think, sorts=True) == Constraint()
 
 
 @pytest.mark.parametrize(
@@ -105,11 +108,11 @@ def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str
 )
 def test_a_text_put_into_the_mouth_counts(prefill: str, start: str, opening: str) -> None:
     prefilled = _Prefilled(parser("<|assistant|>"), prefill)
-    assert constraint(ChatRequest(format="json"), prefilled, True, native=True) == Constraint("json", None, start, opening)
+    assert constraint(ChatRequest(format="json"), prefilled, True, sorts=True) == Constraint("json", None, start, opening)
 
 
 def test_an_answer_without_a_parser_follows_at_once() -> None:
-    assert constraint(ChatRequest(format="json"), None, True, native=False) == Constraint("json")
+    assert constraint(ChatRequest(format="json"), None, True, sorts=False) == Constraint("json")
 
 
 def test_a_format_that_is_too_deep() -> None:
@@ -117,9 +120,9 @@ def test_a_format_that_is_too_deep() -> None:
     for _ in range(9000):
         value = {"items": value}
     with pytest.raises(BadRequest):
-        constraint(ChatRequest(format=value), None, None, native=True)
+        constraint(ChatRequest(format=value), None, None, sorts=True)
     with pytest.raises(InternalError):
-        constraint(ChatRequest(format=3), None, None, native=True)
+        constraint(ChatRequest(format=3), None, None, sorts=True)
 
 
 TOOL = Tool({"type": "function", "function": {"name": "f", "parameters": {}}}, {"type": "object", "properties": {}}, False)
@@ -127,9 +130,9 @@ TOOL = Tool({"type": "function", "function": {"name": "f", "parameters": {}}}, {
 
 def test_forced_calls_come_before_a_format_and_a_format_before_a_grammar() -> None:
     forced = ChatRequest(format="json", tools=[TOOL], tool_choice=Choice(forced=True))
-    found = constraint(forced, parser("<|assistant|>"), True, native=True, grammar="root ::= x")
+    found = constraint(forced, parser("<|assistant|>"), True, sorts=True, grammar="root ::= x")
     assert found.calls is not None
     assert (found.grammar, found.start, found.opening) == ("", "</think>", "<think>")
     free = ChatRequest(format="json", tools=[TOOL])
-    assert constraint(free, None, None, native=True, grammar="root ::= x") == Constraint("json")
-    assert constraint(ChatRequest(), None, None, native=True, grammar="root ::= x") == Constraint("root ::= x")
+    assert constraint(free, None, None, sorts=True, grammar="root ::= x") == Constraint("json")
+    assert constraint(ChatRequest(), None, None, sorts=True, grammar="root ::= x") == Constraint("root ::= x")

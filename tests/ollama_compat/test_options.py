@@ -21,6 +21,10 @@ def test_the_request_comes_over_the_model() -> None:
     assert (merged.top_k, merged.stop, merged.seed) == (6, ("c",), 1)
 
 
+def test_no_typical_p_is_none() -> None:
+    assert options.merge({"typical_p": 0}).sampling().typical_p == 1.0
+
+
 def test_null_is_absent_and_unknown_names_are_ignored() -> None:
     assert options.merge({"top_k": 7}, {"top_k": None, "tfs_z": 2, "nope": "x", "Top_K": 9}).top_k == 7
 

@@ -170,7 +170,7 @@ async def test_another_context_never_starts_another_runner(live: Any) -> None:
         pids.add(resident.runner.pid)
         contexts.append(resident.context_length)
     assert len(pids) == 1
-    assert contexts == [100, 700, 300, 700, 2000, 2048]
+    assert contexts == [100, 700, 300, 768, 2000, 2048]
 
 
 async def test_a_prompt_that_is_too_long(start: Callable[..., Any]) -> None:
@@ -188,9 +188,11 @@ async def test_a_prompt_that_is_too_long(start: Callable[..., Any]) -> None:
 async def test_a_smaller_context_is_kept_without_a_reload(live: Any) -> None:
     await chat(live, "x", stream=False)
     pid = live.services.residency.list()[0].runner.pid
-    status, answer = await chat(live, "word " * 60, options={"num_ctx": 50}, stream=False)
+    status, answer = await chat(live, "word " * 260, options={"num_ctx": 50}, stream=False)
     assert status == 400
-    assert "exceeds the available context size (50 tokens)" in answer["error"]
+    assert "exceeds the available context size (256 tokens)" in answer["error"]
+    status, _ = await chat(live, "word " * 60, options={"num_ctx": 50}, stream=False)
+    assert status == 200  # as in Ollama, whose engine has no smaller context
     assert live.services.residency.list()[0].runner.pid == pid
 
 

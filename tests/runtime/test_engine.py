@@ -162,6 +162,13 @@ def test_a_prompt_is_cut_as_ollama_cuts(num_keep: int, count: int, front: int) -
     assert runs.done(1).context[:-1] == whole[1:]
 
 
+def test_a_request_for_less_context_is_cut_to_that() -> None:
+    runs = Runs(ToyExecutor(), num_ctx=128)
+    runs.run(ask(prompt="x" * 100, truncate=True, num_ctx=64, num_predict=1), ask(2, prompt="x" * 100, num_ctx=64, shift=False))
+    assert runs.done(1).prompt_tokens == 35
+    assert runs.failed(2).n_ctx == 64
+
+
 def test_context_of_another_model() -> None:
     for tokens in ([N_VOCAB], [-1]):
         runs = Runs(ToyExecutor())

@@ -14,7 +14,8 @@ import pytest
 from schema_maker import LEVELS, Schema, schemas
 from toy_model import EOS, make_tokenizer
 
-from runtime.grammar import SCHEMA_FAILED, Constraint, GrammarError, Grammars
+from runtime.frames import SCHEMA_FAILED
+from runtime.grammar import Constraint, GrammarError, Grammars
 
 COUNT, CHUNK = 1000, 100
 TOKENIZER = make_tokenizer()

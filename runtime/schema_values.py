@@ -1,0 +1,62 @@
+"""The values of a schema's keywords: whether they are of the type that they have to be, in the words of llama.cpp."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_ALTERNATIVES = ("anyOf", "oneOf", "allOf")
+
+
+class SchemaError(Exception):
+    """The schema is none, or none that can be enforced; the message names the place."""
+
+
+def fail(path: list[str], what: str) -> NoReturn:
+    """Raises SchemaError for what is wrong at `path`."""
+    raise SchemaError(f"JSON schema error at {'/'.join(path)}: {what}")
+
+
+def check(node: dict[str, Any], path: list[str], root: Any) -> None:
+    """Raises SchemaError where a keyword of the schema `node` has a value that it cannot have. `root`: the whole document."""
+    for key in _COUNTS:
+        if key in node and not _is_count(node[key]):
+            fail(path, f"{key} must be a non-negative integer")
+    for key in _BOUNDS:
+        value = node.get(key, 0)
+        if not isinstance(value, (int, float)) or (isinstance(value, bool) and not key.startswith("exclusive")):  # as in draft 4
+            fail(path, f"{key} must be a number")
+    if not isinstance(node.get("pattern", ""), str):
+        fail(path, "pattern must be a string")
+    if not isinstance(node.get("additionalProperties", True), (bool, dict)):
+        fail(path, "additionalProperties must be a boolean or a schema")
+    if node.get("type") == []:
+        fail(path, "type must not be empty")
+    for key in _ALTERNATIVES:
+        if node.get(key) == []:
+            fail([*path, key], "must not be empty")
+    if "$ref" in node:
+        _check_reference(node["$ref"], path, root)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value == int(value)
+
+
+def _check_reference(ref: Any, path: list[str], root: Any) -> None:
+    if not isinstance(ref, str):
+        fail(path, "$ref must be a string")
+    if ref != "#" and not ref.startswith("#/"):
+        fail(path, f"unsupported $ref {ref}, only references into the same document are supported")
+    target = root
+    for step in ref.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            if not name.isdecimal() or int(name) >= len(target):
+                fail(path, f"cannot resolve $ref {ref}, {step} is out of range")
+            target = target[int(name)]
+        elif isinstance(target, dict) and name in target:
+            target = target[name]
+        else:
+            fail(path, f"cannot resolve $ref {ref}, {step} not found")
