@@ -1,4 +1,4 @@
-"""Writes GGUF files with the shapes and the Q4_K_M mix of published models, filled with random valid blocks.
+"""Writes GGUF files with the shapes of published models, in the Q4_K_M mix or in one type, filled with random valid blocks.
 
 Speed depends on shapes and types and not on what the weights say. `python benchmarks/random_gguf.py qwen3-30b-a3b out.gguf`
 """
@@ -13,11 +13,15 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+from runtime.quantize.encode import encode
+
 Entries = dict[str, tuple[tuple[int, ...], Type]]  # tensors by name: shape, rows first, and type
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
+    """Of qwen3moe, or of qwen3 where there are no experts."""
+
     layers: int
     width: int
     heads: int
@@ -44,28 +48,24 @@ SHAPES = {
     "delta-small": Shape(12, 1024, 8, 2, 128, 64, 8, 512, shared=512, recurrent=(8, 16, 64)),
     "moe-tiny": Shape(4, 512, 8, 2, 64, 16, 4, 256, 4096),
     "moe-small": Shape(12, 1024, 16, 4, 64, 64, 8, 512),
+    "qwen3-0.6b": Shape(28, 1024, 16, 8, 128, 0, 0, 3072),
+    "qwen3-8b": Shape(36, 4096, 32, 8, 128, 0, 0, 12288),
 }
-SCALES = {Type.Q4_K: ((0, 1.0), (2, 7.5)), Type.Q6_K: ((208, 1.0),)}  # offsets of f16 scales in a block, and their ratio
 PATTERN = 8192  # blocks that are made; longer tensors repeat them
 
 
 def blocks(kind: Type, rng: np.random.Generator) -> np.ndarray:
-    """Random blocks whose values spread like weights do, (PATTERN, bytes)."""
-    raw = rng.integers(0, 256, (PATTERN, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
-
-    def set_scales(size: float) -> None:
-        for offset, ratio in SCALES[kind]:
-            scale = (size * ratio * rng.uniform(0.9, 1.1, PATTERN)).astype(np.float16)
-            raw[:, offset : offset + 2] = scale.view(np.uint8).reshape(-1, 2)
-
-    set_scales(1e-3)
-    set_scales(1e-3 * 0.02 / gguf.quants.dequantize(raw[:256], kind).std())
-    return raw
+    """Random weights in that type, (PATTERN, bytes)."""
+    values = rng.normal(0, 0.02, (PATTERN, gguf.GGML_QUANT_SIZES[kind][0])).astype(np.float32)
+    return encode(kind.name, values)
 
 
-def tensors(shape: Shape) -> Entries:
-    """Names, shapes (rows first) and types. Q4_K_M keeps more bits of every third layer and of those at both ends."""
+def tensors(shape: Shape, only: Type | None = None) -> Entries:
+    """Names, shapes (rows first) and types. Q4_K_M keeps more bits of every third layer and of those at both ends.
+    `only`: the type of all matrices in its place."""
     s, kinds = shape, Entries()
+    experts = (s.experts,) if s.experts else ()
+    stack = "_exps" if s.experts else ""
     kinds["token_embd.weight"] = (s.vocabulary, s.width), Type.Q4_K
     kinds["output_norm.weight"] = (s.width,), Type.F32
     kinds["output.weight"] = (s.vocabulary, s.width), Type.Q6_K
@@ -81,15 +81,16 @@ def tensors(shape: Shape) -> Entries:
             "attn_k": ((s.heads_kv * s.head, s.width), Type.Q4_K),
             "attn_v": ((s.heads_kv * s.head, s.width), more),
             "attn_output": ((s.width, s.heads * s.head), Type.Q4_K),
-            "ffn_gate_inp": ((s.experts, s.width), Type.F32),
-            "ffn_gate_exps": ((s.experts, s.inner, s.width), Type.Q4_K),
-            "ffn_up_exps": ((s.experts, s.inner, s.width), Type.Q4_K),
-            "ffn_down_exps": ((s.experts, s.width, s.inner), more),
+            f"ffn_gate{stack}": ((*experts, s.inner, s.width), Type.Q4_K),
+            f"ffn_up{stack}": ((*experts, s.inner, s.width), Type.Q4_K),
+            f"ffn_down{stack}": ((*experts, s.width, s.inner), more),
         }
+        if experts:
+            block["ffn_gate_inp"] = (s.experts, s.width), Type.F32
         if any(s.recurrent):
             block = _recurrent(s, block, attends=layer % 4 == 3)
         kinds |= {name_of(layer, name): entry for name, entry in block.items()}
-    return kinds
+    return {name: (size, kind if kind == Type.F32 else only or kind) for name, (size, kind) in kinds.items()}
 
 
 def name_of(layer: int, name: str) -> str:
@@ -113,8 +114,8 @@ def _recurrent(s: Shape, block: Entries, *, attends: bool) -> Entries:
     return block | {"ssm_a": ((heads,), Type.F32), "ssm_dt.bias": ((heads,), Type.F32), "ssm_norm": ((size,), Type.F32)}
 
 
-def write(shape: Shape, path: Path, seed: int = 0) -> Path:
-    """Write the file. Its vocabulary is numbers: enough to load it here, not for text."""
+def write(shape: Shape, path: Path, seed: int = 0, only: Type | None = None) -> Path:
+    """Write the file. Its vocabulary is numbers: enough to load it here, not for text. `only`: see `tensors`."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, shape.architecture)
     writer.add_block_count(shape.layers)
@@ -127,15 +128,16 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     writer.add_value_length(shape.head)
     writer.add_rope_freq_base(1e6)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_expert_count(shape.experts)
-    writer.add_expert_used_count(shape.used)
-    writer.add_expert_feed_forward_length(shape.inner)
+    if shape.experts:
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(shape.used)
+        writer.add_expert_feed_forward_length(shape.inner)
     if any(shape.recurrent):
         _state_keys(writer, shape)
     writer.add_vocab_size(shape.vocabulary)
     writer.add_tokenizer_model("none")
     writer.add_token_list([str(i) for i in range(shape.vocabulary)])
-    kinds = tensors(shape)
+    kinds = tensors(shape, only)
     for name, (size, kind) in kinds.items():
         if kind == Type.F32:
             writer.add_tensor_info(name, size, np.dtype(np.float32), 4 * int(np.prod(size)))
@@ -146,7 +148,7 @@ def write(shape: Shape, path: Path, seed: int = 0) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    patterns = {kind: blocks(kind, rng) for kind in SCALES}
+    patterns = {kind: blocks(kind, rng) for kind in sorted({kind for _, kind in kinds.values()} - {Type.F32})}
     for name, (size, kind) in kinds.items():
         if kind == Type.F32:
             values = np.ones(size) if len(size) == 1 else rng.normal(0, 0.02, size)
@@ -176,5 +178,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("path", type=Path)
+    parser.add_argument("--layers", type=int, help="of them only so many")
+    parser.add_argument("--type", choices=[kind.name for kind in Type], help="of all matrices, instead of the mix")
     arguments = parser.parse_args()
-    write(SHAPES[arguments.shape], arguments.path)
+    shape = SHAPES[arguments.shape]
+    shape = dataclasses.replace(shape, layers=arguments.layers or shape.layers)
+    write(shape, arguments.path, only=Type[arguments.type] if arguments.type else None)

@@ -49,11 +49,6 @@ class CardPredictor:
         absent = self._absent(shape, resident)
         return float(absent / self._ram + (shape.bytes_a_token - absent) / self._card["memory_read"])
 
-    def waits_for_ram(self, shape: Shape, resident: Sequence[float]) -> bool:
-        """Whether most of a token's time is the CPU's."""
-        there = self.decode_seconds(shape, [1.0] * len(resident), 0)
-        return self.decode_seconds(shape, resident, 0) > 2 * there
-
     def _head(self, shape: Shape) -> float:
         """What is spent beside the layers: the output, and its way to the CPU."""
         outputs = [part for part in shape.weights if part.last_only]

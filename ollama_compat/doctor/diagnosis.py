@@ -30,11 +30,13 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model lies: on a card, with that part of each layer's experts in VRAM and prompts in steps of `rows`; or not."""
+    """Where a model lies: on a card from layer `first` on, with that part of each such layer's experts in VRAM and prompts in
+    steps of `rows`; or not."""
 
     words: str
     resident: Sequence[float] = ()
     rows: int = 0
+    first: int = 0
     on_card: bool = False
 
 
@@ -83,6 +85,7 @@ class Doctor:
         problems = self._model_problems(shape, needed, fits)
         place = self._place(shape, placement if fits and self._card and self._card.knows(shape) else None, fits)
         prediction = None if problems else self._predict(shape, place, context, prompt)
+        whole = placement["whole"] if placement else None
         return Diagnosis(
             name=shape.name,
             nbytes=shape.nbytes,
@@ -91,7 +94,7 @@ class Doctor:
             fits=fits,
             place=place.words,
             prediction=prediction or self._limits(shape, prompt),
-            elsewhere={} if problems else self._elsewhere(shape, context, prompt),
+            elsewhere={} if problems else self._elsewhere(shape, whole, context, prompt),
             change=self._change(shape, place, context) if prediction and prediction.decode else None,
             problems=problems,
         )
@@ -113,29 +116,54 @@ class Doctor:
     def _place(self, shape: Shape, placement: Mapping[str, Any] | None, fits: bool) -> Place:
         if placement is None or "refused" in placement:
             return Place("RAM" if fits else "nowhere")
-        resident = tuple(placement["resident"])
+        resident, first = tuple(placement["resident"]), int(placement["first"])
         share = sum(resident) / len(resident) if resident else 1.0
         words = "card" if share == 1 else f"card, {1 - share:.0%} of the experts in RAM" if share else "card, experts in RAM"
-        return Place(words, resident, placement["rows"], on_card=True)
+        if first:
+            words = f"card, the first {first} of {shape.layers} layers on the CPU"
+        return Place(words, resident, placement["rows"], first, on_card=True)
 
     def _predict(self, shape: Shape, place: Place, context: int, prompt: int) -> Prediction:
         if not place.on_card:
             return self._predictor.predict(shape, context, prompt)
         assert self._card is not None
-        limit = self._card.limit_seconds(shape, place.resident)
+        front, rest = shape.split(place.first)
+        limit = front.bytes_a_token / self.machine["read_all"] + self._card.limit_seconds(rest, place.resident)
+        reading = self._card.prompt_seconds(rest, place.resident, prompt, place.rows)
+        if place.first:
+            reading += self._predictor.prompt_seconds(front, prompt, self.machine["threads"])
         return Prediction(
-            decode=1 / self._card.decode_seconds(shape, place.resident, context),
+            decode=1 / self._decode_seconds(shape, place, context),
             decode_limit=1 / limit,
-            prompt=prompt / self._card.prompt_seconds(shape, place.resident, prompt, place.rows),
+            prompt=prompt / reading,
             prompt_limit=math.inf,
-            bound="RAM" if self._card.waits_for_ram(shape, place.resident) else "card",
+            bound="RAM" if self._waits_for_ram(shape, place) else "card",
         )
 
-    def _elsewhere(self, shape: Shape, context: int, prompt: int) -> dict[str, Prediction]:
+    def _decode_seconds(self, shape: Shape, place: Place, context: int, bandwidth: float = 1.0) -> float:
+        """Of a token on the card: after the layers on the CPU, where there are some."""
+        assert self._card is not None
+        front, rest = shape.split(place.first)
+        seconds = self._card.decode_seconds(rest, place.resident, context, bandwidth)
+        if not place.first:
+            return seconds
+        return seconds + self._predictor.decode_seconds(front, context, bandwidth, threads=self.machine["threads"])
+
+    def _waits_for_ram(self, shape: Shape, place: Place) -> bool:
+        """Whether most of a token's time is the CPU's."""
+        there = self._decode_seconds(shape, _all_there(shape), 0)
+        return self._decode_seconds(shape, place, 0) > 2 * there
+
+    def _elsewhere(
+        self, shape: Shape, whole: Mapping[str, Any] | None, context: int, prompt: int
+    ) -> dict[str, Prediction]:
         """The speeds of a model by where it lies."""
         places = {"CPU": Place("RAM")}
         if self._card and self._card.knows(shape):
             shares = {"experts in RAM": 0.0, "half of the experts in VRAM": 0.5} if shape.expert_layers else {}
+            if whole:
+                words = f"{shape.layers - whole['first']} of {shape.layers} layers as a whole on the card"
+                places[words] = Place(words, tuple(whole["resident"]), whole["rows"], whole["first"], on_card=True)
             for words, share in (shares | {"all in VRAM": 1.0}).items():
                 places[words] = Place(words, (share,) * shape.expert_layers, ROWS, on_card=True)
         return {words: self._predict(shape, place, context, prompt) for words, place in places.items()}
@@ -154,14 +182,14 @@ class Doctor:
 
     def _card_changes(self, shape: Shape, place: Place, context: int) -> list[Change | None]:
         """Room for all experts, and faster memory for those that have none."""
-        assert self._card is not None
-        if sum(place.resident) == len(place.resident):
+        if not place.first and sum(place.resident) == len(place.resident):
             return []
-        now = self._card.decode_seconds(shape, place.resident, context)
-        missing = shape.expert_bytes * (1 - sum(place.resident) / len(place.resident))
-        there = self._card.decode_seconds(shape, (1.0,) * len(place.resident), context)
+        front, rest = shape.split(place.first)
+        now = self._decode_seconds(shape, place, context)
+        missing = front.nbytes + (rest.expert_bytes * (1 - sum(place.resident) / len(place.resident)) if place.resident else 0)
+        there = self._decode_seconds(shape, _all_there(shape), context)
         what, factor = self._faster_memory()
-        faster = self._card.decode_seconds(shape, place.resident, context, factor)
+        faster = self._decode_seconds(shape, place, context, factor)
         return [Change(f"{missing / 1e9:.0f} GB more VRAM", now / there), Change(what, now / faster)]
 
     def _memory(self, shape: Shape, context: int, now: float) -> Change | None:
@@ -199,6 +227,11 @@ class Doctor:
         weights = tuple(dataclasses.replace(part, type_name="Q4_K") if part in lean else part for part in shape.weights)
         smaller = dataclasses.replace(shape, weights=weights)
         return Change("the same model in Q4_K_M", now / self._predictor.decode_seconds(smaller, context))
+
+
+def _all_there(shape: Shape) -> Place:
+    """On a card with room for all."""
+    return Place("", (1.0,) * shape.expert_layers, ROWS, on_card=True)
 
 
 def plain(value: Any) -> Any:

@@ -1,9 +1,9 @@
 """What a model will do on a machine, from its shape and the machine's measured rates.
 
-A token's time is the sum over types of bytes times the seconds a byte of that type costs on this CPU (measured with the kernels
-that run models, weights from memory: so it holds for machines whose memory is the limit and for those whose cores are), the
-rows of the Program times what a row costs, and attention over the context. A prompt's time is the same with operations in
-the place of bytes.
+A step's time is the sum over the model's weights of what the CPU needs to multiply them by the step's rows (see `products`), the
+rows of the Program times what a row costs, attention over the context, and what a step costs that has no rows at all. All
+of it was measured with the kernels and the thread pool that run models, so it holds for machines whose memory is the limit and
+for those whose cores are.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ollama_compat.doctor.products import Product
 from ollama_compat.doctor.shape import Shape, Weights
 
 ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 15, 19, 5  # of the Program: a layer of either kind; before and after the layers
-STATE_PASSES, HIDDEN_PASSES = 2.0, 1.5  # over a token's state and hidden values in a layer, in units of a norm and a sum
-LEFTOVER = 1.5  # columns whose work is lost on an expert's last rows, which fill no whole leaf
-FEW_COLUMNS = 8  # rows of a prompt that share an expert's weights; with fewer the product is no faster than reading them
+LINES_DENSE, LINES_EXPERTS, LINES_ENDS = 9, 9, 3  # of these, those that take a step's rows one by one; and one for each answer
+STATE_PASSES, HIDDEN_PASSES = 2.4, 1.0  # over a token's state and hidden values in a layer, in units of a norm, packing and a sum
+STEP = 512  # rows of a step of a prompt
 PEAK = {"avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}  # int8 operations a cycle and core, at the most
 
 
@@ -53,30 +54,80 @@ class Predictor:
             bound=self._bound(shape) if known else "",
         )
 
-    def rates(self, shape: Shape) -> Mapping[str, Any]:
-        """Those of the threads that the model runs on: a small one has only one."""
-        useful = max(1, int(shape.bytes_a_token) // self._machine["thread_bytes"])
+    def rates(self, shape: Shape, threads: int = 0) -> Mapping[str, Any]:
+        """Those of one thread or of all; `threads` 0: as many as a server gives the model, and a small one gets only one."""
+        useful = threads or max(1, int(shape.bytes_a_token) // self._machine["thread_bytes"])
         return cast("Mapping[str, Any]", self._machine["rates" if useful > 1 else "rates_one"])
 
-    # ------------------------------------------------------------ decode
+    # ------------------------------------------------------------ steps
 
-    def decode_seconds(self, shape: Shape, context: int, bandwidth: float = 1.0) -> float:
-        """Of one token."""
-        rates = self.rates(shape)
-        weights = sum(part.bytes_a_token * self._byte(part, shape, bandwidth) for part in shape.weights)
-        rows = ROWS_ENDS + ROWS_DENSE * (shape.layers - shape.expert_layers) + ROWS_EXPERTS * shape.expert_layers
-        attention = shape.layers * (shape.head_count * rates["head"] + shape.query_width * (context + 1) * rates["attention"])
-        choices = shape.expert_layers * shape.expert_count * shape.expert_used_count
-        fixed = rows * rates["row"] + choices * rates["router"]
-        return float(weights + fixed + attention + self._elements(shape) * self._machine["rates_one"]["element"])
+    def decode_seconds(
+        self, shape: Shape, context: int, bandwidth: float = 1.0, *, texts: int = 1, threads: int = 0
+    ) -> float:
+        """Of a step with the next token of each of so many texts."""
+        rates = self.rates(shape, threads)
+        alone = self._machine["rates_one"]["element"]  # a single token's are one thread's work
+        weights = sum(self._product(part, shape, rates, texts, texts, bandwidth) for part in shape.weights)
+        looks = texts * shape.layers * (context + 1)
+        attention = (
+            texts * shape.layers * shape.head_count * rates["head"]
+            + looks * (shape.query_width * rates["attention"] + shape.head_count * rates["look"])
+        )  # fmt: skip
+        lines = texts * self._lines(shape) * rates["line"] if texts > 1 else 0.0
+        elements = texts * self._elements(shape) * (rates["element"] if texts > 1 else alone)
+        return float(weights + attention + lines + elements + self._fixed(shape, rates, texts))
 
-    def _byte(self, part: Weights, shape: Shape, bandwidth: float) -> float:
-        """Seconds that a byte costs: what the cores need, or what the memory takes where that is longer."""
-        rate = self.rates(shape)["types"][part.type_name]
+    def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
+        """Of a prompt from an empty cache."""
+        rates, seen = self.rates(shape, threads), tokens * (tokens + 1) / 2
+        steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
+        looks = shape.query_width * rates["attention_prompt"] + shape.head_count * rates["look_prompt"]
+        return float(steps + shape.layers * seen * looks)
+
+    def _step(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
+        """Of a prompt, but for what its rows look at; the last one's logits are wanted."""
+        products = sum(self._product(part, shape, rates, rows, 1, 1.0) for part in shape.weights)
+        stored = shape.cache_bytes * shape.head_count / max(1, shape.query_width)  # heads of keys and values, kept in f16
+        turned = shape.layers * shape.head_count + stored
+        each = turned * rates["turn"] + self._lines(shape) * rates["line"] + self._elements(shape) * rates["element"]
+        return float(products + rows * each + self._fixed(shape, rates, rows))
+
+    def _fixed(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
+        """Of a step: what it costs without any rows, those of the Program, and the choice of experts."""
+        count = ROWS_ENDS + ROWS_DENSE * (shape.layers - shape.expert_layers) + ROWS_EXPERTS * shape.expert_layers
+        choices = rows * shape.expert_layers * shape.expert_count * shape.expert_used_count
+        return float(rates["step"] + count * rates["row"] + choices * rates["router"])
+
+    @staticmethod
+    def _lines(shape: Shape) -> float:
+        """Kernels that take a row of activations by itself, over all layers."""
+        dense = LINES_DENSE * (shape.layers - shape.expert_layers)
+        return LINES_ENDS + dense + (LINES_EXPERTS + shape.expert_used_count) * shape.expert_layers
+
+    def _elements(self, shape: Shape) -> float:
+        """Of norms, sums, activation functions and packing of one token; with experts also of the sum of their answers."""
+        dense = STATE_PASSES * shape.embedding_length + HIDDEN_PASSES * shape.hidden_width
+        answers = shape.expert_layers * shape.expert_used_count * shape.embedding_length
+        return shape.layers * dense + answers
+
+    # ------------------------------------------------------------ products
+
+    def _product(
+        self, part: Weights, shape: Shape, rates: Mapping[str, Any], rows: int, outputs: int, bandwidth: float
+    ) -> float:
+        """Seconds of a step with so many rows, and as many of them whose logits are wanted."""
+        rows = outputs if part.last_only else rows
+        return float(part.nbytes * self._of(part, shape, rates, bandwidth).expected(rows, part.share))
+
+    def _of(self, part: Weights, shape: Shape, rates: Mapping[str, Any], bandwidth: float) -> Product:
         stays = part.share == 1.0 and shape.bytes_a_token <= self._cache_bytes  # no token pushes it out
-        if stays or shape.nbytes <= self._cache_bytes:
-            return float(rate["last_cache"])
-        return float(max(rate["cache"], rate["memory"] / bandwidth))
+        near = stays or shape.nbytes <= self._cache_bytes
+        nbytes, short = max(1, part.nbytes), part.rows * rates["output_prompt"]
+        return Product(
+            rates["types"][part.type_name], part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes
+        )
+
+    # ------------------------------------------------------------ limits
 
     def _limit_seconds(self, shape: Shape, bandwidth: float) -> float:
         """Of one token, if reading were all: from memory, or for a model that the last cache holds from the cores' own caches."""
@@ -91,37 +142,6 @@ class Predictor:
         cores = sum(nbytes * rate["cache"] for nbytes, rate in times)
         memory = sum(nbytes * rate["memory"] for nbytes, rate in times)
         return "cores" if shape.nbytes <= self._cache_bytes or cores > 0.8 * memory else "memory"
-
-    def _elements(self, shape: Shape) -> float:
-        """Of norms, sums, activation functions and packing of one token; with experts also of the sum of their answers."""
-        dense = STATE_PASSES * shape.embedding_length + HIDDEN_PASSES * shape.hidden_width
-        answers = shape.expert_layers * shape.expert_used_count * shape.embedding_length
-        return shape.layers * dense + answers
-
-    # ------------------------------------------------------------ prompts
-
-    def prompt_seconds(self, shape: Shape, tokens: int) -> float:
-        """Of a prompt from an empty cache."""
-        products = sum(self._product(part, shape, tokens) for part in shape.weights)
-        rates, seen = self.rates(shape), tokens * (tokens + 1) / 2
-        stored = shape.cache_bytes * shape.head_count / max(1, shape.query_width)  # heads of keys and values, kept in f16
-        turned = shape.layers * shape.head_count + stored
-        attention = shape.layers * shape.query_width * seen * rates["attention_prompt"] + tokens * turned * rates["turn"]
-        return float(products + attention + tokens * self._elements(shape) * rates["element"])
-
-    def _product(self, part: Weights, shape: Shape, tokens: int) -> float:
-        rate = self.rates(shape)["types"][part.type_name]
-        if part.last_only:
-            return float(part.nbytes * self._byte(part, shape, 1.0))
-        work = tokens * part.share * (2 * part.values * rate["prompt"] + part.rows * self.rates(shape)["output_prompt"])
-        if part.share == 1.0:
-            return float(work)
-        touched = 1 - (1 - part.share) ** tokens  # of the experts, when all are as likely
-        columns = tokens * part.share / touched
-        reading = part.nbytes * touched * self._byte(part, shape, 1.0)
-        if columns < FEW_COLUMNS:
-            return float(reading * max(1.0, columns / 2))
-        return float(max(work * (1 + LEFTOVER / columns), reading))
 
     def _operations(self, shape: Shape, tokens: int) -> float:
         return sum(2 * part.values * part.share * (1 if part.last_only else tokens) for part in shape.weights)

@@ -32,6 +32,10 @@ class Weights:
     def bytes_a_token(self) -> float:
         return self.nbytes * self.share
 
+    def scaled(self, factor: float) -> Weights:
+        """So many times as many."""
+        return dataclasses.replace(self, values=round(self.values * factor), rows=round(self.rows * factor))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
@@ -70,10 +74,38 @@ class Shape:
     @property
     def numbers(self) -> dict[str, int]:
         """What a planner needs to know."""
-        fields = "layers", "expert_layers", "embedding_length", "hidden_width", "query_width", "cache_bytes"
+        fields = "layers", "expert_layers", "embedding_length", "hidden_width", "query_width", "cache_bytes", "table_bytes"
         told = {name: getattr(self, name) for name in (*fields, "expert_count", "expert_used_count", "context_length")}
-        n_vocab = sum(part.rows for part in self.weights if part.last_only)
-        return told | {"dense_bytes": self.nbytes - self.expert_bytes, "expert_bytes": self.expert_bytes, "n_vocab": n_vocab}
+        outputs = [part for part in self.weights if part.last_only]
+        return told | {
+            "dense_bytes": self.nbytes - self.expert_bytes,
+            "output_bytes": sum(part.nbytes for part in outputs),
+            "expert_bytes": self.expert_bytes,
+            "n_vocab": sum(part.rows for part in outputs),
+        }
+
+    def split(self, first: int) -> tuple[Shape, Shape]:
+        """The layers before that one, with the table, and the others, with the output. Layers with experts come last, and else
+        all are alike."""
+        before = max(0, first - (self.layers - self.expert_layers))  # of those with experts
+        return self._layers(first, before, ends=False), self._layers(self.layers - first, self.expert_layers - before, ends=True)
+
+    def _layers(self, layers: int, expert_layers: int, *, ends: bool) -> Shape:
+        """So many of them; `ends`: and the output."""
+        dense, stacked = layers / max(1, self.layers), expert_layers / max(1, self.expert_layers)
+        weights = (
+            part if part.last_only else part.scaled(dense if part.share == 1 else stacked)
+            for part in self.weights
+            if ends or not part.last_only
+        )
+        return dataclasses.replace(
+            self,
+            weights=tuple(part for part in weights if part.values),
+            table_bytes=0 if ends else self.table_bytes,
+            layers=layers,
+            expert_layers=expert_layers,
+            cache_bytes=int(self.cache_bytes * dense),
+        )
 
     @property
     def types(self) -> list[str]:

@@ -12,7 +12,7 @@ from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
 from runtime.execute.needs import head_sizes
 from runtime.execute.recorded import Recorded
-from runtime.execute.recorder import Limits, Recorder, view
+from runtime.execute.recorder import Limits, Recorder
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, kept
 from runtime.kernels.kept import Kept
@@ -90,7 +90,7 @@ class CpuExecutor:
     def forward(self, batch: Batch) -> FloatArray:
         """Logits (outputs, n_vocab) of the batch's wanted rows; the view is valid until the next call."""
         self._recorded.run(batch)
-        return view(self._recorded.out, len(batch.outputs))
+        return self._recorded.result[: len(batch.outputs)]
 
     def timed(self, batch: Batch) -> list[tuple[str, float]]:
         """One pass, and for each row of the Program its label (see Recorder) and its share of the time."""

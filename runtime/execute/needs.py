@@ -32,7 +32,7 @@ def planned(
     """The best plan, and the rows of its steps. `resident`: experts of a layer that may lie in VRAM. Raises NoRoom where not even
     one layer fits."""
     refused, kind = NoRoom(""), kept.fitting(request.kv_cache_type, *head_sizes(model))
-    for first, parallel, rows in _sizes(request, len(model.blk)):
+    for first, parallel, rows in sizes(request, len(model.blk)):
         blocks = parallel * -(-num_ctx // BLOCK_TOKENS) + 1
         needs = needs_of(weights, model, blocks, rows, num_ctx, first, request.num_parallel, kind)
         on_cpu = max(0, request.num_cpu_moe - sum(isinstance(blk.feed_forward, MoE) for blk in model.blk[:first]))
@@ -46,16 +46,16 @@ def planned(
     raise refused
 
 
-def _sizes(request: Load, layers: int) -> Iterator[tuple[int, int, int]]:
+def sizes(request: Load, layers: int) -> Iterator[tuple[int, int, int]]:
     """Layers on the CPU, sequences that are promised a context, and rows of a step, in the order in which they are tried: first
     smaller steps, then fewer sequences where nobody asks for them, then fewer layers on the card."""
     rows = min(request.num_batch or ROWS, MAX_ROWS)
     sequences = [request.num_parallel] if request.num_parallel else list(range(PARALLEL, 0, -1))
-    sizes = [rows >> halved for halved in range(4) if rows >> halved >= LEAST_ROWS] or [rows]
+    halves = [rows >> halved for halved in range(4) if rows >> halved >= LEAST_ROWS] or [rows]
     least = first_layer(request.num_gpu, layers)
-    yield from ((least, parallel, size) for parallel, size in itertools.product(sequences, sizes))
+    yield from ((least, parallel, size) for parallel, size in itertools.product(sequences, halves))
     for first in range(least + 1, layers):
-        yield first, sequences[-1], min(sizes[0], USUAL_ROWS)
+        yield first, sequences[-1], min(halves[0], USUAL_ROWS)
 
 
 def first_layer(num_gpu: int, layers: int) -> int:
@@ -95,12 +95,19 @@ def needs_of(
     dense = sum(tensor.nbytes for tensor in weights if on_card(tensor, model, first) and tensor.name not in stacked)
     heads = model.heads_from(first)
     block = sum(h.head_count_kv * (kind.card_bytes(h.key_length) + kind.card_bytes(h.value_length)) for h in heads)
-    width, inner = config.embedding_length, max(config.feed_forward_length, config.expert_feed_forward_length)
-    values = 16 * width + max(1, config.expert_used_count) * (3 * inner + 2 * width) + 4 * config.head_count * config.key_length
-    step = 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * config.n_vocab) + text_bytes(model, num_ctx)
-    step += (texts(num_parallel) + CHECKPOINTS) * model.state_bytes(first)
-    sizes = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
-    return Needs(layers, dense, sizes, block, blocks, step)
+    used, inner = config.expert_used_count, max(config.feed_forward_length, config.expert_feed_forward_length)
+    keys = config.head_count * config.key_length
+    step = step_bytes(rows, config.embedding_length, max(1, used) * inner, used, keys, config.n_vocab)
+    step += text_bytes(model, num_ctx) + (texts(num_parallel) + CHECKPOINTS) * model.state_bytes(first)
+    stacks = tuple((count, sum(tensor.nbytes for tensor in tensors) // count) for count, *tensors in experts)
+    return Needs(layers, dense, stacks, block, blocks, step)
+
+
+def step_bytes(rows: int, width: int, hidden: int, used: int, keys: int, n_vocab: int) -> int:
+    """Of a step's activations: states, hidden values (`hidden`: of all experts that a token chooses) and answers of experts,
+    queries and answers of attention (`keys`: values of all heads' queries), logits."""
+    values = 16 * width + 3 * hidden + 2 * max(1, used) * width + 4 * keys
+    return 4 * (rows * values + 2 * min(rows, MAX_OUTPUTS) * n_vocab)
 
 
 def texts(num_parallel: int) -> int:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import Batch
-from runtime.execute.recorder import Recorder, Value
+from runtime.core import Batch, FloatArray
+from runtime.execute.recorder import Recorder, Value, view
 from runtime.kernels.pool import Pool
 from runtime.weights import aligned_array
 
 
 class Recorded:
-    """`recorder` after its last row, and `out`, what the pass computes. Weights are laid out for the kernels here."""
+    """`recorder` after its last row, and `out`, what the pass computes. Weights are laid out for the kernels here.
+
+    `result`: the rows of `out`, (limit, width); those of a pass hold until the next one.
+    """
 
     def __init__(self, recorder: Recorder, out: Value, threads: int) -> None:
         self.recorder, self.out = recorder, out
+        self.result: FloatArray = view(out, out.limit)
         self._pool = Pool(threads)
         self._program = recorder.table()
         layout = recorder.layout()

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from runtime.core import BLOCK_TOKENS, Batch, Executor, IntArray
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray, IntArray
+
+
+class Reader(Protocol):
+    """What texts need of an executor."""
+
+    n_vocab: int
+    max_rows: int
+
+    def forward(self, batch: Batch) -> FloatArray:
+        """Logits."""
 
 
 class Texts:
     """So many texts of up to `length` tokens, side by side in the cache."""
 
-    def __init__(self, executor: Executor, count: int, length: int) -> None:
+    def __init__(self, executor: Reader, count: int, length: int) -> None:
         self.count = count
         self._executor = executor
         blocks = -(-length // BLOCK_TOKENS)

@@ -13,14 +13,11 @@ from typing import Any
 from runtime.core import Executor, FloatArray, ModelError
 from runtime.execute.placement import wants_gpu
 from runtime.frames import Sampling
-from runtime.gguf_file import open_gguf
 from runtime.kernels import jit
 from runtime.measure.batches import Texts
 from runtime.measure.on_cpu import OnCpu
 from runtime.measure.subject import PART_STEPS, Subject, Wanted, options
-from runtime.published import translated
-from runtime.sampling import Breakers, Sampler
-from runtime.tokenizer import Tokenizer
+from runtime.sampling import Sampler
 from runtime.weights import Progress
 
 SMALLEST_CONTEXT = 128
@@ -131,8 +128,7 @@ class _Run:
 
     def _sampling(self, logits: FloatArray) -> float:
         """Seconds that Ollama's default chain of samplers takes for a token."""
-        with open_gguf(self._wanted.path) as file:
-            sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT, Breakers(Tokenizer.from_gguf(translated(file))))
+        sampler = Sampler(Sampling(seed=1), SMALLEST_CONTEXT)
         sampler.sample(logits.copy())
         return statistics.median(_seconds(lambda: sampler.sample(logits.copy())) for _ in range(PART_STEPS))
 

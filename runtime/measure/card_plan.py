@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtime.core import BLOCK_TOKENS
-from runtime.execute.budget import DEFAULT_CONTEXT, PARALLEL
+from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.execute.needs import USUAL_ROWS, sizes, step_bytes
 from runtime.execute.placement import WORTH_WHILE, Needs, NoRoom, plan
+from runtime.frames import Load
 
-ROWS = (2048, 1024, 512, 256)  # of a step: the usual, and what a small card gets
+Shape = Mapping[str, Any]
+"""What ollama_compat.doctor.shape.Shape has as `numbers`."""
 
 
-def placed(shape: Mapping[str, Any], vram: int, num_cpu_moe: int) -> dict[str, Any]:
-    """The part of each layer's experts that lies in VRAM (1 without experts), bytes there, rows of a step; or `refused`: why not.
-
-    `shape`: fields of ollama_compat.doctor.shape.Shape, and `dense_bytes`, `expert_bytes`, `n_vocab`.
-    """
-    refused = ""
+def placed(shape: Shape, vram: int, asked: Load) -> dict[str, Any]:
+    """Where a server puts it: the `first` layer on the card, the part of each such layer's experts that lies in VRAM
+    (`resident`), bytes there, `rows` of a step; or `refused`: why not. `whole`: the same where only layers go to the card that
+    have all their experts there, as many as fit; None where that is all or none."""
     if shape["dense_bytes"] + shape["expert_bytes"] < WORTH_WHILE:
-        return {"refused": "a model that small runs on the CPU"}
-    for parallel, rows in itertools.product((PARALLEL, 1), ROWS):
+        return {"refused": "a model that small runs on the CPU", "whole": None}
+    found = _first_that_fits(shape, vram, sizes(asked, shape["layers"]), asked.num_cpu_moe)
+    fewer = ((first, 1, USUAL_ROWS) for first in range(1, shape["layers"]))
+    whole = _first_that_fits(shape, vram, fewer, 0, complete=True)
+    everything = not found.get("first") and all(part == 1.0 for part in found.get("resident", (0.0,)))
+    return found | {"whole": None if everything or "refused" in whole else whole}
+
+
+def _first_that_fits(
+    shape: Shape, vram: int, tries: Iterable[tuple[int, int, int]], num_cpu_moe: int, *, complete: bool = False
+) -> dict[str, Any]:
+    """Of layers on the CPU, texts that are promised a context, and rows of a step. `complete`: with all experts."""
+    refused = ""
+    for first, parallel, rows in tries:
+        needs = needs_of(shape, first, parallel, rows)
+        before = shape["expert_layers"] - len(needs.experts)
         try:
-            found = plan(_needs(shape, parallel, rows), vram, num_cpu_moe=num_cpu_moe)
+            found = plan(needs, vram, num_cpu_moe=max(0, num_cpu_moe - before))
         except NoRoom as error:
-            refused = str(error)
+            refused = refused or str(error)
             continue
-        experts = shape["expert_count"]
-        return {"resident": [count / experts for count in found.resident], "vram": found.vram, "rows": rows}
+        parts = [count / experts for count, (experts, _) in zip(found.resident, needs.experts, strict=True)]
+        if not complete or all(part == 1.0 for part in parts):
+            return {"first": first, "resident": parts, "vram": found.vram, "rows": rows}
     return {"refused": refused}
 
 
-def _needs(shape: Mapping[str, Any], parallel: int, rows: int) -> Needs:
-    """`step` is about what a step takes: states, the experts' hidden values, queries and answers of attention, logits."""
-    layers, experts, width = shape["expert_layers"], shape["expert_count"], shape["embedding_length"]
+def needs_of(shape: Shape, first: int, parallel: int, rows: int) -> Needs:
+    """What runtime.execute.needs finds by the tensors, here by layers that are all alike; those without experts come first."""
+    layers, experts, width = shape["layers"] - first, shape["expert_count"], shape["embedding_length"]
+    stacks = min(shape["expert_layers"], layers)
     tokens = min(DEFAULT_CONTEXT, shape["context_length"] or DEFAULT_CONTEXT)
-    values = 16 * width + 3 * shape["hidden_width"] + 2 * shape["expert_used_count"] * width + 2 * shape["query_width"]
+    table = shape["table_bytes"] if first == 0 else 0
+    dense = shape["dense_bytes"] - shape["output_bytes"] - shape["table_bytes"]
+    step = step_bytes(rows, width, shape["hidden_width"], shape["expert_used_count"], shape["query_width"] // 2, shape["n_vocab"])
     return Needs(
-        layers=shape["layers"],
-        dense=shape["dense_bytes"],
-        experts=((experts, shape["expert_bytes"] // (experts * layers)),) * layers if layers else (),
-        block=shape["cache_bytes"] * BLOCK_TOKENS,
+        layers=layers,
+        dense=dense * layers // max(1, shape["layers"]) + shape["output_bytes"] + table,
+        experts=((experts, shape["expert_bytes"] // (experts * shape["expert_layers"])),) * stacks if stacks else (),
+        block=shape["cache_bytes"] * BLOCK_TOKENS * layers // max(1, shape["layers"]),
         blocks=parallel * -(-tokens // BLOCK_TOKENS) + 1,
-        step=4 * (rows * values + 128 * shape["n_vocab"]),
+        step=step + 3 * tokens * shape["query_width"],  # a long text's keys, values and scores: see long_texts
     )

@@ -11,6 +11,7 @@ from runtime.core import ModelError
 from runtime.execute import strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
+from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, isa, jit
 from runtime.kernels.leaves import Leaves
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = 0.05  # of each single measurement of a kernel
 STEPS = 5  # that progress is reported of
+NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         progress("timing kernels on all cores", 3, STEPS)
         found["rates"] = dataclasses.asdict(rates(all_, buffer, types, arguments["cache_bytes"], SECONDS))
         for name, rate in found["rates"]["types"].items():  # cores share nothing there, and barriers would blur so short a time
-            rate["cache"] = found["rates_one"]["types"][name]["cache"] / threads
+            rate |= {near: found["rates_one"]["types"][name][near] / threads for near in NEAR}
         progress("reading the disk", 4, STEPS)
         large = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
         found["disk"] = large or disk.folder_speed(arguments["folder"])
@@ -79,5 +81,6 @@ def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress
             log.warning("no layers were timed on the card: %s", error)
         free = max(0, found["memory_free"] - told["gpu_overhead"])
         vram = min(free, told["vram"] or free)
-        found["placements"] = [card_plan.placed(shape, vram, told["num_cpu_moe"]) for shape in shapes]
+        asked = Load("", num_parallel=0, num_batch=0, num_gpu=told["num_gpu"], num_cpu_moe=told["num_cpu_moe"])
+        found["placements"] = [card_plan.placed(shape, vram, asked) for shape in shapes]
     return found

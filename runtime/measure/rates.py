@@ -1,4 +1,4 @@
-"""How fast the kernels are: for each type of weights the seconds of a byte and of an operation, and what a step costs besides.
+"""How fast the kernels are: what products cost (see `products`), and what a step costs besides.
 
 Everything is measured through the recorder and the drivers that a model runs on, so the figures hold for models.
 """
@@ -6,37 +6,30 @@ Everything is measured through the recorder and the drivers that a model runs on
 from __future__ import annotations
 
 import dataclasses
-import random
+import functools
+import statistics
+import time
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import BLOCK_TOKENS
-from runtime.execute.recorder import Recorder
+from runtime.core import BLOCK_TOKENS, Batch, FloatArray
+from runtime.execute.recorded import Recorded
+from runtime.execute.recorder import Limits, Recorder
+from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Attending, Heads, Rotation, Routing
-from runtime.measure.stage import BLOCKS, Record, Stage
+from runtime.measure.batches import Texts
+from runtime.measure.products import NARROW, PROMPT, ROWS, WIDTH, TypeRate, matrices, net, output_prompt, products, type_rate
+from runtime.measure.stage import BLOCKS, Stage
 from runtime.quants import BY_NAME
-from runtime.weights import Tensor
 
-WIDTH = 2048  # values of a weight row
-CACHED = 192 << 10  # bytes of weights a thread that stay in its core's cache
-PROMPT = 512  # rows of a prompt: a step of the default batch
-MATRIX = 1024  # rows a thread of the matrix that a prompt meets, up to 8 of them
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
+SMALL_HEADS = dataclasses.replace(HEADS, key_length=64, value_length=64)
 IDLE_ROWS = 200
-USUAL, NARROW = "Q4_K", 256  # the type and the row that show what a row costs beside its bytes
-ROWS = 64  # that the rows of a matrix are a multiple of, as in models
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TypeRate:
-    """One type of weights, all threads together."""
-
-    memory: float  # seconds a byte, one activation row, weights from memory
-    cache: float  # the same, weights in the cores' caches
-    last_cache: float  # the same, weights in the last cache, which the cores share
-    prompt: float  # seconds an operation (2 for each weight and activation row), many rows
+STEPS = 400  # of a Program with one row
+LINE = 256  # values of a row that show what one costs beside its values
+USUAL = "Q4_K"  # the type that shows what short rows cost
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,147 +38,155 @@ class Rates:
 
     threads: int
     types: dict[str, TypeRate]
-    row: float  # a row of a Program that has nothing to do: the call and the barrier
+    step: float  # beside its rows: a batch of one token is made and entered, and the threads are called
+    row: float  # a row of a Program with next to nothing to do: the call, and what threads wait for one another
     router: float  # a (token, expert, choice) of choosing experts
     output_prompt: float  # in a prompt, a sum of a weight row and an activation row, beside its operations: short rows cost more
     head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
-    attention_prompt: float  # the same, in a prompt
+    look: float  # a (query head, position) there, beside its values
+    attention_prompt: float  # the same two, in a prompt
+    look_prompt: float
     turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
-    element: float  # in a prompt, an element of a norm and a sum; a single token's are one thread's work
+    line: float  # in a prompt, a row of a kernel that takes rows one by one, beside its elements
+    element: float  # in a prompt, an element that is normed, packed and added; a single token's are one thread's work
 
 
 def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float) -> Rates:
     """All of it, of types that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last cache."""
-    row = _row(stage)
-    found = {name: _type(stage, memory, name, cache_bytes, row, seconds) for name in types}
-    head, attention = _attention_of_one(stage, row, seconds)
-    turn, attention_prompt = _attention_of_prompt(stage, seconds)
+    usual = USUAL if USUAL in types else types[0]
+    row = _row(stage, memory, usual)
+    found = {name: type_rate(stage, memory, name, cache_bytes, row, seconds) for name in types}
+    head, attention, look = _attention_of_one(stage, row, seconds)
+    turn, attention_prompt, look_prompt = _attention_of_prompt(stage, seconds)
+    line, element = _elements(stage, usual, seconds)
     return Rates(
         threads=stage.threads,
         types=found,
+        step=_step(stage.leaves, stage.threads),
         row=row,
         router=_router(stage, row, seconds),
-        output_prompt=_output(stage, memory, found, row, seconds),
+        output_prompt=output_prompt(stage, memory, usual, found[usual].prompt, row, seconds),
         head=head,
         attention=attention,
+        look=look,
         attention_prompt=attention_prompt,
+        look_prompt=look_prompt,
         turn=turn,
-        element=_elements(stage, seconds),
+        line=line,
+        element=element,
     )
 
 
-def _row(stage: Stage) -> float:
-    """Rows that find no work: what is left is the call and the barrier."""
+# ------------------------------------------------------------ steps and rows
+
+
+class _Idle:
+    """An executor whose Program has one row, as small as can be."""
+
+    n_vocab, max_rows = LINE, 1
+
+    def __init__(self, leaves: Leaves, threads: int) -> None:
+        recorder = Recorder(leaves, threads, Limits(1, 1, BLOCKS, BLOCKS, BLOCKS))
+        self._recorded = Recorded(recorder, recorder.outputs(recorder._value(LINE)), threads)
+
+    def forward(self, batch: Batch) -> FloatArray:
+        self._recorded.run(batch)
+        return self._recorded.result[: len(batch.outputs)]
+
+    def close(self) -> None:
+        self._recorded.close()
+
+
+def _step(leaves: Leaves, threads: int) -> float:
+    idle = _Idle(leaves, threads)
+    try:
+        texts = Texts(idle, 1, BLOCK_TOKENS)
+        write = functools.partial(lambda: idle.forward(texts.next(0)).argmax(-1))
+        times = []
+        for _ in range(STEPS):
+            begin = time.perf_counter()
+            write()
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times)
+    finally:
+        idle.close()
+
+
+def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str) -> float:
+    """As rows of a single token are: one that is the first thread's alone, and one that all share, in turn. What a thread that
+    is alone does here is so little that rows without any work show the call better."""
+    shared = matrices(memory, usual, ROWS, ROWS, NARROW)
 
     def record(recorder: Recorder) -> None:
-        value = recorder._value(64)
-        for _ in range(IDLE_ROWS):
-            recorder.add(value, value)
+        value = recorder._value(NARROW)
+        for _ in range(IDLE_ROWS // 2):
+            if stage.threads == 1:
+                recorder.add(value, value)
+            else:
+                products(shared, NARROW)(recorder)
 
     def empty(recorder: Recorder) -> None:
-        recorder.step.counts[:] = 0
+        recorder.step.counts[0] = min(1, stage.threads - 1)
 
-    return stage.run(record, 1, 0.02, empty).fastest / IDLE_ROWS
-
-
-def _type(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: int, row: float, seconds: float) -> TypeRate:
-    kind = BY_NAME[name]
-    row_bytes = WIDTH // kind.block_size * kind.block_bytes
-    large = _matrices(memory, name, memory.nbytes // row_bytes, 4096)
-    middle, width = _in_last_cache(stage, memory, name, cache_bytes)
-    small = _matrices(memory, name, max(stage.threads, CACHED // row_bytes * stage.threads), 1 << 20)
-    square = _matrices(memory, name, MATRIX * min(8, stage.threads), MATRIX * 8)
-    far = _net(stage.run(_products(large), 1, seconds).usual, 2 * row * len(large))
-    near = _net(stage.run(_products(small * 50), 1, seconds).fastest, 2 * row * 50)
-    shared = _net(stage.run(_products(middle, width), 1, seconds).usual, 2 * row * len(middle))
-    prompt = _net(stage.run(_products(square), PROMPT, seconds).usual, 2 * row)
-    return TypeRate(
-        memory=far / sum(tensor.nbytes for tensor in large),
-        cache=near / (50 * small[0].nbytes),
-        last_cache=shared / sum(tensor.nbytes for tensor in middle),
-        prompt=prompt / (2 * PROMPT * WIDTH * square[0].rows),
-    )
+    taken = stage.run(record, 1, 0.02, empty, single=True)
+    return taken.fastest / (IDLE_ROWS // 2) if stage.threads == 1 else taken.usual / IDLE_ROWS
 
 
-def _in_last_cache(stage: Stage, memory: npt.NDArray[np.uint8], name: str, cache_bytes: int) -> tuple[list[Tensor], int]:
-    """Matrices that fill half of the last cache, and their width. One thread is what small models get, whose matrices are small,
-    and a token finds those of its experts here and there; several threads read what a large model uses for every token."""
-    kind = BY_NAME[name]
-    width, most = (NARROW, 256) if stage.threads == 1 else (WIDTH, 1 << 16)
-    matrices = _matrices(memory, name, cache_bytes // 2 * kind.block_size // (width * kind.block_bytes), most, width)
-    random.Random(0).shuffle(matrices)
-    return matrices, width
+# ------------------------------------------------------------ attention
 
 
-def _net(taken: float, overhead: float) -> float:
-    """Seconds without a small part that was measured by itself, on a machine where anything may be disturbed."""
-    return max(taken - overhead, taken / 4)
-
-
-def _matrices(memory: npt.NDArray[np.uint8], name: str, rows: int, most: int, width: int = WIDTH) -> list[Tensor]:
-    """Matrices of at most `most` rows that lie one after the other in memory, `rows` in all."""
-    kind = BY_NAME[name]
-    row_bytes = width // kind.block_size * kind.block_bytes
-    rows = max(ROWS, min(rows, memory.nbytes // row_bytes) // ROWS * ROWS)
-    return [
-        Tensor(name, (width, count), kind, memory.ctypes.data + first * row_bytes, count * row_bytes)
-        for first in range(0, rows, most)
-        if (count := min(most, rows - first))
-    ]
-
-
-def _products(matrices: list[Tensor], width: int = WIDTH) -> Record:
-    def record(recorder: Recorder) -> None:
-        for tensor in matrices:
-            recorder.linear(recorder._value(width), (tensor, None))
-
-    return record
-
-
-def _output(stage: Stage, memory: npt.NDArray[np.uint8], types: dict[str, TypeRate], row: float, seconds: float) -> float:
-    """By the usual type: rows of one block, less what their operations cost in long rows."""
-    if USUAL not in types:
-        return 0.0
-    narrow = _matrices(memory, USUAL, 1024, 1024, NARROW)
-    taken = _net(stage.run(_products(narrow, NARROW), PROMPT, seconds).usual, 2 * row)
-    sums = PROMPT * narrow[0].rows
-    return max(0.0, taken / sums - 2 * NARROW * types[USUAL].prompt)
-
-
-def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float]:
-    """Of one token: what a head costs, and what each value that it looks at adds."""
+def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float, float]:
+    """Of one token: what a head costs, what each value that it looks at adds, and each position."""
     kernels = 3  # the rotary table, turning and storing, attending
-    short, long = (_net(_attention(stage, 1, context - 1, seconds), kernels * row) for context in (BLOCK_TOKENS, CONTEXT))
-    values = HEADS.head_count * (HEADS.key_length + HEADS.value_length)
-    slope = max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * values))
-    return max(0.0, short - slope * BLOCK_TOKENS * values) / HEADS.head_count, slope
+
+    def slope(heads: Heads) -> tuple[float, float]:
+        """Seconds of a short context, and of a position of a head."""
+        short, long = (net(_attention(stage, heads, 1, n - 1, seconds), kernels * row) for n in (BLOCK_TOKENS, CONTEXT))
+        return short, max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * heads.head_count))
+
+    short, position = slope(HEADS)
+    value, look = _apart(position, slope(SMALL_HEADS)[1])
+    return max(0.0, short / HEADS.head_count - position * BLOCK_TOKENS), value, look
 
 
-def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float]:
-    """What a head costs that is turned or stored, and each value that is looked at: by a short and a long prompt."""
-    turned = HEADS.head_count + 2 * HEADS.head_count_kv
-    times = PROMPT // BLOCK_TOKENS
-    few, many = (_attention(stage, rows, 0, seconds) for rows in (BLOCK_TOKENS, PROMPT))
-    seen = [
-        HEADS.head_count * rows * (rows + 1) // 2 * (HEADS.key_length + HEADS.value_length) for rows in (BLOCK_TOKENS, PROMPT)
-    ]
-    looked = max(0.0, (many - times * few) / (seen[1] - times * seen[0]))
-    return max(0.0, many - looked * seen[1]) / (PROMPT * turned), looked
+def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float, float]:
+    """What a head costs that is turned or stored, each value that is looked at, and each position: by short and long prompts."""
+    times, turned = PROMPT // BLOCK_TOKENS, PROMPT * (HEADS.head_count + 2 * HEADS.head_count_kv)
+    looks = [HEADS.head_count * rows * (rows + 1) // 2 for rows in (BLOCK_TOKENS, PROMPT)]
+
+    def slope(heads: Heads) -> tuple[float, float]:
+        """Seconds of a long prompt, and of a position of a head."""
+        few, many = (_attention(stage, heads, rows, 0, seconds) for rows in (BLOCK_TOKENS, PROMPT))
+        return many, max(0.0, (many - times * few) / (looks[1] - times * looks[0]))
+
+    many, position = slope(HEADS)
+    value, look = _apart(position, slope(SMALL_HEADS)[1])
+    return max(0.0, many - position * looks[1]) / turned, value, look
 
 
-def _attention(stage: Stage, rows: int, first: int, seconds: float) -> float:
+def _apart(position: float, small: float) -> tuple[float, float]:
+    """Seconds of a value, and of a position beside its values, from those of a position of HEADS and of SMALL_HEADS."""
+    sizes = [heads.key_length + heads.value_length for heads in (HEADS, SMALL_HEADS)]
+    value = min(max(0.0, (position - small) / (sizes[0] - sizes[1])), position / sizes[0])
+    return value, position - value * sizes[0]
+
+
+def _attention(stage: Stage, heads: Heads, rows: int, first: int, seconds: float) -> float:
     """Seconds for `rows` tokens of one text, the first at position `first`."""
 
     def record(recorder: Recorder) -> None:
-        q, k, v = (recorder._value(heads * HEADS.key_length) for heads in (HEADS.head_count, *[HEADS.head_count_kv] * 2))
-        recorder.attention(q, k, v, Attending(0, HEADS, Rotation(np.ones(64), 1.0)))
+        q, k, v = (recorder._value(count * heads.key_length) for count in (heads.head_count, *[heads.head_count_kv] * 2))
+        recorder.attention(q, k, v, Attending(0, heads, Rotation(np.ones(heads.key_length // 2), 1.0)))
 
     def text(recorder: Recorder) -> None:
         recorder.step.positions[:] = np.arange(first, first + rows)
         recorder.step.tables[0, :] = np.arange(BLOCKS)
 
     return stage.run(record, rows, seconds, text).usual
+
+
+# ------------------------------------------------------------ the rest
 
 
 def _router(stage: Stage, row: float, seconds: float) -> float:
@@ -196,12 +197,26 @@ def _router(stage: Stage, row: float, seconds: float) -> float:
         for _ in range(IDLE_ROWS):
             recorder.chosen(logits, Routing(chosen, True, 1.0))
 
-    return _net(stage.run(record, 1, seconds).usual, IDLE_ROWS * row) / (IDLE_ROWS * experts * chosen)
+    return net(stage.run(record, 1, seconds).usual, IDLE_ROWS * row) / (IDLE_ROWS * experts * chosen)
 
 
-def _elements(stage: Stage, seconds: float) -> float:
-    def record(recorder: Recorder) -> None:
-        x, weight = recorder._value(WIDTH), np.ones(WIDTH, np.float32)
-        recorder.add(recorder.rms_norm(x, weight, 1e-6), x)
+def _elements(stage: Stage, usual: str, seconds: float) -> tuple[float, float]:
+    """What a row of activations costs beside its elements, and an element of three kernels, by wide and narrow rows."""
 
-    return stage.run(record, PROMPT, seconds).usual / (PROMPT * WIDTH)
+    form = BY_NAME[usual].activation
+
+    def taken(width: int) -> float:
+        """Seconds of a row."""
+
+        def record(recorder: Recorder) -> None:
+            x, weight = recorder._value(width), np.ones(width, np.float32)
+            for _ in range(WIDTH // width):
+                normed = recorder.rms_norm(x, weight, 1e-6)
+                recorder._packed(normed, form)
+                recorder.add(normed, x)
+
+        return stage.run(record, PROMPT, seconds).usual / (PROMPT * (WIDTH // width))
+
+    wide, narrow = taken(WIDTH), taken(LINE)
+    element = max(0.0, wide - narrow) / (WIDTH - LINE)
+    return max(0.0, narrow - LINE * element) / 3, element

@@ -41,8 +41,11 @@ class Stage:
         """End the threads."""
         self._pool.close()
 
-    def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None) -> Times:
-        """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step."""
+    def run(
+        self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False
+    ) -> Times:
+        """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
+        `single`: see Pool.run."""
         recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS), self.leaves.strip_rows)
         recorder.step.counts[:] = rows, 0
         record(recorder)
@@ -50,19 +53,19 @@ class Stage:
             self._pool.run(layout, aligned_array((len(layout), 8), np.int64))
         if prepare is not None:
             prepare(recorder)
-        return self._time(recorder.table(), seconds)
+        return self._time(recorder.table(), seconds, single=single)
 
     def run_driver(self, kernel: Driver, arguments: npt.NDArray[np.int64], seconds: float) -> Times:
         """One driver by itself."""
         row = np.array([(kernel.address(self.leaves.cache), arguments.ctypes.data, 0)], np.int64)
         return self._time(row, seconds)
 
-    def _time(self, program: npt.NDArray[np.int64], seconds: float) -> Times:
+    def _time(self, program: npt.NDArray[np.int64], seconds: float, *, single: bool = False) -> Times:
         counters = aligned_array((len(program), 8), np.int64)
-        self._pool.run(program, counters)  # memory and caches are warm from here on
+        self._pool.run(program, counters, single)  # memory and caches are warm from here on
         times: list[float] = []
         while len(times) < ROUNDS or (sum(times) < seconds and len(times) < LONGEST_ROUNDS):
             begin = time.perf_counter()
-            self._pool.run(program, counters)
+            self._pool.run(program, counters, single)
             times.append(time.perf_counter() - begin)
         return Times(statistics.quantiles(times, n=4)[0], min(times))

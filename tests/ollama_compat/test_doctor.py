@@ -16,6 +16,7 @@ from ollama_compat.cli.root import main
 from ollama_compat.doctor import predict, shape, system
 from ollama_compat.doctor.diagnosis import RUNNER_BYTES, Doctor, plain
 from ollama_compat.doctor.predict import Predictor, cycles_per_byte
+from ollama_compat.doctor.products import Product
 from ollama_compat.doctor.published import MODELS
 from ollama_compat.doctor.shape import Shape, Weights
 
@@ -23,22 +24,16 @@ GB = 1e9
 
 
 def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]:
-    return {"cache": cache, "last_cache": 2 * cache, "memory": memory, "prompt": prompt}
+    far = dict.fromkeys(("memory", "memory_four", "scattered"), memory)
+    return {"cache": cache, "cache_two": cache, "cache_four": cache, "last_cache": 2 * cache, "prompt": prompt, **far}
 
 
 def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]:
     rates = {
         "threads": 2,
         "types": types,
-        "row": 0.0,
-        "router": 0.0,
-        "output": 0.0,
-        "output_prompt": 0.0,
-        "head": 0.0,
-        "attention": 0.0,
-        "attention_prompt": 0.0,
-        "turn": 0.0,
-        "element": 0.0,
+        **dict.fromkeys(("step", "row", "router", "output_prompt", "head", "turn", "line", "element"), 0.0),
+        **dict.fromkeys(("attention", "look", "attention_prompt", "look_prompt"), 0.0),
     }
     return {
         "isa": "avx512",
@@ -107,31 +102,67 @@ def test_decode_is_bytes_times_seconds_a_byte() -> None:
 
 def test_rows_attention_and_elements_are_added() -> None:
     subject = machine({"F32": rate(0, 0)})
-    subject["rates"] |= {"row": 1e-6, "router": 1e-9, "attention": 1e-12, "element": 1e-10}
+    subject["rates"] |= {"step": 1e-5, "row": 1e-6, "router": 1e-9, "attention": 1e-12, "look": 1e-9, "element": 1e-10}
     experts = {"expert_layers": 4, "expert_count": 8, "expert_used_count": 2}
-    shape_ = model(Weights("F32", 1, 0), layers=10, embedding_length=100, hidden_width=200, query_width=1000, **experts)
+    width = {"embedding_length": 100, "hidden_width": 200, "query_width": 1000, "head_count": 5}
+    shape_ = model(Weights("F32", 1, 0), layers=10, **width, **experts)
     rows = predict.ROWS_ENDS + 6 * predict.ROWS_DENSE + 4 * predict.ROWS_EXPERTS
     elements = 10 * (predict.STATE_PASSES * 100 + predict.HIDDEN_PASSES * 200) + 4 * 2 * 100
     assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
-        rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 1000 * 100 * 1e-12 + elements * 1e-10
+        1e-5 + rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 100 * (1000 * 1e-12 + 5 * 1e-9) + elements * 1e-10
     )
 
 
 def test_a_prompt_turns_and_stores_and_looks_back() -> None:
     """Two layers of ten heads of queries and two of keys and values, ten values each; three tokens: 3 + 2 + 1 looks."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"turn": 1e-9, "attention_prompt": 1e-10}
+    subject["rates"] |= {"turn": 1e-9, "attention_prompt": 1e-10, "look_prompt": 1e-8}
     shape_ = model(Weights("F32", 1, 0), layers=2, head_count=10, query_width=200, cache_bytes=2 * 2 * 2 * (10 + 10))
-    assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(3 * 2 * (10 + 4) * 1e-9 + 2 * 6 * 200 * 1e-10)
+    assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(
+        3 * 2 * (10 + 4) * 1e-9 + 2 * 6 * (200 * 1e-10 + 10 * 1e-8)
+    )
 
 
 def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
+    """Each of 32 tokens meets half of 500 rows, and 100."""
     subject = machine({"F32": rate(0, 0, 0)})
     subject["rates"] |= {"output_prompt": 1e-10, "head": 1e-7}
     shape_ = model(Weights("F32", 1000, 500, 0.5), Weights("F32", 1000, 100), layers=2, head_count=4)
     predictor = Predictor(subject, 0)
-    assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7)
-    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 * (1 + predict.LEFTOVER / 16) + 100) * 1e-10)
+    assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7 + (250 + 100) * 1e-10)
+    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 + 100) * 1e-10)
+
+
+def test_a_step_s_rows_share_what_is_read() -> None:
+    """Eleven rows are passes of 8, 2 and 1; the first waits for memory, the others for the cores."""
+    weights = {**rate(1e-11, 5e-10, 1e-12), "cache_two": 2e-11, "scattered": 6e-10, "memory_four": 1e-9}
+    assert Product(weights, values=2.0).seconds(11) == pytest.approx(1e-9 + 2e-11 + 1e-11)
+    assert Product(weights, values=2.0, near=True).seconds(11) == pytest.approx(2 * 8 * 2 * 1e-12 + 2e-11 + 1e-11)
+    assert Product(weights, values=2.0, scattered=True).seconds(1) == pytest.approx(6e-10)
+    assert Product(weights, values=2.0, bandwidth=100.0).seconds(1) == pytest.approx(1e-11)
+    assert Product(weights, values=2.0, near=True, short=1e-9).seconds(8) == pytest.approx(2 * 8 * 2e-12 + 8e-9)
+
+
+def test_experts_are_chosen_by_chance() -> None:
+    """Of two rows that choose one of four: none in 9 of 16 cases, one in 6, both in 1."""
+    weights = {**rate(1e-11, 0), "cache_two": 4e-11}
+    assert Product(weights, values=2.0).expected(2, 0.25) == pytest.approx((6 * 1e-11 + 4e-11) / 16)
+
+
+def test_texts_side_by_side_share_the_weights_that_all_read() -> None:
+    subject = machine({"Q4_K": rate(0, 1e-10)})
+    subject["rates"] |= {"step": 1e-4, "head": 1e-6}
+    predictor = Predictor(subject, 0)
+    shape_ = model(Weights("Q4_K", 256_000_000, 0), Weights("Q4_K", 2_560_000, 10, last_only=True), layers=1, head_count=3)
+    seconds = 1e-4 + 144e6 * 1.01 * 1e-10
+    assert predictor.decode_seconds(shape_, 0) == pytest.approx(seconds + 3e-6)
+    assert predictor.decode_seconds(shape_, 0, texts=4) == pytest.approx(seconds + 4 * 3e-6)
+
+
+def test_a_long_prompt_takes_several_steps() -> None:
+    predictor = Predictor(machine({"Q4_K": rate(0, 1e-10, 0)}), 0)
+    shape_ = model(Weights("Q4_K", 256_000_000, 0, 0.99))
+    assert predictor.prompt_seconds(shape_, 2048) == pytest.approx(4 * 144e6 * 1e-10)
 
 
 def test_cores_that_are_slower_than_memory_hold_decode_back() -> None:
@@ -163,12 +194,12 @@ def test_a_small_model_runs_on_one_thread() -> None:
 
 def test_a_prompt_is_operations_and_needs_the_output_once() -> None:
     weights = Weights("Q4_K", 1_000_000, 0), Weights("Q6_K", 256_000, 0, last_only=True)
-    predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-12), "Q6_K": rate(1e-11, 1e-10)}), 0)
-    assert predictor.prompt_seconds(model(*weights), 100) == pytest.approx(2 * 1e6 * 100 * 1e-12 + 210e3 * 1e-10)
+    predictor = Predictor(machine({"Q4_K": rate(1e-11, 2e-11, 1e-12), "Q6_K": rate(1e-11, 1e-10)}), 0)
+    assert predictor.prompt_seconds(model(*weights), 96) == pytest.approx(2 * 1e6 * 96 * 1e-12 + 210e3 * 1e-10)
 
 
 def test_a_prompt_reads_every_expert_that_it_touches() -> None:
-    """Two tokens of four experts with one each: 1 - (3/4)**2 of the experts, one column or so for each: reading is the time."""
+    """Two tokens of four experts with one each: 1 - (3/4)**2 of the experts are touched."""
     predictor = Predictor(machine({"Q4_K": rate(1e-11, 1e-10, 1e-15)}), 0)
     seconds = predictor.prompt_seconds(model(Weights("Q4_K", 256_000, 0, share=0.25)), 2)
     assert seconds == pytest.approx(144e3 * (7 / 16) * 1e-10)

@@ -34,8 +34,10 @@ RATES = {
         {"rows": 2048, "head": 1e-3, "layer": 6e-3, "streamed": 9e-3},
     ],
 }
-RATE = {"cache": 1e-12, "last_cache": 1e-11, "memory": 2e-11, "prompt": 1e-12}
-CPU = dict.fromkeys(("row", "router", "head", "attention", "attention_prompt", "turn", "output_prompt", "element"), 0.0)
+FAR, NEAR = ("memory", "memory_four", "scattered"), ("cache", "cache_two", "cache_four")
+RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
+STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element"
+CPU = dict.fromkeys((*STEP, "attention", "look", "attention_prompt", "look_prompt"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
@@ -107,12 +109,13 @@ def diagnosis(placement: dict[str, Any] | None, **fields: Any) -> Any:
     return Doctor(SYSTEM, MACHINE).diagnose(known(**fields), placement=placement)
 
 
-def placed(share: float) -> dict[str, Any]:
-    return {"resident": [share] * LAYERS, "vram": 0, "rows": 2048}
+def placed(share: float, first: int = 0, whole: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"first": first, "resident": [share] * (LAYERS - first), "vram": 0, "rows": 2048, "whole": whole}
 
 
 def test_the_prediction_is_for_where_the_model_lies() -> None:
-    all_there, part, ram, refused = (diagnosis(each) for each in (placed(1.0), placed(0.5), placed(0.0), {"refused": "no room"}))
+    no_room = {"refused": "no room", "whole": None}
+    all_there, part, ram, refused = (diagnosis(each) for each in (placed(1.0), placed(0.5), placed(0.0), no_room))
     assert [each.place for each in (all_there, part, ram, refused)] == [
         *("card", "card, 50% of the experts in RAM", "card, experts in RAM", "RAM"),
     ]
@@ -131,7 +134,7 @@ def test_room_for_the_experts_helps_most() -> None:
 def test_a_dense_model_lies_on_the_card_as_a_whole() -> None:
     shape = known()
     dense = dataclasses.replace(shape, weights=(shape.weights[0], shape.weights[2]), expert_layers=0, expert_count=0)
-    found = Doctor(SYSTEM, MACHINE).diagnose(dense, placement={"resident": [], "vram": 0, "rows": 2048})
+    found = Doctor(SYSTEM, MACHINE).diagnose(dense, placement=placed(1.0) | {"resident": []})
     assert found.place == "card"
     assert list(found.elsewhere) == ["CPU", "all in VRAM"]
 
@@ -146,3 +149,29 @@ def test_without_timed_layers_the_cpu_is_predicted() -> None:
 def test_the_table_of_where_it_could_lie() -> None:
     lines = command._elsewhere(diagnosis(placed(0.0))).splitlines()
     assert [line.split("  ")[0] for line in lines[4:]] == ["CPU", "experts in RAM", "half of the experts in VRAM", "all in VRAM"]
+
+
+def test_layers_before_those_of_the_card_cost_what_the_cpu_needs() -> None:
+    """Four of ten layers: 10 + 20 MB a token each at 2e-11 s a byte."""
+    found = diagnosis(placed(1.0, first=4))
+    assert found.place == "card, the first 4 of 10 layers on the CPU"
+    _, rest = known().split(4)
+    card = CardPredictor(MACHINE).decode_seconds(rest, [1.0] * 6, 0)
+    assert 1 / found.prediction.decode == pytest.approx(4 * 30e6 * 2e-11 + card, rel=1e-3)
+    assert found.prediction.prompt < diagnosis(placed(1.0)).prediction.prompt
+    assert found.change.what == "0 GB more VRAM"
+
+
+def test_as_many_whole_layers_as_fit_stand_beside() -> None:
+    found = diagnosis(placed(0.0, whole={"first": 4, "resident": [1.0] * 6, "rows": 512}))
+    beside = found.elsewhere["6 of 10 layers as a whole on the card"]
+    assert beside.decode == diagnosis(placed(1.0, first=4)).prediction.decode
+
+
+def test_a_split_shape_has_all_of_the_whole() -> None:
+    shape = dataclasses.replace(known(), expert_layers=8)
+    front, rest = shape.split(5)
+    assert (front.layers, front.expert_layers, rest.layers, rest.expert_layers) == (5, 3, 5, 5)
+    assert front.nbytes + rest.nbytes == pytest.approx(shape.nbytes, rel=1e-6)
+    assert not any(part.last_only for part in front.weights)
+    assert shape.split(0)[1].bytes_a_token == shape.bytes_a_token

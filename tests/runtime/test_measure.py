@@ -70,6 +70,7 @@ def test_rates(stage: Stage) -> None:
     found = rates(stage, memory.filled(16 * MIB), ["Q4_K", "F32"], 4 * MIB, 0.001)
     assert set(found.types) == {"Q4_K", "F32"}
     assert all(rate.memory > 0 and rate.prompt > 0 for rate in found.types.values())
+    assert found.step > 0
     assert found.row > 0
     assert found.router > 0
     assert found.attention > 0

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from runtime.execute import cpu
+from ollama_compat.doctor.shape import of_file
+from runtime import models
+from runtime.execute import cpu, needs
+from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.frames import Load
 from runtime.gguf_file import open_gguf
 from runtime.measure import card_plan, slices
 from runtime.measure.batches import Texts
 from runtime.measure.parts import BETWEEN, Kernel, card_part_of, of_card
 from runtime.measure.slices import Slice
+from runtime.weights import open_weights
 
 SMALL = Slice(2, width=256, heads=4, heads_kv=2, head=64, experts=8, used=2, inner=256, vocabulary=512)
 GIB = 1 << 30
@@ -126,18 +132,58 @@ def numbers(**fields: Any) -> dict[str, Any]:
         "expert_used_count": 2,
         "context_length": 4096,
         "dense_bytes": GIB // 2,
+        "table_bytes": GIB // 16,
+        "output_bytes": GIB // 16,
         "expert_bytes": 8 * GIB,
         "n_vocab": 1000,
     } | fields
 
 
 def test_where_a_model_would_lie() -> None:
-    assert card_plan.placed(numbers(), 80 * GIB, 0)["resident"] == [1.0] * 4
-    assert card_plan.placed(numbers(), 80 * GIB, 1)["resident"] == [0.0, 1.0, 1.0, 1.0]
-    part = card_plan.placed(numbers(), 8 * GIB, 0)
+    assert placed(80 * GIB)["resident"] == [1.0] * 4
+    assert placed(80 * GIB)["whole"] is None
+    assert placed(80 * GIB, num_cpu_moe=1)["resident"] == [0.0, 1.0, 1.0, 1.0]
+    part = placed(8 * GIB)
     assert all(0 < share < 1 for share in part["resident"])
-    assert part["rows"] == card_plan.ROWS[0]
-    dense = card_plan.placed(numbers(expert_layers=0, expert_count=0, expert_bytes=0), 10 * GIB, 0)
-    assert dense["resident"] == []
-    assert "more are needed" in card_plan.placed(numbers(), GIB // 2, 0)["refused"]
-    assert "small" in card_plan.placed(numbers(dense_bytes=1000, expert_bytes=1000), 80 * GIB, 0)["refused"]
+    assert (part["first"], part["rows"]) == (0, 2048)
+    assert part["whole"]["resident"] == [1.0] * (4 - part["whole"]["first"])
+    dense = placed(10 * GIB, expert_layers=0, expert_count=0, expert_bytes=0)
+    assert (dense["resident"], dense["whole"]) == ([], None)
+    assert "more are needed" in placed(GIB // 2)["refused"]
+    assert "small" in placed(80 * GIB, dense_bytes=1000, expert_bytes=1000)["refused"]
+
+
+def placed(vram: int, num_cpu_moe: int = 0, num_gpu: int = -1, **fields: int) -> dict[str, Any]:
+    asked = Load("", num_parallel=0, num_batch=0, num_gpu=num_gpu, num_cpu_moe=num_cpu_moe)
+    return card_plan.placed(numbers(**fields), vram, asked)
+
+
+def test_a_small_card_gets_the_last_layers() -> None:
+    """A dense model of 4 layers, 2 GiB each: what else it needs is less than a GiB."""
+    dense = {"dense_bytes": 8 * GIB + GIB // 8, "expert_layers": 0, "expert_count": 0, "expert_bytes": 0}
+    assert [placed(GIB * room, **dense)["first"] for room in (10, 7, 5, 3)] == [0, 1, 2, 3]
+    assert "refused" in placed(2 * GIB, **dense)
+    assert placed(10 * GIB, num_gpu=3, **dense)["first"] == 2  # the output counts as the last one
+
+
+def test_layers_that_are_left_have_the_dense_ones_first() -> None:
+    shape = numbers(expert_layers=3)
+    assert len(card_plan.needs_of(shape, 1, 1, 512).experts) == 3
+    assert len(card_plan.needs_of(shape, 2, 1, 512).experts) == 2
+    whole, less = card_plan.needs_of(shape, 0, 1, 512), card_plan.needs_of(shape, 2, 1, 512)
+    assert whole.dense == GIB // 2
+    assert less.dense == (GIB // 2 - GIB // 8) // 2 + GIB // 16  # half of the layers, and the output
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_needs_by_the_shape_are_those_by_the_tensors(first: int, tmp_path: Path) -> None:
+    path = tmp_path / "slice.gguf"
+    slices.write(SMALL, path)
+    weights = open_weights(path, lambda *_: None)
+    try:
+        found = card_plan.needs_of(of_file(path, "m").numbers, first, 2, 512)
+        expected = needs.needs_of(weights, models.build(weights), found.blocks, 512, DEFAULT_CONTEXT, first)
+    finally:
+        weights.close()
+    assert found == dataclasses.replace(expected, step=found.step, dense=found.dense)
+    assert (found.step, found.dense) == pytest.approx((expected.step, expected.dense), rel=0.02)

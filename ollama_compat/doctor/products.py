@@ -1,0 +1,65 @@
+"""What multiplying weights by rows of activations costs on the CPU, from what the machine's kernels took.
+
+Leaves take 1, 2, 4 or 8 rows ("columns") at a time. Each such pass over the weights costs what the cores need for it; the first
+one also waits until the weights have come from where they lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+WIDEST = 8  # columns of the widest leaf
+CORES = {1: "cache", 2: "cache_two", 4: "cache_four"}  # by columns: the rate of a pass over weights in the core's own cache
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """Weights of one type. `rate`: a TypeRate (see runtime.measure.rates); `values`: of a byte; `near`: they lie in the last
+    cache; `scattered`: as experts that are chosen anew; `bandwidth`: by how much the memory is faster than it was measured;
+    `short`: seconds a byte and column that short rows cost more."""
+
+    rate: Mapping[str, float]
+    values: float
+    near: bool = False
+    scattered: bool = False
+    bandwidth: float = 1.0
+    short: float = 0.0
+
+    def seconds(self, columns: int) -> float:
+        """Of a byte, multiplied by so many rows."""
+        passes = _passes(columns)
+        return self._first(passes[0]) + sum(map(self._core, passes[1:])) if passes else 0.0
+
+    def expected(self, rows: int, share: float) -> float:
+        """Of a byte of all experts, where each of `rows` chooses that share of them, all as likely."""
+        if share >= 1.0:
+            return self.seconds(rows)
+        logs = math.log(share), math.log1p(-share)
+        return sum(_chance(n, rows, logs) * self.seconds(n) for n in range(1, rows + 1))
+
+    def _core(self, columns: int) -> float:
+        """Of a pass over weights that are there."""
+        long = self.rate[CORES[columns]] if columns < WIDEST else 2 * WIDEST * self.values * self.rate["prompt"]
+        return long + columns * self.short
+
+    def _first(self, columns: int) -> float:
+        """Of the pass that the weights come for."""
+        if self.near:
+            coming = self.rate["last_cache"]
+        else:
+            more = self.rate["memory_four"] - self.rate["memory"] if columns >= 4 else 0.0
+            coming = (self.rate["scattered" if self.scattered else "memory"] + more) / self.bandwidth
+        return max(coming, self._core(columns))
+
+
+def _passes(columns: int) -> list[int]:
+    """Columns of each pass, the widest first."""
+    return [WIDEST] * (columns // WIDEST) + [width for width in (4, 2, 1) if columns & width]
+
+
+def _chance(n: int, of: int, logs: tuple[float, float]) -> float:
+    """That n of so many choose the same, by the logarithms of their chances to do so and not to."""
+    ways = math.lgamma(of + 1) - math.lgamma(n + 1) - math.lgamma(of - n + 1)
+    return math.exp(ways + n * logs[0] + (of - n) * logs[1])
