@@ -1,14 +1,17 @@
 """What `moellama doctor` predicts beside what `moellama bench` measures right after it: `python benchmarks/forecast.py MODEL...`.
 
-Each model by itself: the machine is measured anew for it, as a user would. --threads 1 0: on one thread, and on as many as a
-server takes. --json FILE keeps what was measured, so that a change of the arithmetic can be tried without measuring again:
-`--again FILE` predicts from there.
+Each model by itself: the machine is measured anew for it, as a user would. `--threads 1 0`: on one thread, and on as many as a
+server takes. `--places cpu card vram=4 layers=8 cpu_moe=99`: on the CPU, as a server would place it, with so many GiB of the
+card, with so many layers on the card, with the experts of so many layers in RAM. `--json FILE` keeps what was measured, so that a
+change of the arithmetic can be tried without measuring again: `--again FILE` predicts from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
@@ -19,61 +22,102 @@ from typing import Any
 from machine import ROOT, heading
 
 from ollama_compat.doctor import shape
-from ollama_compat.doctor.predict import Predictor
+from ollama_compat.doctor.places import Place, Speeds
 from ollama_compat.doctor.shape import Shape
+from ollama_compat.doctor.system import System
+from runtime.frames import Load
+from runtime.measure import card_plan
 
 FAR = 0.2  # a prediction that is further off is marked
+GIB = 1 << 30
+CARD = {"vram": 0, "layers": -1, "cpu_moe": 0}  # what a place may say, and what a server takes otherwise
 
 
-def moellama(*words: str) -> dict[str, Any]:
+def moellama(*words: str, **environ: str) -> dict[str, Any]:
     """What a command says in JSON."""
-    done = subprocess.run([sys.executable, "-m", "ollama_compat", *words, "--json"], cwd=ROOT, capture_output=True, check=False)
+    command = [sys.executable, "-m", "ollama_compat", *words, "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environ, capture_output=True, check=False)
     if not done.stdout:
         raise SystemExit(done.stderr.decode())
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
+def asked(place: str) -> dict[str, int]:
+    """By the names of CARD; layers 0 is the CPU alone."""
+    name, _, value = place.partition("=")
+    return CARD | ({"layers": 0} if name == "cpu" else {} if name == "card" else {name: int(value)})
+
+
 def measured(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The machine, then the model on it."""
+    """The machine, then the model on it, wherever it is asked for."""
     told = moellama("doctor", str(path))
     lists = {"-p": options.prompts, "-n": [options.tokens], "--parallel": options.parallel, "-t": options.threads}
     words = [word for flag, values in lists.items() for word in (flag, ",".join(map(str, values)))]
-    words += ["-r", str(options.rounds), "--n-gpu-layers", "0"]
-    return {"path": str(path), "doctor": told, "bench": moellama("bench", str(path), *words)}
+    benches = {}
+    for place in options.places:
+        found = asked(place)
+        flags = ["--n-gpu-layers", str(found["layers"])] if found["layers"] >= 0 else []
+        flags += ["--n-cpu-moe", str(found["cpu_moe"])]
+        environ = {"MOELLAMA_VRAM": str(found["vram"] * GIB)} if found["vram"] else {}
+        benches[place] = moellama("bench", str(path), *words, "-r", str(options.rounds), *flags, **environ)
+        print(f"measured {path.stem}, {place}: {benches[place]['runs'][0]['placement']}", file=sys.stderr, flush=True)
+    return {"path": str(path), "doctor": told, "benches": benches}
 
 
-def rows(entry: dict[str, Any], of: Shape) -> Iterator[tuple[str, int, str, float, float]]:
-    """Model, threads, test, tokens a second as predicted and as measured."""
-    told = entry["doctor"]
-    predictor = Predictor(told["machine"], told["system"]["cache_bytes"])
-    for test in entry["bench"]["tests"]:
-        threads = test["n_threads"]
-        if test["n_prompt"]:
-            name = f"prompt of {test['n_prompt']}"
-            seconds = predictor.prompt_seconds(of, test["n_prompt"], threads) / test["n_prompt"]
-        else:
-            middle, texts = test["n_depth"] + test["n_gen"] // 2, test["n_seq"]
-            name = f"decode, {texts} texts" if texts > 1 else "decode"
-            seconds = predictor.decode_seconds(of, middle, threads=threads, texts=texts) / texts
-        yield of.name, threads, name, 1 / seconds, statistics.median(test["samples_ts"])
+def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str) -> Place:
+    """Where a server puts it."""
+    found = asked(place)
+    if not found["layers"] or not machine["gpu"]:
+        return speeds.place(of, None)
+    free = machine["gpu"]["memory_free"]
+    request = Load("", num_parallel=0, num_batch=0, num_gpu=found["layers"], num_cpu_moe=found["cpu_moe"])
+    return speeds.place(of, card_plan.placed(of.numbers, min(free, found["vram"] * GIB or free), request))
+
+
+def rows(entry: dict[str, Any], of: Shape) -> Iterator[tuple[str, str, float, float]]:
+    """Where, test, tokens a second as predicted and as measured."""
+    machine = entry["doctor"]["machine"]
+    system = entry["doctor"]["system"]
+    speeds = Speeds(System(**system | {"memory_available": system["memory_available"] or math.inf}), machine)
+    for name, bench in entry["benches"].items():
+        place = placed(of, machine, speeds, name)
+        for test in bench["tests"]:
+            threads = test["n_threads"]
+            words = f"{place.words}, {threads} thread{'s' * (threads > 1)}"
+            yield words, *predicted(of, place, speeds, test), statistics.median(test["samples_ts"])
+
+
+def predicted(of: Shape, place: Place, speeds: Speeds, test: dict[str, Any]) -> tuple[str, float]:
+    """The test's name, and tokens a second."""
+    threads, texts, tokens = test["n_threads"], test["n_seq"], test["n_prompt"]
+    middle = test["n_depth"] + test["n_gen"] // 2
+    if place.on_card:
+        found = speeds.predict(of, place, middle, tokens or 512)
+        speed = (found.prompt if tokens else found.decode if texts == 1 else None) or math.nan
+    elif tokens:
+        speed = tokens / speeds.cpu.prompt_seconds(of, tokens, threads)
+    else:
+        speed = texts / speeds.cpu.decode_seconds(of, middle, texts=texts, threads=threads)
+    return f"prompt of {tokens}" if tokens else f"decode, {texts} texts" if texts > 1 else "decode", speed
 
 
 def table(entries: list[dict[str, Any]]) -> Iterator[str]:
     """In Markdown."""
-    yield "| model | threads | | predicted | measured | |"
+    yield "| model | where | test | predicted | measured | |"
     yield "|---|---|---|---|---|---|"
     for entry in entries:
         of = shape.of_file(Path(entry["path"]), Path(entry["path"]).stem)
-        for model, threads, test, predicted, found in rows(entry, of):
-            ratio = predicted / found
+        for where, test, told, found in rows(entry, of):
+            ratio = told / found
             far = " !" if abs(ratio - 1) > FAR else ""
-            yield f"| {model} | {threads} | {test} | {predicted:.4g} | {found:.4g} | {ratio:.2f}{far} |"
+            yield f"| {of.name} | {where} | {test} | {told:.4g} | {found:.4g} | {ratio:.2f}{far} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--places", nargs="+", default=["cpu"])
     parser.add_argument("--prompts", nargs="+", type=int, default=[64, 512, 2048])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--parallel", nargs="+", type=int, default=[1, 4])

@@ -6,9 +6,12 @@ was told by its environment and its requests into the folder of STAND_IN_NOTES, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,9 +36,15 @@ class StandIn(BaseHTTPRequestHandler):
             self._reply({"version": "0.33.0", "models": []})
 
     def do_POST(self) -> None:
+        with self.server.busy():  # type: ignore[attr-defined]
+            self._answer()
+
+    def _answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body.get("options"))  # type: ignore[attr-defined]
-        if self.path == "/api/show":
+        if self.server.users > self.server.most:  # type: ignore[attr-defined]
+            self._reply({"error": "server busy, please try again.  maximum pending requests exceeded"}, 503)
+        elif self.path == "/api/show":
             self._reply({"capabilities": ["completion", "tools"]})
         elif self.path == "/v1/chat/completions" and body.get("stream"):
             self._completion()
@@ -77,9 +86,9 @@ class StandIn(BaseHTTPRequestHandler):
             time.sleep(0.001)
         self.wfile.write(b"0\r\n\r\n")
 
-    def _reply(self, value: Any) -> None:
+    def _reply(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -89,14 +98,28 @@ class StandIn(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`asked`: the options of every request; `notes`: where that and the environment are written, again and again."""
+    """`asked`: the options of every request; `notes`: where that and the environment are written, again and again; `most`:
+    requests at a time, of which one more gets an error."""
 
     request_queue_size = 64  # more than there are users who come at once
 
     def __init__(self, address: tuple[str, int], notes: Path | None = None) -> None:
         super().__init__(address, StandIn)
         self.asked: list[Any] = []
+        self.most, self.users = 1000, 0
+        self._lock = threading.Lock()
         self._notes = notes
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While a request is answered."""
+        with self._lock:
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.users -= 1
 
     def service_actions(self) -> None:
         if self._notes:

@@ -40,6 +40,7 @@ UNKNOWN_CONTEXT = 4096
 
 def ab(call: Call) -> None:
     """`ab MODEL`. Whatever the result, what could be measured is status 0."""
+    _check(call)
     file = model_file.find(call.words[0])
     with _ending_in_order(), Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
         phases = Phases(progress)
@@ -52,6 +53,21 @@ def ab(call: Call) -> None:
     print(
         json.dumps(report.document(found)) if call.flags.on("json") else _text(found), end="\n" if call.flags.on("json") else ""
     )
+
+
+def _check(call: Call) -> None:
+    """What would be found only after minutes of measuring."""
+    sides_named = [f"--{flag}" for flag in ("against", "against-openai", "ollama") if call.flags.text(flag)]
+    if len(sides_named) > 1:
+        raise CommandError(f"{' and '.join(sides_named)} name one other side each: only one of them is possible")
+    for flag in ("minutes", "rounds"):
+        if call.flags.count(flag) < 0:
+            raise CommandError(f"--{flag} takes a number of 0 or more, not {call.flags.count(flag)}")
+    if path := call.flags.text("html"):
+        try:
+            Path(path).touch()
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
 @contextlib.contextmanager
@@ -191,7 +207,8 @@ def _settings(side: Side) -> str:
 def _notes(comparisons: Sequence[Comparison], others: Sequence[Side]) -> list[str]:
     notes = []
     for comparison in comparisons:
-        for agrees, name in zip(comparison.clocks_agree, (OURS, comparison.name), strict=True):
+        for agrees, failed, name in zip(comparison.clocks_agree, comparison.failed, (OURS, comparison.name), strict=True):
+            notes += [f"{cell}: not compared, {error}" for cell, error in failed.items()]
             if not agrees:
                 notes.append(f"{name}: its own count of decode differs from the clock of the client by more than 15 %")
     for side in others:
@@ -199,7 +216,7 @@ def _notes(comparisons: Sequence[Comparison], others: Sequence[Side]) -> list[st
             notes.append(
                 f"{side.name} was running before: its memory was not measured, and whether it has the same file is its word"
             )
-    return notes
+    return list(dict.fromkeys(notes))  # ours stands beside each of the others
 
 
 # ------------------------------------------------------------ for people

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ollama_compat import memory
 from ollama_compat.cli import human, model_file, work
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
@@ -38,6 +40,7 @@ def bench(call: Call) -> None:
         "batches": [max(1, number) for number in numbers["parallel"]],
         "threads": numbers["threads"],
         "repetitions": max(1, numbers["repetitions"][0]),
+        "memory": int(free) if math.isfinite(free := memory.available()) else 0,
         **model_file.card(),
         **{name: _numbers(call.flags, flag)[0] for flag, name in PLACES.items() if call.flags.text(flag)},
     }

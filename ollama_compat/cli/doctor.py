@@ -166,7 +166,6 @@ def _elsewhere(diagnosis: Diagnosis) -> str:
 
 def _row(diagnosis: Diagnosis) -> list[str]:
     found = diagnosis.prediction
-    assert found is not None
     return [
         diagnosis.name,
         human.size(diagnosis.nbytes),
@@ -182,11 +181,7 @@ def _row(diagnosis: Diagnosis) -> list[str]:
 
 def _remark(diagnosis: Diagnosis) -> str:
     """What would help."""
-    if diagnosis.problems and diagnosis.fits:
-        return "not run by this version"
-    if not diagnosis.fits:
-        return f"{diagnosis.needed / 1e9:.0f} GB of memory" + ("; not run by this version" if len(diagnosis.problems) > 1 else "")
-    return _change(diagnosis.change)
+    return "; ".join(diagnosis.problems) or _change(diagnosis.change)
 
 
 def _speed(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -13,6 +14,8 @@ from ollama_compat.compare.sides import Side
 
 SECONDS = 600.0  # of silence, before a server counts as hung
 _EVENT = b"data:"
+_END = b"[DONE]"
+_ERROR_BYTES = 4096  # of an error's body that are read
 
 
 class AskError(Exception):
@@ -63,7 +66,7 @@ def _ollama(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
     for line in _lines(side, "/api/chat", body):
         last = _object(line)
         if "error" in last:
-            raise AskError(f"{side.name}: {last['error']}")
+            raise AskError(f"{side.name}: {_said(last)}")
         message = last.get("message") or {}
         clock.text(str(message.get("thinking") or "") + str(message.get("content") or ""))
     if not last.get("done"):
@@ -94,15 +97,23 @@ def _openai(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
     clock = _Clock()
     usage: dict[str, Any] = {}
     timings: dict[str, Any] = {}
+    ended = False
     for line in _lines(side, "/v1/chat/completions", body):
-        if not line.startswith(_EVENT) or line[len(_EVENT) :].strip() == b"[DONE]":
+        if not line.startswith(_EVENT):
+            continue
+        if line[len(_EVENT) :].strip() == _END:
+            ended = True
             continue
         event = _object(line[len(_EVENT) :])
         if "error" in event:
-            raise AskError(f"{side.name}: {event['error']}")
-        deltas = [choice.get("delta") or {} for choice in event.get("choices") or ()]
+            raise AskError(f"{side.name}: {_said(event)}")
+        choices = event.get("choices") or ()
+        ended = ended or any(choice.get("finish_reason") for choice in choices)
+        deltas = [choice.get("delta") or {} for choice in choices]
         clock.text("".join(str(delta.get("reasoning_content") or "") + str(delta.get("content") or "") for delta in deltas))
         usage, timings = event.get("usage") or usage, event.get("timings") or timings
+    if not ended:
+        raise AskError(f"{side.name}: the answer ended early")
     return clock.answer(
         load=0.0,
         prompt_tokens=timings.get("prompt_n") or usage.get("prompt_tokens", 0),
@@ -136,7 +147,7 @@ def call(side: Side, path: str, body: Mapping[str, Any] | None = None) -> dict[s
     data = b"".join(_lines(side, path, body))
     answer = _object(data) if data.strip() else {}
     if "error" in answer:
-        raise AskError(f"{side.name}: {answer['error']}")
+        raise AskError(f"{side.name}: {_said(answer)}")
     return answer
 
 
@@ -151,13 +162,27 @@ def _lines(side: Side, path: str, body: Mapping[str, Any] | None) -> Iterator[by
         else:
             connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        yield from response
         if response.status >= 400:
-            raise AskError(f"{side.name}: status {response.status} from {path}")
+            raise AskError(f"{side.name}: status {response.status} from {path}: {_reason(response.read(_ERROR_BYTES))}")
+        yield from response
     except (OSError, http.client.HTTPException) as error:
         raise AskError(f"{side.name}: {str(error) or type(error).__name__}") from error
     finally:
         connection.close()
+
+
+def _reason(body: bytes) -> str:
+    """What a refusal says."""
+    with contextlib.suppress(AskError):
+        if said := _said(_object(body)):
+            return said
+    return body.decode("utf-8", "replace").strip()[:200] or "nothing said"
+
+
+def _said(answer: Mapping[str, Any]) -> str:
+    """The error of an answer, in the form of any dialect; "" when there is none."""
+    error = answer.get("error")
+    return str(error.get("message") or error) if isinstance(error, dict) else str(error or "")
 
 
 def _object(data: bytes) -> dict[str, Any]:

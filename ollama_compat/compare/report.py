@@ -50,6 +50,7 @@ class Comparison:
     lines: list[Line]
     sameness: Sameness
     clocks_agree: tuple[bool, bool]
+    failed: tuple[dict[str, str], dict[str, str]]  # of ours and theirs, see Record
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,13 +69,16 @@ class Report:
 def compare(mine: Record, theirs: Record, sameness: Sameness) -> Comparison:
     """Every metric that both have."""
     lines = [line for line in _lines(mine, theirs) if line is not None]
-    return Comparison(theirs.side.name, lines, sameness, (mine.clocks_agree, theirs.clocks_agree))
+    agree = mine.clocks_agree, theirs.clocks_agree
+    return Comparison(theirs.side.name, lines, sameness, agree, (mine.failed, theirs.failed))
 
 
 def _lines(mine: Record, theirs: Record) -> Iterator[Line | None]:
     if theirs.side.dialect == "ollama":  # the others have their model loaded from the start
         yield _line("", "load", mine.load, theirs.load)
     for cell, samples in mine.cells.items():
+        if cell in mine.failed or cell in theirs.failed:
+            continue
         yield from _cell(cell, samples, theirs.cells[cell])
     for metric in ("ram", "vram"):
         one, other = getattr(mine, metric), getattr(theirs, metric)
@@ -129,6 +133,7 @@ def losses(comparison: Comparison) -> list[str]:
         for line in comparison.lines
         if line.ratio is not None and line.verdict == "worse"
     ]
+    worse += [f"{cell}: ours answered with an error" for cell in comparison.failed[0]]
     found = comparison.sameness
     different = ["prompts are rendered differently"] if not all(found.prompts) else []
     different += ["greedy texts part where rounding does not explain it"] * any(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.compare import asking
+from ollama_compat.compare.asking import AskError
 from ollama_compat.compare.figures import cosine
 from ollama_compat.compare.sides import Side
 
@@ -73,21 +74,39 @@ class Sameness:
 def compare(mine: Side, theirs: Side, capabilities: Sequence[str], num_ctx: int) -> Sameness:
     """All that both can do."""
     asked = {"temperature": 0, "seed": 1, "num_predict": TOKENS, "num_ctx": num_ctx}
+    notes: list[str] = []
+
+    def tried(what: str, work: Callable[[], list[Any]]) -> list[Any]:
+        """What comes of it; a note where a server answers with an error, which ends no comparison of all else."""
+        try:
+            return work()
+        except AskError as error:
+            notes.append(f"{what} could not be compared: {error}")
+            return []
+
     if "embedding" in capabilities:
-        return Sameness([], [], None, _vectors(mine, theirs), [])
-    texts = [_texts(mine, theirs, each, asked) for each in CONVERSATIONS]
+        return Sameness([], [], None, tried("embeddings", lambda: _vectors(mine, theirs)), notes)
+    texts = tried("greedy texts", lambda: [_texts(mine, theirs, each, asked) for each in CONVERSATIONS])
     if theirs.dialect != "ollama":
-        notes = ["prompts as rendered and tool calls are compared only between servers of Ollama's API"]
+        notes.append("prompts as rendered and tool calls are compared only between servers of Ollama's API")
         return Sameness([], texts, None, [], notes)
-    prompts = [_rendered(mine, each) == _rendered(theirs, each) for each in CONVERSATIONS]
-    calls = _tool_calls(mine, asked) == _tool_calls(theirs, asked) if "tools" in capabilities else None
-    return Sameness(prompts, texts, calls, [], [])
+    prompts = tried("prompts as rendered", lambda: [_alike(mine, theirs, each) for each in CONVERSATIONS])
+    calls = []
+    if "tools" in capabilities:
+        calls = tried("tool calls", lambda: [_tool_calls(mine, asked) == _tool_calls(theirs, asked)])
+    return Sameness(prompts, texts, calls[0] if calls else None, [], notes)
+
+
+def _alike(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]]) -> bool:
+    return _rendered(mine, messages) == _rendered(theirs, messages)
 
 
 def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
     body = {"model": side.model, "messages": messages, "stream": False, "_debug_render_only": True}
-    answer = asking.call(side, "/api/chat", body)
-    return str((answer.get("_debug_info") or {}).get("rendered_template"))
+    told = asking.call(side, "/api/chat", body).get("_debug_info")
+    if not isinstance(told, dict) or "rendered_template" not in told:
+        raise AskError(f"{side.name} does not tell how it renders prompts")
+    return str(told["rendered_template"])
 
 
 def _texts(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Text:
@@ -149,7 +168,6 @@ def _tool_calls(side: Side, asked: Mapping[str, Any]) -> list[Any]:
 
 
 def _vectors(mine: Side, theirs: Side) -> list[float]:
-    found = [
-        asking.call(side, "/api/embed", {"model": side.model, "input": list(TEXTS)})["embeddings"] for side in (mine, theirs)
-    ]
-    return [cosine(one, other) for one, other in zip(*found, strict=True)]
+    found = [asking.call(side, "/api/embed", {"model": side.model, "input": list(TEXTS)}) for side in (mine, theirs)]
+    vectors = [answer.get("embeddings") or [] for answer in found]
+    return [cosine(one, other) for one, other in zip(*vectors, strict=True)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ollama_compat.compare import asking
-from ollama_compat.compare.asking import Answer
+from ollama_compat.compare.asking import Answer, AskError
 from ollama_compat.compare.processes import Peak
 from ollama_compat.compare.sides import Side
 from ollama_compat.compare.workload import ANSWER, MARGIN, SHORT, Cell, Pace, Plan, Prompts
@@ -29,6 +29,7 @@ class Record:
     side: Side
     load: list[float] = dataclasses.field(default_factory=list)
     cells: dict[str, Samples] = dataclasses.field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)  # by the cell's name: the error that it was answered with
     clock_ratios: list[float] = dataclasses.field(default_factory=list)  # decode by the server's clock over ours
     ram: int = 0
     vram: int = 0
@@ -75,15 +76,23 @@ def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
         record.load.append(_load(side, asked))
         asking.chat(side, prompts.text(SHORT), asked)  # the warm-up
         for cell in plan.cells:
-            _cell(record, cell, prompts, asked)
+            if cell.name not in record.failed:
+                _try(record, cell, prompts, asked)
     record.ram, record.vram = max(record.ram, peak.ram), max(record.vram, peak.vram)
+
+
+def _try(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -> None:
+    """A cell that is answered with an error is measured no more, and the others go on."""
+    try:
+        _cell(record, cell, prompts, asked)
+    except AskError as error:
+        record.failed[cell.name] = str(error)
 
 
 def _cell(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -> None:
     texts = [prompts.text(cell.prompt) for _ in range(cell.users)]
     begin = time.perf_counter()
-    with ThreadPoolExecutor(cell.users) as users:
-        answers = list(users.map(lambda text: asking.chat(record.side, text, asked), texts))
+    answers = _at_once(record.side, texts, asked)
     seconds = time.perf_counter() - begin
     samples = record.cells[cell.name]
     if cell.users > 1:
@@ -91,6 +100,30 @@ def _cell(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -
         samples["first"].append(sorted(answer.first for answer in answers)[len(answers) // 2])
     else:
         _single(record, samples, answers[0])
+
+
+def _at_once(side: Side, texts: Sequence[str], asked: dict[str, Any]) -> list[Answer]:
+    """The answers to questions that come at the same time; AskError, when all have ended, where one of them has one."""
+    if len(texts) == 1:
+        return [asking.chat(side, texts[0], asked)]
+    answers: list[Answer] = []
+    errors: list[AskError] = []
+
+    def ask(text: str) -> None:
+        try:
+            answers.append(asking.chat(side, text, asked))
+        except AskError as error:
+            errors.append(error)
+
+    # daemons, since whoever ends the program does not wait for answers
+    users = [threading.Thread(target=ask, args=(text,), daemon=True) for text in texts]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    if errors:
+        raise AskError(f"{len(errors)} of {len(texts)} requests failed, {errors[0]}")
+    return answers
 
 
 def _single(record: Record, samples: Samples, answer: Answer) -> None:

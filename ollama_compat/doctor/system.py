@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ollama_compat import memory
+from ollama_compat import cgroup, memory
 
 _CPUS = "sys/devices/system/cpu"
 _DRIVER_SECONDS = 10.0
@@ -55,11 +56,11 @@ def read(root: Path = Path("/")) -> System:
         cpu=_cpu_name(_text(root / "proc/cpuinfo")),
         cores=_cores(root / _CPUS),
         threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        quota=_quota(_text(root / "sys/fs/cgroup/cpu.max")),
+        quota=quota if math.isfinite(quota := cgroup.cpus(root)) else None,
         numa_nodes=max(1, len(list((root / "sys/devices/system/node").glob("node[0-9]*")))),
         cache_bytes=_last_cache(root / _CPUS / "cpu0/cache"),
         memory_total=_memory_total(_text(root / "proc/meminfo")),
-        memory_available=memory.available(root / "proc/meminfo", root / "sys/fs/cgroup"),
+        memory_available=memory.available(root),
         modules=_modules(root / "sys/firmware/dmi/entries"),
         pinned_limit=_pinned_limit(),
         container=_container(root),
@@ -84,11 +85,6 @@ def _cpu_name(cpuinfo: str) -> str:
 def _cores(cpus: Path) -> int:
     lists = {_text(path) for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")} - {""}
     return len(lists) or os.cpu_count() or 1
-
-
-def _quota(text: str) -> float | None:
-    parts = text.split()
-    return int(parts[0]) / int(parts[1]) if len(parts) == 2 and parts[0] != "max" else None
 
 
 def _last_cache(folder: Path) -> int:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_ROOT = Path("/")
 
 
 def physical() -> int:
     """Cores of the affinity mask, hyper-threads counted once, no more than a container's CPU quota."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = {_siblings(cpu) for cpu in allowed}
-    return max(1, min(len(cores), _quota(len(cores))))
+    return max(1, round(min(len(cores), granted())))
 
 
 def _siblings(cpu: int) -> str:
@@ -23,9 +24,32 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota(otherwise: int) -> int:
+def granted(root: Path = _ROOT) -> float:
+    """CPUs that the control groups of this process grant, its own and those above; infinity where they set no limit."""
+    ratios = [math.inf]
+    for controller, names in (("", ("cpu.max",)), ("cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"))):
+        for folder in _groups(root, controller):
+            words = [word for name in names for word in _words(folder / name)]
+            if len(words) == 2 and all(word.isdigit() and int(word) for word in words):
+                ratios.append(int(words[0]) / int(words[1]))
+    return min(ratios)
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The topmost group, which in a container is its own, and those on the way to this process's."""
+    top = found = root / "sys/fs/cgroup" / controller
+    folders = [top]
+    for line in _words(root / "proc/self/cgroup"):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controller in controllers.split(","):
+            for name in path.strip("/").split("/"):
+                found = found / name
+                folders.append(found)
+    return folders
+
+
+def _words(path: Path) -> list[str]:
     try:
-        quota, period = _QUOTA.read_text().split()
-        return otherwise if quota == "max" else max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return otherwise
+        return path.read_text().split()
+    except OSError:
+        return []

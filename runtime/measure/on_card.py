@@ -61,5 +61,5 @@ def load(wanted: Wanted, progress: Progress, *, resident: int | None = None, ove
         gpu_overhead=wanted.gpu_overhead,
         pcie=wanted.pcie,
     )
-    executor = hybrid.load(request, progress, resident=resident, over_pcie=over_pcie)
+    executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie)
     return OnCard(executor, progress) if executor else None

@@ -26,6 +26,7 @@ class OnCpu:
             num_batch=ROWS,
             num_thread=wanted.num_thread,
             kv_cache_type="f16",
+            mapped=wanted.mapped(),
             progress=progress,
         )
         self._progress = progress

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from runtime.core import Batch, Executor
+from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels.leaves import Leaves
+from runtime.loader import stays_in_file
 from runtime.measure.memory import filled, read_speed
 from runtime.measure.stage import Stage
 from runtime.weights import Progress
@@ -22,7 +25,7 @@ Token = Callable[[], Batch]  # another one at every call: experts that were just
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """How to load. The last five are those of frames.Load."""
+    """How to load. The last six are those of frames.Load."""
 
     path: str
     num_ctx: int
@@ -33,6 +36,11 @@ class Wanted:
     vram: int
     gpu_overhead: int
     pcie: bool
+    memory: int = 0
+
+    def mapped(self) -> bool:
+        """Whether the weights stay in the file, as on a server with so little memory."""
+        return stays_in_file(Load(self.path, memory=self.memory), Path(self.path).stat().st_size)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,5 +83,5 @@ def ram_speed(leaves: Leaves, threads: int, nbytes: int, progress: Progress) -> 
 
 def options(arguments: dict[str, Any]) -> dict[str, Any]:
     """What the arguments of a job say of cards; without them, what a server does by itself."""
-    usual = {"num_gpu": -1, "num_cpu_moe": 0, "vram": 0, "gpu_overhead": 0, "pcie": True}
+    usual = {"num_gpu": -1, "num_cpu_moe": 0, "vram": 0, "gpu_overhead": 0, "pcie": True, "memory": 0}
     return {name: arguments.get(name, value) for name, value in usual.items()}

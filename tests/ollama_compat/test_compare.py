@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -288,15 +289,22 @@ def test_memory_of_a_tree_of_processes() -> None:
     assert Peak(None).ram == 0
 
 
-@pytest.fixture
-def stand_in() -> Iterator[Address]:
+@contextlib.contextmanager
+def serving(most: int = 1000) -> Iterator[Address]:
     server = Server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.serve_forever)
+    server.most = most
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield Address(port=server.server_port)
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def stand_in() -> Iterator[Address]:
+    with serving() as address:
+        yield address
 
 
 def test_an_answer_on_both_clocks(stand_in: Address) -> None:
@@ -315,6 +323,26 @@ def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
     assert answer.decode == answer.decode_here  # it told no time
 
 
+def test_a_refusal_is_told_in_the_servers_words() -> None:
+    with serving(most=0) as busy:
+        for dialect in ("ollama", "openai"):
+            with pytest.raises(asking.AskError, match=r"s: status 503 from .*: server busy, please try again"):
+                asking.chat(Side("s", dialect, busy, "m"), "x", {})
+
+
+def test_a_server_that_does_not_tell_how_it_renders_is_not_called_different(stand_in: Address) -> None:
+    mine, theirs = (Side(name, "ollama", stand_in, "m") for name in ("mine", "theirs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sameness, "_rendered", _refusing)
+        found = sameness.compare(mine, theirs, ["completion"], 1024)
+    assert (found.prompts, len(found.texts)) == ([], 3)
+    assert found.notes == ["prompts as rendered could not be compared: no"]
+
+
+def _refusing(*_: Any) -> str:
+    raise asking.AskError("no")
+
+
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(asking.AskError, match="refused"):
         asking.chat(Side("s", "ollama", Address(port=sides.free_port()), "m"), "x", {})
@@ -323,8 +351,6 @@ def test_a_server_that_is_not_there() -> None:
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch, stand_in: Address, tmp_path: Path) -> Address:
     """The stand-in takes the place of our server too, and measuring takes no time to speak of."""
-    import contextlib
-
     side = Side(ab.OURS, "ollama", stand_in, "demo-moe")
     monkeypatch.setattr(ab, "_ours", lambda file, folder: contextlib.nullcontext(side))
     monkeypatch.setattr(workload, "ROUNDS", 3)
@@ -347,6 +373,32 @@ def test_a_server_against_itself(ours: Address, tmp_path: Path, capsys: pytest.C
     assert found["comparisons"][0]["sentences"][:2] == ["prompts rendered alike: 3 of 3", "greedy texts alike: 3 of 3"]
     assert "round 1 of 3: Moellama" in err
     assert html.read_text().startswith("<!doctype html>")
+
+
+def test_a_request_that_fails_costs_its_cell_alone(ours: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(most=3) as busy:
+        assert main(["ab", "demo-moe", "--against", busy.url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    cells = {line["cell"] for line in found["comparisons"][0]["lines"]}
+    assert cells == {"", "short prompt"}
+    assert [note for note in found["notes"] if "short prompt, 4 users: not compared" in note and "server busy" in note]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--against", "localhost:1", "--ollama", "/bin/true"], "--against and --ollama name one other side each"),
+        (["--rounds", "-1"], "--rounds takes a number of 0 or more, not -1"),
+        (["--html", "/nowhere/at/all.html"], "/nowhere/at/all.html cannot be written: no such file or directory"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_measured(
+    words: list[str], said: str, ours: Address, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ab", "demo-moe", *words]) == 1
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "measurement" not in err + out
 
 
 def test_against_a_server_of_openais_api(ours: Address, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from ollama_compat.cli import doctor as command
 from ollama_compat.cli import work
 from ollama_compat.cli.root import main
 from ollama_compat.doctor import predict, shape, system
-from ollama_compat.doctor.diagnosis import RUNNER_BYTES, Doctor, plain
+from ollama_compat.doctor.diagnosis import Doctor, plain
+from ollama_compat.doctor.places import RUNNER_BYTES
 from ollama_compat.doctor.predict import Predictor, cycles_per_byte
 from ollama_compat.doctor.products import Product
 from ollama_compat.doctor.published import MODELS
@@ -219,15 +220,31 @@ def test_cycles_a_byte() -> None:
 # ------------------------------------------------------------ the diagnosis
 
 
-def test_what_does_not_fit_is_named_with_numbers() -> None:
-    subject = Doctor(this_system(memory_available=1 * GB), machine({"Q4_K": rate(1e-11, 1e-10)}))
+def test_what_memory_has_no_room_for_comes_from_the_disk() -> None:
+    """1.44 GB of weights where 0.36 GB are left beside the runner: three quarters are read at 1 GB/s for every token."""
+    room = 360_000_000 + RUNNER_BYTES
+    subject = Doctor(this_system(memory_available=room), machine({"Q4_K": rate(1e-11, 1e-10)}, disk=1e9))
     found = subject.diagnose(model(Weights("Q4_K", 2_560_000_000, 0)))
     assert not found.fits
-    assert found.place == "nowhere"
-    needed = (1_440_000_000 + RUNNER_BYTES) / 1e9
-    assert found.problems == [f"it needs {needed:.1f} GB of memory, 1.0 GB are available"]
-    assert found.prediction is not None
-    assert found.prediction.decode is None
+    assert found.problems == []  # it runs, as slowly as the disk is
+    assert (found.place, found.prediction.bound) == ("RAM, 75% of that on the disk", "disk")
+    assert 1 / found.prediction.decode == pytest.approx(0.144 + 0.75 * 1.44)
+    assert found.change is not None
+    assert found.change.what == "1.1 GB more memory"
+    assert found.change.factor == pytest.approx((0.144 + 0.75 * 1.44) / 0.144)
+
+
+def test_without_a_measured_disk_nobody_knows_how_slow() -> None:
+    subject = Doctor(this_system(memory_available=1 * GB), machine({"Q4_K": rate(1e-11, 1e-10)}))
+    found = subject.diagnose(model(Weights("Q4_K", 2_560_000_000, 0)))
+    assert (found.prediction.decode, found.prediction.prompt, found.change) == (None, None, None)
+
+
+def test_memory_that_not_even_a_runner_fits_is_a_problem() -> None:
+    subject = Doctor(this_system(memory_available=1e8), machine({"Q4_K": rate(1e-11, 1e-10)}, disk=1e9))
+    assert subject.diagnose(model(Weights("Q4_K", 256, 0))).problems == [
+        "it needs 0.4 GB of memory beside its weights, 0.1 GB are available"
+    ]
 
 
 def test_an_architecture_that_is_not_there_is_a_problem() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ollama_compat.cli import doctor as command
 from ollama_compat.doctor.card import DENSE_LAUNCHES, VOCABULARY, CardPredictor
 from ollama_compat.doctor.diagnosis import Doctor
+from ollama_compat.doctor.places import RUNNER_BYTES
 from ollama_compat.doctor.shape import Shape, Weights
 from ollama_compat.doctor.system import System
 
@@ -175,3 +176,14 @@ def test_a_split_shape_has_all_of_the_whole() -> None:
     assert front.nbytes + rest.nbytes == pytest.approx(shape.nbytes, rel=1e-6)
     assert not any(part.last_only for part in front.weights)
     assert shape.split(0)[1].bytes_a_token == shape.bytes_a_token
+
+
+def test_what_neither_card_nor_memory_hold_comes_from_the_disk() -> None:
+    """800 MB of experts beside the card, memory for 400 MB of them: half of the 200 MB of a token come at 1 GB/s."""
+    room = 400e6 + RUNNER_BYTES + 4096 * 1024
+    system = dataclasses.replace(SYSTEM, memory_available=room)
+    found = Doctor(system, MACHINE | {"disk": 1e9}).diagnose(known(), placement=placed(0.0))
+    assert found.place == "card, experts in RAM, 50% of that on the disk"
+    assert 1 / found.prediction.decode - 1 / diagnosis(placed(0.0)).prediction.decode == pytest.approx(0.1, rel=1e-3)
+    all_there = Doctor(system, MACHINE | {"disk": 1e9}).diagnose(known(), placement=placed(1.0))
+    assert all_there.place == "card"

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from runtime.kernels import cores
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+def test_every_group_on_the_way_may_grant_less(tmp_path: Path) -> None:
+    assert cores.granted(tmp_path) == math.inf
+    write(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000")
+    write(tmp_path, "proc/self/cgroup", "0::/a/b")
+    assert cores.granted(tmp_path) == math.inf
+    write(tmp_path, "sys/fs/cgroup/a/cpu.max", "150000 100000")
+    write(tmp_path, "sys/fs/cgroup/a/b/cpu.max", "400000 100000")
+    assert cores.granted(tmp_path) == 1.5
+
+
+def test_groups_of_the_first_version(tmp_path: Path) -> None:
+    write(tmp_path, "proc/self/cgroup", "4:cpu,cpuacct:/docker/1")
+    write(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
+    write(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
+    assert cores.granted(tmp_path) == math.inf
+    write(tmp_path, "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us", "250000")
+    write(tmp_path, "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us", "100000")
+    assert cores.granted(tmp_path) == 2.5
