@@ -20,8 +20,6 @@ Entries = dict[str, tuple[tuple[int, ...], Type]]  # tensors by name: shape, row
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Of qwen3moe, or of qwen3 where there are no experts."""
-
     layers: int
     width: int
     heads: int
@@ -36,7 +34,7 @@ class Shape:
 
     @property
     def architecture(self) -> str:
-        return "qwen35moe" if any(self.recurrent) else "qwen3moe"
+        return "qwen35moe" if any(self.recurrent) else "qwen3moe" if self.experts else "qwen3"
 
 
 SHAPES = {
