@@ -49,9 +49,8 @@ def asked(place: str) -> dict[str, int]:
     return CARD | ({"layers": 0} if name == "cpu" else {} if name == "card" else {name: int(value)})
 
 
-def measured(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The machine, then the model on it, wherever it is asked for."""
-    told = moellama("doctor", str(path))
+def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> dict[str, Any]:
+    """The model on the machine of which doctor told, wherever it is asked for."""
     lists = {"-p": options.prompts, "-n": [options.tokens], "--parallel": options.parallel, "-t": options.threads}
     words = [word for flag, values in lists.items() for word in (flag, ",".join(map(str, values)))]
     benches = {}
@@ -122,6 +121,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--parallel", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 0])
+    parser.add_argument("--once", action="store_true", help="measure the machine for the first model alone: types are the same")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--again", type=Path, nargs="+")
@@ -130,7 +130,8 @@ def main() -> None:
         entries = [entry for path in options.again for entry in json.loads(path.read_text())]
     else:
         print(heading())
-        entries = [measured(path, options) for path in options.models]
+        told = moellama("doctor", str(options.models[0])) if options.once else {}
+        entries = [measured(path, options, told or moellama("doctor", str(path))) for path in options.models]
     if options.json:
         options.json.write_text(json.dumps(entries))
     print("\n".join(table(entries)))

@@ -1,8 +1,8 @@
 """What a model will do with a card, from what layers of a known shape took on it (see runtime.measure.card_rates).
 
-A token's time is the sum over layers: attention and all else that lies in VRAM costs what it cost the known layer, more or less
-by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the hand-off. A
-step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus takes, where
+A token's time is the sum over layers: attention and all else that lies in VRAM costs what it cost the known layers, wide and
+narrow ones, by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the
+hand-off. A step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus takes, where
 that is longer.
 """
 
@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from ollama_compat.doctor.shape import Shape
 
-LEAST_LAYER = 0.4  # of the known layer's time: a smaller one still has as many kernels
 DENSE_LAUNCHES = 0.7  # of a layer with experts, the kernels that one without has
 VOCABULARY = 65536  # of the slices that were measured
 
@@ -38,11 +37,20 @@ class CardPredictor:
     def decode_seconds(self, shape: Shape, resident: Sequence[float], context: int, bandwidth: float = 1.0) -> float:
         """Of one token. `resident`: the part of each layer's experts that lies in VRAM; `bandwidth`: see Predictor.predict."""
         always = sum(part.bytes_a_token for part in shape.weights if part.share == 1 and not part.last_only)
-        more = always / max(1, shape.layers) - self._known["layer_bytes"]
-        layer = max(LEAST_LAYER * self._known["layer"], self._known["layer"] + more / self._vram)
+        layer = self._layer(always / max(1, shape.layers))
         attention = shape.query_width * context * self._known["position"]
         experts = sum(self._experts(shape, part, bandwidth) for part in resident)
         return float(self._head(shape) + shape.layers * (layer + attention) + experts)
+
+    def _layer(self, nbytes: float) -> float:
+        """Seconds of a layer that reads so many bytes beside experts: on the line through the two that are known, no less than
+        the narrow one, and with more bytes than the wide one at the speed of VRAM."""
+        narrow, known = self._known["narrow"], self._known
+        more = nbytes - known["layer_bytes"]
+        if more >= 0:
+            return float(known["layer"] + more / self._vram)
+        slope = (known["layer"] - narrow["layer"]) / (known["layer_bytes"] - narrow["layer_bytes"])
+        return float(max(narrow["layer"], known["layer"] + more * max(0.0, slope)))
 
     def limit_seconds(self, shape: Shape, resident: Sequence[float]) -> float:
         """Of one token, if reading were all."""
@@ -71,7 +79,7 @@ class CardPredictor:
     def _byte(self, kind: str, bandwidth: float) -> float:
         """Seconds that the CPU needs for a byte of experts."""
         rate = self._types[kind]
-        return max(rate["cache"], rate["memory"] / bandwidth)
+        return max(rate["cache"], rate["scattered"] / bandwidth)
 
     @staticmethod
     def _absent(shape: Shape, resident: Sequence[float]) -> float:
@@ -97,13 +105,14 @@ class CardPredictor:
         return float(beside + sum(layers) + others + max(0.0, few["head"], many["head"]))
 
     def _computing(self, shape: Shape, rows: int) -> float:
-        """Seconds of the card in a layer, by the operations of the known one: on the line through its two larger steps, where
-        the card was the limit; a smaller step takes its part of them."""
+        """Seconds of the card in a layer, by its operations: on the line through those of the two known ones, no less than of the
+        narrow one, and more than of the wide one as they are more."""
         products = sum(2 * part.values * part.share for part in shape.weights if not part.last_only) / max(1, shape.layers)
-        _, some, many = self._known["steps"]
-        slope = (many["layer"] - some["layer"]) / (many["rows"] - some["rows"])
-        known = some["layer"] + slope * (rows - some["rows"]) if rows > some["rows"] else some["layer"] * rows / some["rows"]
-        return float(known * products / sum(self._known["operations"]))
+        both = self._known["narrow"], self._known
+        (few, least), (many, most) = ((sum(kind["operations"]), _at(kind["steps"], rows)) for kind in both)
+        if products >= many:
+            return float(most * products / many)
+        return float(max(least, most - max(0.0, most - least) * (many - products) / (many - few)))
 
     def _bus(self) -> float:
         """Bytes a second of experts on their way to the card, as the known layers streamed them where the bus was their limit."""
@@ -111,3 +120,11 @@ class CardPredictor:
         alone = float(self._card["to_card"])
         streamed = self._known["stack_bytes"] / step["streamed"]
         return min(alone, streamed) if step["streamed"] > 1.5 * step["layer"] else alone
+
+
+def _at(steps: Sequence[Mapping[str, float]], rows: int) -> float:
+    """Seconds of a known layer in a step of so many rows: on the line through its two larger steps, where the card was the limit;
+    a smaller step takes its part of them."""
+    _, some, many = steps
+    slope = (many["layer"] - some["layer"]) / (many["rows"] - some["rows"])
+    return some["layer"] + slope * (rows - some["rows"]) if rows > some["rows"] else some["layer"] * rows / some["rows"]

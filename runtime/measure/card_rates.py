@@ -1,7 +1,7 @@
 """What a layer and a step cost on a card, measured on slices of a model (see `slices`) with the executor that runs models.
 
 A slice's layers in VRAM, the same layers with the experts in RAM, and one layer alone: their differences tell what a layer costs,
-and what is spent beside the layers.
+and what is spent beside the layers. Narrow layers, in VRAM, tell what of a layer's time does not go by its size.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Times:
 def rates(cache_bytes: int, progress: Progress) -> dict[str, Any]:
     """Seconds, bytes and operations; see `combined`. ModelError where the card cannot be used, OSError where there is no room."""
     several = Slice(slices.layers_beyond(cache_bytes, MOST_BYTES))
-    single = dataclasses.replace(several, layers=1)
+    small = slices.narrow(several)
+    single, small_single = (dataclasses.replace(shape, layers=1) for shape in (several, small))
     with tempfile.TemporaryDirectory(prefix="moellama-slices-") as folder:
-        paths = {shape: Path(folder) / f"{shape.layers}.gguf" for shape in (several, single)}
+        paths = {shape: Path(folder) / f"{number}.gguf" for number, shape in enumerate((several, single, small, small_single))}
         progress("writing slices of a model", 0, 1)
         for shape, path in paths.items():
             slices.write(shape, path)
         progress("timing layers on the card", 0, 1)
-        alone, there, handed = (
-            _times(paths[shape], resident, progress) for shape, resident in ((single, None), (several, None), (several, 0))
-        )
-    return combined(several, alone, there, handed)
+        alone, there, few, fewer = (_times(paths[shape], None, progress) for shape in (single, several, small_single, small))
+        handed = _times(paths[several], 0, progress)
+    return combined(several, alone, there, handed) | {"narrow": narrow(small, few, fewer)}
 
 
 def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[str, Any]:
@@ -77,6 +77,17 @@ def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[st
         "handed": (handed.token - head) / layers,  # a layer with its experts in RAM
         "position": max(0.0, there.late - there.token) / (layers * (LONG - SHORT) * shape.heads * 2 * shape.head),
         "steps": [_step(*step, layers) for step in zip(PROMPTS, alone.steps, there.steps, handed.steps, strict=True)],
+    }
+
+
+def narrow(shape: Slice, alone: Times, there: Times) -> dict[str, Any]:
+    """The same of narrow layers, as far as they are of use."""
+    layers = shape.layers
+    return {
+        "layer_bytes": shape.layer_bytes,
+        "operations": shape.operations,
+        "layer": (there.token - alone.token) / (layers - 1) - there.experts / layers,
+        "steps": [_step(*step, layers) for step in zip(PROMPTS, alone.steps, there.steps, there.steps, strict=True)],
     }
 
 

@@ -29,6 +29,16 @@ RATES = {
     "experts": 4e-5,
     "handed": 5.6e-4,
     "position": 1e-13,
+    "narrow": {
+        "layer_bytes": 2_000_000,
+        "operations": [1e7, 1.5e7],
+        "layer": 4e-5,
+        "steps": [
+            {"rows": 64, "head": 5e-4, "layer": 2e-3, "streamed": 3e-3},
+            {"rows": 512, "head": 1e-3, "layer": 1e-3, "streamed": 8e-3},
+            {"rows": 2048, "head": 1e-3, "layer": 3e-3, "streamed": 9e-3},
+        ],
+    },
     "steps": [
         {"rows": 64, "head": 5e-4, "layer": 2e-3, "streamed": 3e-3},
         {"rows": 512, "head": 1e-3, "layer": 2e-3, "streamed": 8e-3},
@@ -84,6 +94,27 @@ def test_bytes_and_positions_are_added() -> None:
     before = subject.decode_seconds(shape, there, 0)
     assert subject.decode_seconds(heavier, there, 0) - before == pytest.approx(100e6 / 1e12, rel=1e-4)
     assert subject.decode_seconds(shape, there, 1000) - before == pytest.approx(LAYERS * 8192 * 1000 * 1e-13)
+
+
+def layers_of(nbytes: int, operations: float) -> Shape:
+    """Ten of them without experts, in Q4_K, and nothing else."""
+    values = int(LAYERS * (nbytes * Q4_K if nbytes else operations / 2))
+    return dataclasses.replace(known(), weights=(Weights("Q4_K", values, 0),), expert_layers=0)
+
+
+@pytest.mark.parametrize(("nbytes", "seconds"), [(1_000_000, 4e-5), (6_000_000, 4.5e-5), (30_000_000, 7e-5)])
+def test_a_layer_lies_between_the_known_ones(nbytes: int, seconds: float) -> None:
+    """2 MB took 40 us and 10 MB 50; more bytes come at 1 TB a second."""
+    shape = layers_of(nbytes, 0)
+    beside = RATES["head"] - RATES["output"] - 4 * VOCABULARY / MACHINE["gpu"]["from_card"]
+    assert CardPredictor(MACHINE).decode_seconds(shape, [], 0) == pytest.approx(beside + LAYERS * seconds, rel=1e-4)
+
+
+@pytest.mark.parametrize(("operations", "seconds"), [(1e7, 3e-3), (6.25e7, 4.5e-3), (2e8, 12e-3)])
+def test_a_prompts_layer_lies_between_the_known_ones(operations: float, seconds: float) -> None:
+    """Of 2048 rows: 2.5e7 operations a token took 3 ms, 1e8 took 6."""
+    found = CardPredictor(MACHINE).prompt_seconds(layers_of(0, operations), [], 2048, 2048)
+    assert found == pytest.approx(1e-3 + LAYERS * seconds, rel=1e-4)
 
 
 def test_the_limit_is_reading_from_both_memories() -> None:

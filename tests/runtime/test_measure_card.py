@@ -79,6 +79,9 @@ def test_layers_and_what_is_beside_them() -> None:
     alone = card_rates.Times(3.0, 3.0, (10.0, 20.0, 30.0), 0.0, 0.0)
     there = card_rates.Times(9.0, 10.0, (40.0, 80.0, 120.0), 4.0, 0.5)
     handed = card_rates.Times(21.0, 21.0, (80.0, 100.0, 120.0), 0.0, 0.0)
+    narrow = card_rates.narrow(slices.narrow(Slice(4)), alone, there)
+    assert (narrow["layer"], narrow["steps"][0]["layer"]) == (1.0, 10.0)
+    assert narrow["layer_bytes"] < Slice(4).layer_bytes / 3
     found = card_rates.combined(Slice(4), alone, there, handed)
     assert (found["head"], found["layer"], found["experts"], found["handed"]) == (1.0, 1.0, 1.0, 5.0)
     assert found["output"] == 0.5
