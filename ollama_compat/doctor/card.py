@@ -2,8 +2,8 @@
 
 A token's time is the sum over layers: attention and all else that lies in VRAM costs what it cost the known layers, wide and
 narrow ones, by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the
-hand-off. A step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus takes, where
-that is longer.
+hand-off. A step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus
+takes, where that is longer.
 """
 
 from __future__ import annotations

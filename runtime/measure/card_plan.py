@@ -7,9 +7,11 @@ from typing import Any
 
 from runtime.core import BLOCK_TOKENS
 from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.execute.long_texts import text_bytes
 from runtime.execute.needs import USUAL_ROWS, sizes, step_bytes
 from runtime.execute.placement import WORTH_WHILE, Needs, NoRoom, plan
 from runtime.frames import Load
+from runtime.layers.ops import Heads
 
 Shape = Mapping[str, Any]
 """What ollama_compat.doctor.shape.Shape has as `numbers`."""
@@ -61,5 +63,11 @@ def needs_of(shape: Shape, first: int, parallel: int, rows: int) -> Needs:
         experts=((experts, shape["expert_bytes"] // (experts * shape["expert_layers"])),) * stacks if stacks else (),
         block=shape["cache_bytes"] * BLOCK_TOKENS * layers // max(1, shape["layers"]),
         blocks=parallel * -(-tokens // BLOCK_TOKENS) + 1,
-        step=step + 3 * tokens * shape["query_width"],  # a long text's keys, values and scores: see long_texts
+        step=step + text_bytes(_heads(shape), tokens),
     )
+
+
+def _heads(shape: Shape) -> Heads:
+    """As far as it is known: keys as long as values, and of the others that share them nothing."""
+    size = shape["query_width"] // max(1, 2 * shape["head_count"])
+    return Heads(shape["head_count"], 1, size, size, False, 1.0)

@@ -129,6 +129,7 @@ def numbers(**fields: Any) -> dict[str, Any]:
         "expert_layers": 4,
         "embedding_length": 1024,
         "hidden_width": 4096,
+        "head_count": 16,
         "query_width": 4096,
         "cache_bytes": 1024,
         "expert_count": 8,
