@@ -61,9 +61,7 @@ class Predictor:
 
     # ------------------------------------------------------------ steps
 
-    def decode_seconds(
-        self, shape: Shape, context: int, bandwidth: float = 1.0, *, texts: int = 1, threads: int = 0
-    ) -> float:
+    def decode_seconds(self, shape: Shape, context: int, bandwidth: float = 1.0, *, texts: int = 1, threads: int = 0) -> float:
         """Of a step with the next token of each of so many texts."""
         rates = self.rates(shape, threads)
         alone = self._machine["rates_one"]["element"]  # a single token's are one thread's work
@@ -112,9 +110,7 @@ class Predictor:
 
     # ------------------------------------------------------------ products
 
-    def _product(
-        self, part: Weights, shape: Shape, rates: Mapping[str, Any], rows: int, outputs: int, bandwidth: float
-    ) -> float:
+    def _product(self, part: Weights, shape: Shape, rates: Mapping[str, Any], rows: int, outputs: int, bandwidth: float) -> float:
         """Seconds of a step with so many rows, and as many of them whose logits are wanted."""
         rows = outputs if part.last_only else rows
         return float(part.nbytes * self._of(part, shape, rates, bandwidth).expected(rows, part.share))
@@ -123,9 +119,7 @@ class Predictor:
         stays = part.share == 1.0 and shape.bytes_a_token <= self._cache_bytes  # no token pushes it out
         near = stays or shape.nbytes <= self._cache_bytes
         nbytes, short = max(1, part.nbytes), part.rows * rates["output_prompt"]
-        return Product(
-            rates["types"][part.type_name], part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes
-        )
+        return Product(rates["types"][part.type_name], part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes)
 
     # ------------------------------------------------------------ limits
 

@@ -74,7 +74,8 @@ class Shape:
     @property
     def numbers(self) -> dict[str, int]:
         """What a planner needs to know."""
-        fields = "layers", "expert_layers", "embedding_length", "hidden_width", "head_count", "query_width", "cache_bytes", "table_bytes"
+        sizes = "embedding_length", "hidden_width", "head_count", "query_width", "cache_bytes", "table_bytes"
+        fields = "layers", "expert_layers", *sizes
         told = {name: getattr(self, name) for name in (*fields, "expert_count", "expert_used_count", "context_length")}
         outputs = [part for part in self.weights if part.last_only]
         return told | {

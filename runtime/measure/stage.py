@@ -41,9 +41,7 @@ class Stage:
         """End the threads."""
         self._pool.close()
 
-    def run(
-        self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False
-    ) -> Times:
+    def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False) -> Times:
         """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
         `single`: see Pool.run."""
         recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS), self.leaves.strip_rows)
