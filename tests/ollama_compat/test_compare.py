@@ -442,7 +442,8 @@ def test_with_a_card_ollama_is_measured_as_experts_tune_it_too(
     assert all("num_gpu" not in options for options in plain["asked"] if options)
 
 
-def test_whoever_ends_it_ends_the_servers_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)])
+def test_whoever_ends_it_ends_the_servers_too(sent: signal.Signals, status: int, tmp_path: Path) -> None:
     """The far side never listens, so they wait for it."""
     other = tmp_path / "other"
     other.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -452,8 +453,8 @@ def test_whoever_ends_it_ends_the_servers_too(tmp_path: Path) -> None:
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
         try:
             mine = _until(lambda: tree(process.pid) - {process.pid})
-            process.terminate()
-            assert process.wait(30) == 128 + signal.SIGTERM
+            process.send_signal(sent)
+            assert process.wait(30) == status
         finally:
             process.kill()
     assert mine
