@@ -39,6 +39,7 @@ from runtime.execute.needs import (
     MAX_OUTPUTS,
     first_layer,
     head_sizes,
+    is_matrix,
     mixtures,
     on_card,
     planned,
@@ -367,7 +368,7 @@ class HybridExecutor:
         if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
             self._pin(options.pinned)
         here = (tensor for tensor in self._weights if on_card(tensor, self._model, self._first))
-        dense = [tensor for tensor in here if len(tensor.shape) > 1 and tensor.name not in stacked]
+        dense = [tensor for tensor in here if is_matrix(tensor) and tensor.name not in stacked]
         done, total = 0, chosen.vram
         for tensor in dense:
             self._ops.weight(tensor)

@@ -76,6 +76,11 @@ def head_sizes(model: Transformer) -> list[int]:
     return sorted({size for heads in model.heads for size in (heads.key_length, heads.value_length)})
 
 
+def is_matrix(tensor: Tensor) -> bool:
+    """Whether it is multiplied as a whole; the weights of a convolution are not."""
+    return len(tensor.shape) > 1 and ".ssm_conv1d." not in tensor.name
+
+
 def needs_of(
     weights: Weights,
     model: Transformer,

@@ -9,7 +9,7 @@ import pytest
 import tiny_gguf
 
 from runtime import models
-from runtime.execute.needs import first_layer, mixtures, needs_of, on_card, planned
+from runtime.execute.needs import first_layer, is_matrix, mixtures, needs_of, on_card, planned
 from runtime.execute.placement import SLACK, NoRoom, Plan
 from runtime.frames import Load
 from runtime.models.transformer import Transformer
@@ -93,3 +93,21 @@ def test_the_embedding_stays_with_the_first_layer(loaded: tuple[Weights, Transfo
     tied = model.output.weight.name == table.name
     assert on_card(table, model, 0)
     assert on_card(table, model, 1) is tied
+
+
+@pytest.mark.parametrize("architecture", sorted(tiny_gguf.ARCHITECTURES))
+def test_matrices_have_rows_that_a_card_can_divide(architecture: str, tmp_path: Path) -> None:
+    weights = open_weights(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ARCHITECTURES[architecture]), lambda *_: None)
+    models.build(weights)
+    assert [tensor.name for tensor in weights if is_matrix(tensor) and tensor.shape[0] % 8] == []
+    weights.close()
+
+
+def test_states_of_texts_are_counted(tmp_path: Path) -> None:
+    weights = open_weights(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ARCHITECTURES["qwen35moe"]), lambda *_: None)
+    model = models.build(weights)
+    assert model.state_bytes() == 4 * 4 * (3 * 2 * 4 * 64 + 4 * 64 * 64)  # four layers: inputs of 512 channels, four heads
+    assert model.state_bytes(4) == model.state_bytes() / 4
+    steps = [needs_of(weights, model, 9, 256, 512, num_parallel=parallel).step for parallel in (4, 8)]
+    assert steps[1] - steps[0] == 4 * model.state_bytes()
+    weights.close()
