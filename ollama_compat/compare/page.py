@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import math
 from typing import Any
@@ -11,7 +12,20 @@ import jinja2
 from ollama_compat.compare.report import Comparison, Report, document
 
 TEMPLATE = "report.html"
-_WIDTH, _ROW, _LABEL, _NUMBER = 720, 30, 250, 130  # pixels of the plot
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """Of a plot, in pixels: labels stand before the bars, or above them where that leaves too little room."""
+
+    name: str
+    width: int
+    row: int
+    label: int  # before the bars; 0: above
+    number: int  # behind them
+
+
+LAYOUTS = Layout("wide", 720, 30, 250, 130), Layout("narrow", 370, 46, 0, 60)
 
 
 def render(report: Report) -> str:
@@ -19,7 +33,7 @@ def render(report: Report) -> str:
     text = (importlib.resources.files("ollama_compat") / "data" / TEMPLATE).read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["figure"] = figure
-    plots = [plot(comparison) for comparison in report.comparisons]
+    plots = [[plot(comparison, layout) for layout in LAYOUTS] for comparison in report.comparisons]
     return environment.from_string(text).render(report=document(report), plots=plots)
 
 
@@ -29,20 +43,22 @@ def figure(value: float) -> str:
     return f"{value:.{min(digits, 4)}f}"
 
 
-def plot(comparison: Comparison) -> dict[str, Any]:
+def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
     """Where the bars and whiskers of the ratios lie, on a scale of logarithms with 1 in sight."""
     lines = [line for line in comparison.lines if line.ratio is not None]
     ends = [end for line in lines if line.ratio for end in (line.ratio.low, line.ratio.high)]
     low, high = min([0.8, *ends]) * 0.95, max([1.25, *ends]) * 1.05
-    scale = (_WIDTH - _LABEL - _NUMBER) / math.log(high / low)
+    scale = (layout.width - layout.label - layout.number) / math.log(high / low)
 
     def x(value: float) -> float:
-        return round(_LABEL + scale * math.log(value / low), 1)
+        return round(layout.label + scale * math.log(value / low), 1)
 
     marks = [mark for mark in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= mark <= high]
+    above = 0 if layout.label else 16
     rows = [
         {
-            "y": _ROW * number + 34,
+            "y": layout.row * number + 34 + above,
+            "label_y": layout.row * number + 38 - above // 2,
             "label": f"{line.metric}{f', {line.cell}' if line.cell else ''}",
             "x": x(line.ratio.value),
             "low": x(line.ratio.low),
@@ -54,8 +70,9 @@ def plot(comparison: Comparison) -> dict[str, Any]:
         if line.ratio
     ]
     return {
-        "width": _WIDTH,
-        "height": _ROW * len(rows) + 44,
+        "name": layout.name,
+        "width": layout.width,
+        "height": layout.row * len(rows) + 44,
         "one": x(1.0),
         "marks": [{"x": x(mark), "text": f"{mark:g}x"} for mark in marks],
         "rows": rows,

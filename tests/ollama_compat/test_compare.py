@@ -216,10 +216,12 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert "8192 prompt: no room" in text
 
 
-def test_a_plot_places_its_points_in_order() -> None:
-    plot = page.plot(report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME))
+@pytest.mark.parametrize("layout", page.LAYOUTS, ids=lambda layout: layout.name)
+def test_a_plot_places_its_points_in_order(layout: page.Layout) -> None:
+    plot = page.plot(report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME), layout)
     for row in plot["rows"]:
-        assert row["low"] <= row["x"] <= row["high"] <= plot["width"]
+        assert layout.label <= row["low"] <= row["x"] <= row["high"] <= plot["width"] - layout.number
+        assert (row["label_y"] < row["y"] - 8) == (layout.name == "narrow")
     faster = next(row for row in plot["rows"] if row["label"].startswith("decode"))
     assert faster["x"] > plot["one"]
 
