@@ -24,7 +24,7 @@ from runtime.gguf_file import GGUFError
 DEFAULTS = {"n-prompt": "512", "n-gen": "128", "n-depth": "0", "parallel": "1,4", "threads": "0", "repetitions": "5"}
 PLACES = {"n-gpu-layers": "num_gpu", "n-cpu-moe": "num_cpu_moe"}  # flags of single numbers, and what jobs call them
 COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s", "spread", "GB/s", "of limit")
-LARGEST = 1 << 20
+LEAST, LARGEST = {"parallel": 1, "repetitions": 1}, 1 << 20
 
 
 def bench(call: Call) -> None:
@@ -32,14 +32,16 @@ def bench(call: Call) -> None:
     file = model_file.find(call.words[0])
     header = _header(file)
     numbers = {name: _numbers(call.flags, name) for name in DEFAULTS}
+    if not any((*numbers["n-prompt"], *numbers["n-gen"])):
+        raise CommandError("there is nothing to measure: all of --n-prompt and --n-gen are 0")
     arguments = {
         "path": str(file.path),
         "prompts": numbers["n-prompt"],
         "gens": numbers["n-gen"],
         "depths": numbers["n-depth"],
-        "batches": [max(1, number) for number in numbers["parallel"]],
+        "batches": numbers["parallel"],
         "threads": numbers["threads"],
-        "repetitions": max(1, numbers["repetitions"][0]),
+        "repetitions": numbers["repetitions"][0],
         "memory": int(free) if math.isfinite(free := memory.available()) else 0,
         **model_file.card(),
         **{name: _numbers(call.flags, flag)[0] for flag, name in PLACES.items() if call.flags.text(flag)},
@@ -62,9 +64,9 @@ def _header(file: ModelFile) -> ModelHeader:
 def _numbers(flags: Parsed, name: str) -> list[int]:
     """A list as llama-bench takes it: `512` or `512,2048`."""
     text = flags.text(name) or DEFAULTS.get(name, "")
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST for part in parts):
-        raise CommandError(f"--{name} takes numbers up to {LARGEST} with commas between them, not {text!r}")
+    parts, least = text.split(","), LEAST.get(name, 0)
+    if not all(part.isascii() and part.isdigit() and least <= int(part) <= LARGEST for part in parts):
+        raise CommandError(f"--{name} takes numbers from {least} to {LARGEST} with commas between them, not {text!r}")
     return [int(part) for part in parts]
 
 

@@ -181,7 +181,8 @@ def _row(diagnosis: Diagnosis) -> list[str]:
 
 def _remark(diagnosis: Diagnosis) -> str:
     """What would help."""
-    return "; ".join(diagnosis.problems) or _change(diagnosis.change)
+    told = [*diagnosis.problems, "makes vectors and no text"] if diagnosis.makes_vectors else diagnosis.problems
+    return "; ".join(told) or _change(diagnosis.change)
 
 
 def _speed(value: float | None) -> str:

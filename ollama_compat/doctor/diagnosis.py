@@ -39,6 +39,7 @@ class Diagnosis:
     elsewhere: dict[str, Prediction]  # by where else it could lie, whether it fits there or not
     change: Change | None
     problems: list[str]
+    makes_vectors: bool  # and no text
 
 
 class Doctor:
@@ -68,6 +69,8 @@ class Doctor:
         found = self._speeds.predict(shape, place, context, prompt)
         if problems:  # what the machine allows, and nothing that we expect
             found = dataclasses.replace(found, decode=None, prompt=None)
+        if shape.makes_vectors:
+            found = dataclasses.replace(found, decode=None, decode_limit=None)
         elsewhere = () if problems else self._speeds.elsewhere(shape, placement["whole"] if placement else None)
         return Diagnosis(
             name=shape.name,
@@ -80,6 +83,7 @@ class Doctor:
             elsewhere={other.words: self._speeds.predict(shape, other, context, prompt) for other in elsewhere},
             change=self._change(shape, place, context) if found.decode else None,
             problems=problems,
+            makes_vectors=shape.makes_vectors,
         )
 
     def _model_problems(self, shape: Shape) -> list[str]:

@@ -86,7 +86,8 @@ class Speeds:
         return places
 
     def _takes(self, shape: Shape) -> bool:
-        return self._card is not None and self._card.knows(shape)
+        """Whether a card would have it, and its speed there is known."""
+        return self._card is not None and not shape.makes_vectors and self._card.knows(shape)
 
     def _spilled(self, shape: Shape, place: Place) -> Place:
         """With what memory has no room for left in the file, which the system then reads as it is used."""

@@ -28,7 +28,7 @@ class Prediction:
     """Tokens a second; None where the CPU cannot multiply one of the model's types."""
 
     decode: float | None
-    decode_limit: float  # what the measured bandwidth allows
+    decode_limit: float | None  # what the measured bandwidth allows; None for models that make no text
     prompt: float | None
     prompt_limit: float  # what the cores' integer units allow
     bound: str  # what holds decode back: "memory" or "cores"

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.gguf_file import TYPES, GGUFFile, open_gguf
 
+TABLES = "token_embd.weight", "position_embd.weight", "token_types.weight"
 _BY_NAME = {kind.name: kind for kind in TYPES.values()}
 
 
@@ -55,6 +56,7 @@ class Shape:
     expert_count: int = 0
     expert_used_count: int = 0
     context_length: int = 0
+    makes_vectors: bool = False  # and no text
 
     @property
     def nbytes(self) -> int:
@@ -129,7 +131,8 @@ def _of(file: GGUFFile, name: str) -> Shape:
     key = get("attention.key_length", width // max(1, heads))
     value = get("attention.value_length", width // max(1, heads))
     experts, used = get("expert_count", 0), get("expert_used_count", 0)
-    weights, table = _weights(file, used / experts if experts else 1.0)
+    makes_vectors = f"{architecture}.pooling_type" in file.metadata
+    weights, table = _weights(file, used / experts if experts else 1.0, writes=not makes_vectors)
     downs = [tensor for tensor in file.tensors.values() if "ffn_down" in tensor.name]
     return Shape(
         name=name,
@@ -146,6 +149,7 @@ def _of(file: GGUFFile, name: str) -> Shape:
         expert_count=experts,
         expert_used_count=used,
         context_length=get("context_length", 0),
+        makes_vectors=makes_vectors,
     )
 
 
@@ -162,17 +166,18 @@ class _Keys:
         return max((int(item) for item in value), default=default)
 
 
-def _weights(file: GGUFFile, share: float) -> tuple[tuple[Weights, ...], int]:
-    """Matrices by type and use, and the bytes of a table that is only looked up."""
-    tied = "output.weight" not in file.tensors
+def _weights(file: GGUFFile, share: float, *, writes: bool) -> tuple[tuple[Weights, ...], int]:
+    """Matrices by type and use, and the bytes of tables that are only looked up. `writes`: the model has an output, which may be
+    its table of tokens."""
+    tied = writes and "output.weight" not in file.tensors
     values: Counter[tuple[str, float, bool]] = Counter()
     rows: Counter[tuple[str, float, bool]] = Counter()
     table = 0
     for tensor in file.tensors.values():
-        if tensor.name == "token_embd.weight" and not tied:
+        if tensor.name in TABLES and not (tied and tensor.name == TABLES[0]):
             table += tensor.nbytes
             continue
-        output = tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight")
+        output = tensor.name == "output.weight" or (tied and tensor.name == TABLES[0])
         key = tensor.type_name, share if len(tensor.shape) == 3 else 1.0, output
         values[key] += math.prod(tensor.shape)
         rows[key] += math.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 0  # norms and biases are no products

@@ -82,6 +82,19 @@ def test_what_a_server_is_told_of_cards_goes_to_the_job(asked: list[dict[str, An
     assert asked[2]["num_cpu_moe"] == 5
 
 
-def test_numbers_that_are_none(asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "demo-moe", "--n-prompt", "many"]) == 1
-    assert "--n-prompt takes numbers up to" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--n-prompt", "many"], "--n-prompt takes numbers from 0 to 1048576 with commas between them, not 'many'"),
+        (["-n", "16,,32"], "--n-gen takes numbers from 0"),
+        (["--parallel", "0"], "--parallel takes numbers from 1"),
+        (["-r", "0"], "--repetitions takes numbers from 1"),
+        (["-p", "0", "-n", "0"], "there is nothing to measure"),
+    ],
+)
+def test_what_cannot_be_measured(
+    words: list[str], said: str, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "demo-moe", *words]) == 1
+    assert said in capsys.readouterr().err
+    assert asked == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 
 from ollama_compat.cli import doctor as command
 from ollama_compat.cli import work
@@ -291,6 +292,18 @@ def test_the_shape_of_a_file(demo_model: Path) -> None:
     assert 0 < found.bytes_a_token < found.nbytes
     assert found.expert_layers == found.layers > 0
     assert found.expert_count > found.expert_used_count > 0
+
+
+def test_a_model_that_makes_vectors_has_no_decode(tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ENCODERS["bert"])
+    found = shape.of_file(path, "m")
+    assert found.makes_vectors
+    assert not any(part.last_only for part in found.weights)
+    types = {name: rate(1e-11, 5e-11) for name in found.types}
+    told = Doctor(this_system(), machine(types, architectures=["bert"])).diagnose(found)
+    assert (told.problems, told.prediction.decode, told.prediction.decode_limit, told.change) == ([], None, None, None)
+    assert told.prediction.prompt is not None
+    assert command._row(told)[4:] == ["-", "-", command._speed(told.prediction.prompt), "", "makes vectors and no text"]
 
 
 PARAMETERS = {  # billions, as their publishers say
