@@ -67,6 +67,7 @@ def _arguments(call: Call, found: System, types: Sequence[str], shapes: Sequence
     free = found.memory_available
     return {
         "types": list(types),
+        "states": any(each.state_values for each in shapes),
         "cache_bytes": found.cache_bytes,
         "free_bytes": free if math.isfinite(free) else 0,
         "disk": str(largest) if largest else "",

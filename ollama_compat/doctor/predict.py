@@ -66,28 +66,32 @@ class Predictor:
         rates = self.rates(shape, threads)
         alone = self._machine["rates_one"]["element"]  # a single token's are one thread's work
         weights = sum(self._product(part, shape, rates, texts, texts, bandwidth) for part in shape.weights)
-        looks = texts * shape.layers * (context + 1)
-        attention = (
-            texts * shape.layers * shape.head_count * rates["head"]
-            + looks * (shape.query_width * rates["attention"] + shape.head_count * rates["look"])
-        )  # fmt: skip
-        lines = texts * self._lines(shape) * rates["line"] if texts > 1 else 0.0
-        elements = texts * self._elements(shape) * (rates["element"] if texts > 1 else alone)
-        return float(weights + attention + lines + elements + self._fixed(shape, rates, texts))
+        lines = self._lines(shape) * rates["line"] if texts > 1 else 0.0
+        elements = self._elements(shape) * (rates["element"] if texts > 1 else alone)
+        each = self._looking(shape, rates, context) + lines + elements
+        return float(weights + texts * each + self._fixed(shape, rates, texts))
+
+    @staticmethod
+    def _looking(shape: Shape, rates: Mapping[str, Any], context: int) -> float:
+        """Of one token: attention to so many before it, and what layers with a state do."""
+        position = shape.query_width * rates["attention"] + shape.head_count * rates["look"]
+        heads = shape.attention_layers * (shape.head_count * rates["head"] + (context + 1) * position)
+        return float(heads + shape.state_values * rates["state"])
 
     def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
         """Of a prompt from an empty cache."""
         rates, seen = self.rates(shape, threads), tokens * (tokens + 1) / 2
         steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
         looks = shape.query_width * rates["attention_prompt"] + shape.head_count * rates["look_prompt"]
-        return float(steps + shape.layers * seen * looks)
+        return float(steps + shape.attention_layers * seen * looks)
 
     def _step(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of a prompt, but for what its rows look at; the last one's logits are wanted."""
         products = sum(self._product(part, shape, rates, rows, 1, 1.0) for part in shape.weights)
         stored = shape.cache_bytes * shape.head_count / max(1, shape.query_width)  # heads of keys and values, kept in f16
-        turned = shape.layers * shape.head_count + stored
-        each = turned * rates["turn"] + self._lines(shape) * rates["line"] + self._elements(shape) * rates["element"]
+        turned = shape.attention_layers * shape.head_count + stored
+        states = shape.state_values * rates["state_prompt"]
+        each = states + turned * rates["turn"] + self._lines(shape) * rates["line"] + self._elements(shape) * rates["element"]
         return float(products + rows * each + self._fixed(shape, rates, rows))
 
     def _fixed(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:

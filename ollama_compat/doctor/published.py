@@ -7,6 +7,9 @@ import dataclasses
 
 from ollama_compat.doctor.shape import Shape, Weights
 
+RECURRENT = {"qwen3next", "qwen35moe"}
+STATE = 32 * 128 * 128  # values that one of their layers keeps of a text: a matrix for each value head
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
@@ -26,6 +29,11 @@ class Published:
     cache_kib: float  # a token, f16
     context_length: int
     experts_type: str = "Q4_K_M"
+
+    @property
+    def recurrent_layers(self) -> int:
+        """Three of four layers where there are any."""
+        return self.layers * 3 // 4 if self.architecture in RECURRENT else 0
 
     @property
     def expert_values(self) -> int:
@@ -54,6 +62,8 @@ class Published:
             expert_count=self.expert_count,
             expert_used_count=self.expert_used_count,
             context_length=self.context_length,
+            recurrent_layers=self.recurrent_layers,
+            state_values=self.recurrent_layers * STATE,
         )
 
     def _always(self) -> tuple[Weights, ...]:

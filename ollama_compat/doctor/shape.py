@@ -57,6 +57,13 @@ class Shape:
     expert_used_count: int = 0
     context_length: int = 0
     makes_vectors: bool = False  # and no text
+    recurrent_layers: int = 0  # that keep a state of the text in place of keys and values
+    state_values: int = 0  # of these layers, one text
+
+    @property
+    def attention_layers(self) -> int:
+        """Those that look back."""
+        return self.layers - self.recurrent_layers
 
     @property
     def nbytes(self) -> int:
@@ -108,6 +115,8 @@ class Shape:
             layers=layers,
             expert_layers=expert_layers,
             cache_bytes=int(self.cache_bytes * dense),
+            recurrent_layers=round(self.recurrent_layers * dense),
+            state_values=int(self.state_values * dense),
         )
 
     @property
@@ -133,6 +142,7 @@ def _of(file: GGUFFile, name: str) -> Shape:
     experts, used = get("expert_count", 0), get("expert_used_count", 0)
     makes_vectors = f"{architecture}.pooling_type" in file.metadata
     weights, table = _weights(file, used / experts if experts else 1.0, writes=not makes_vectors)
+    recurrent = sum("ssm_conv1d" in name for name in file.tensors)
     downs = [tensor for tensor in file.tensors.values() if "ffn_down" in tensor.name]
     return Shape(
         name=name,
@@ -145,11 +155,13 @@ def _of(file: GGUFFile, name: str) -> Shape:
         hidden_width=max((tensor.shape[0] * (used if len(tensor.shape) == 3 else 1) for tensor in downs), default=0),
         head_count=heads,
         query_width=heads * (key + value),
-        cache_bytes=2 * layers * heads_kv * (key + value),
+        cache_bytes=2 * (layers - recurrent) * heads_kv * (key + value),
         expert_count=experts,
         expert_used_count=used,
         context_length=get("context_length", 0),
         makes_vectors=makes_vectors,
+        recurrent_layers=recurrent,
+        state_values=recurrent * get("ssm.inner_size", 0) * get("ssm.state_size", 0),
     )
 
 

@@ -30,12 +30,13 @@ NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own ca
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Arguments: types (of weights, names), cache_bytes (of the last cache), free_bytes, disk (a large file, or empty), folder
-    (of models), gpu; shapes that are placed on a card (see `card_plan.placed`), where layers are then timed too; and those of
-    `subject.options`."""
+    """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
+    free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
+    timed too (see `card_plan.placed`); and those of `subject.options`."""
     leaves = Leaves()
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
-    modules = *kernel_compile.DRIVER_MODULES, "probes"
+    states = bool(arguments.get("states"))
+    modules = *(kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES), "probes"
     kernel_compile.ahead(leaves, types, progress, modules, strips.woven(types, leaves.strip_rows))
     threads = cores.physical()
     progress("filling memory", 0, STEPS)
@@ -53,10 +54,11 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "read_one": memory.read_speed(one, buffer),
             "read_all": memory.read_speed(all_, buffer),
         }
+        asked = buffer, types, arguments["cache_bytes"], SECONDS
         progress("timing kernels on one core", 2, STEPS)
-        found["rates_one"] = dataclasses.asdict(rates(one, buffer, types, arguments["cache_bytes"], SECONDS))
+        found["rates_one"] = dataclasses.asdict(rates(one, *asked, states=states))
         progress("timing kernels on all cores", 3, STEPS)
-        found["rates"] = dataclasses.asdict(rates(all_, buffer, types, arguments["cache_bytes"], SECONDS))
+        found["rates"] = dataclasses.asdict(rates(all_, *asked, states=states))
         for name, rate in found["rates"]["types"].items():  # cores share nothing there, and barriers would blur so short a time
             rate |= {near: found["rates_one"]["types"][name][near] / threads for near in NEAR}
         progress("reading the disk", 4, STEPS)

@@ -17,7 +17,7 @@ from runtime.core import BLOCK_TOKENS, Batch, FloatArray
 from runtime.execute.recorded import Recorded
 from runtime.execute.recorder import Limits, Recorder
 from runtime.kernels.leaves import Leaves
-from runtime.layers.ops import Attending, Heads, Rotation, Routing
+from runtime.layers.ops import Attending, DeltaWeights, Heads, Recurrence, Rotation, Routing
 from runtime.measure.batches import Texts
 from runtime.measure.products import NARROW, PROMPT, ROWS, WIDTH, TypeRate, matrices, net, output_prompt, products, type_rate
 from runtime.measure.stage import BLOCKS, Stage
@@ -26,6 +26,7 @@ from runtime.quants import BY_NAME
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
 SMALL_HEADS = dataclasses.replace(HEADS, key_length=64, value_length=64)
+STATE = Recurrence(16, 32, 128, 4, grouped=True, eps=1e-6)
 IDLE_ROWS = 200
 STEPS = 400  # of a Program with one row
 LINE = 256  # values of a row that show what one costs beside its values
@@ -50,16 +51,22 @@ class Rates:
     turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
     line: float  # in a prompt, a row of a kernel that takes rows one by one, beside its elements
     element: float  # in a prompt, an element that is normed, packed and added; a single token's are one thread's work
+    state: float = 0.0  # a value of the states that recurrent layers keep, one token; 0: not measured
+    state_prompt: float = 0.0  # the same, a token of a prompt
 
 
-def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float) -> Rates:
-    """All of it, of types that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last cache."""
+def rates(
+    stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float, *, states: bool = False
+) -> Rates:
+    """All of it, of types that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last cache;
+    `states`: those of recurrent layers too."""
     usual = USUAL if USUAL in types else types[0]
     row = _row(stage, memory, usual)
     found = {name: type_rate(stage, memory, name, cache_bytes, row, seconds) for name in types}
     head, attention, look = _attention_of_one(stage, row, seconds)
     turn, attention_prompt, look_prompt = _attention_of_prompt(stage, seconds)
     line, element = _elements(stage, usual, seconds)
+    state, state_prompt = _states(stage, row, cache_bytes, seconds) if states else (0.0, 0.0)
     return Rates(
         threads=stage.threads,
         types=found,
@@ -75,6 +82,8 @@ def rates(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_b
         turn=turn,
         line=line,
         element=element,
+        state=state,
+        state_prompt=state_prompt,
     )
 
 
@@ -198,6 +207,31 @@ def _router(stage: Stage, row: float, seconds: float) -> float:
             recorder.chosen(logits, Routing(chosen, True, 1.0))
 
     return net(stage.run(record, 1, seconds).usual, IDLE_ROWS * row) / (IDLE_ROWS * experts * chosen)
+
+
+def _states(stage: Stage, row: float, cache_bytes: int, seconds: float) -> tuple[float, float]:
+    """Of one token with states that no cache holds, and of a token of a prompt, which one layer takes as a whole."""
+    values = STATE.value_heads * STATE.size * STATE.size
+    heads, size = STATE.value_heads, STATE.size
+    weights = DeltaWeights(
+        np.full((STATE.channels, STATE.kernel), 0.1, np.float32),
+        np.full(heads, -1.0, np.float32),
+        np.zeros(heads, np.float32),
+        np.ones(size, np.float32),
+    )
+
+    def taken(layers: int, rows: int) -> float:
+        """Seconds of a token and a layer."""
+
+        def record(recorder: Recorder) -> None:
+            qkv, z, alpha, beta = (recorder._value(width) for width in (STATE.channels, heads * size, heads, heads))
+            for layer in range(layers):
+                recorder.delta(layer, qkv, z, alpha, beta, STATE, weights)
+
+        return net(stage.run(record, rows, seconds).usual, 4 * layers * row) / (layers * rows)
+
+    many = max(4, min(128, 2 * cache_bytes // (4 * values)))
+    return taken(many, 1) / values, taken(1, PROMPT) / values
 
 
 def _elements(stage: Stage, usual: str, seconds: float) -> tuple[float, float]:

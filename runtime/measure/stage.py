@@ -44,7 +44,7 @@ class Stage:
     def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False) -> Times:
         """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
         `single`: see Pool.run."""
-        recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS), self.leaves.strip_rows)
+        recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS, lines=1), self.leaves.strip_rows)
         recorder.step.counts[:] = rows, 0
         record(recorder)
         if len(layout := recorder.layout()):

@@ -34,7 +34,9 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
     rates = {
         "threads": 2,
         "types": types,
-        **dict.fromkeys(("step", "row", "router", "output_prompt", "head", "turn", "line", "element"), 0.0),
+        **dict.fromkeys(
+            ("step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"), 0.0
+        ),
         **dict.fromkeys(("attention", "look", "attention_prompt", "look_prompt"), 0.0),
     }
     return {
@@ -159,6 +161,18 @@ def test_texts_side_by_side_share_the_weights_that_all_read() -> None:
     seconds = 1e-4 + 144e6 * 1.01 * 1e-10
     assert predictor.decode_seconds(shape_, 0) == pytest.approx(seconds + 3e-6)
     assert predictor.decode_seconds(shape_, 0, texts=4) == pytest.approx(seconds + 4 * 3e-6)
+
+
+def test_layers_with_a_state_do_not_look_back() -> None:
+    """Three of four layers keep one, of a million values together."""
+    subject = machine({"F32": rate(0, 0, 0)})
+    subject["rates"] |= {"head": 1e-6, "attention": 1e-9, "state": 1e-10, "state_prompt": 1e-11}
+    widths = {"head_count": 3, "query_width": 100, "recurrent_layers": 3, "state_values": 1_000_000}
+    shape_ = model(Weights("F32", 1, 0), layers=4, **widths)
+    predictor = Predictor(subject, 0)
+    assert predictor.decode_seconds(shape_, 9) == pytest.approx(3e-6 + 10 * 100 * 1e-9 + 1e-4)
+    assert predictor.decode_seconds(shape_, 9, texts=2) == pytest.approx(2 * (3e-6 + 10 * 100 * 1e-9 + 1e-4))
+    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * 1e-5)
 
 
 def test_a_long_prompt_takes_several_steps() -> None:
@@ -292,6 +306,14 @@ def test_the_shape_of_a_file(demo_model: Path) -> None:
     assert 0 < found.bytes_a_token < found.nbytes
     assert found.expert_layers == found.layers > 0
     assert found.expert_count > found.expert_used_count > 0
+
+
+def test_layers_that_keep_a_state_are_told_apart(tmp_path: Path) -> None:
+    found = shape.of_file(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3next", "F32")), "m")
+    assert 0 < found.recurrent_layers < found.layers
+    assert found.state_values > 0
+    front, rest = found.split(1)
+    assert front.state_values + rest.state_values == pytest.approx(found.state_values, abs=2)
 
 
 def test_a_model_that_makes_vectors_has_no_decode(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ RATES = {
 }
 FAR, NEAR = ("memory", "memory_four", "scattered"), ("cache", "cache_two", "cache_four")
 RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
-STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element"
+STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"
 CPU = dict.fromkeys((*STEP, "attention", "look", "attention_prompt", "look_prompt"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",

@@ -69,10 +69,10 @@ def test_a_buffer_beyond_the_caches_leaves_memory_free() -> None:
 
 
 def test_rates(stage: Stage) -> None:
-    found = rates(stage, memory.filled(16 * MIB), ["Q4_K", "F32"], 4 * MIB, 0.001)
+    found = rates(stage, memory.filled(16 * MIB), ["Q4_K", "F32"], 4 * MIB, 0.001, states=True)
     assert set(found.types) == {"Q4_K", "F32"}
     assert all(value > 0 for rate in found.types.values() for value in dataclasses.astuple(rate))
-    assert min(found.step, found.row, found.router) > 0
+    assert min(found.step, found.row, found.router, found.state, found.state_prompt) > 0
     told = dataclasses.asdict(found)
     del told["types"]
     assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
