@@ -26,7 +26,7 @@ from runtime.core import (
 from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, GrammarError, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
-from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError
+from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, masks
 from runtime.scheduler import Scheduler, Sequence, Step
 from runtime.tokenizer import Tokenizer
 
@@ -89,30 +89,16 @@ class Job:
         if self.constraint is None:
             place = self.sampler.sample(logits)
             return place if ids is None else int(ids[place])
-        token = self._proposed(logits, self.constraint)
-        if token is not None:
-            self.steered = False
-            return token
-        allowed = self.constraint.allowed()
-        self.steered = allowed is not None and not allowed[logits[: len(allowed)].argmax()]
-        token = self.sampler.sample(logits, allowed)
+        if not self.steered:
+            token = self.sampler.sample(logits)
+            if self.constraint.take(token):
+                return token
+        mask = self.constraint.mask()
+        # where the grammar has just had to step in, a draw among all tokens would probably be refused again
+        self.steered = not (self.sampler.greedy or mask is None or masks.permits(mask, int(logits.argmax())))
+        token = self.sampler.sample(logits, mask)
         self.constraint.accept(token)
         return token
-
-    def _proposed(self, logits: FloatArray, constraint: Constraint) -> int | None:
-        """The token, if one of those that need no mask is right.
-
-        Without a temperature that is the best one that is allowed: most often one of the very best. A draw that is refused has to
-        be made again among all that is allowed, and where the grammar has just had to step in it probably would be.
-        """
-        greedy = self.sampler.greedy
-        if self.steered and not greedy:
-            return None
-        token = self.sampler.sample(logits)
-        if constraint.take(token):
-            return token
-        runners_up = self.sampler.next_best(logits, token) if greedy and not self.steered else ()
-        return next((other for other in runners_up if constraint.take(other)), None)
 
     def count(self, now: int) -> None:
         """Note a token."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from runtime.core import FloatArray
 from runtime.frames import Sampling
-from runtime.sampling import filters
-from runtime.sampling.candidates import BoolArray, Candidates, highest
+from runtime.sampling import filters, masks
+from runtime.sampling.candidates import Candidates, highest
 from runtime.sampling.dry import Breakers, Dry
+from runtime.sampling.masks import Mask
 from runtime.sampling.mirostat import Mirostat
 from runtime.sampling.penalties import Window, penalise
 
 _RANDOM_SEED = 0xFFFFFFFF  # what -1 is among the 32 bits of a seed
 _COLDEST = 1e-5  # temperatures below cannot be told from it, but would overflow
-_RUNNERS_UP = 2
 _XTC_OFF = 0.5  # thresholds above which XTC can never drop anything
 
 Stage = Callable[[Candidates], Candidates]
@@ -95,29 +95,21 @@ class Sampler:
         for listener in self._listeners:
             listener(tokens)
 
-    def next_best(self, logits: FloatArray, best: int) -> Iterator[int]:
-        """A few tokens after the best one, for a grammar that refuses it; where the sampling is greedy."""
-        rest = self._changed(logits) if self._changes else logits.copy()
-        for _ in range(_RUNNERS_UP):
-            rest[best] = -np.inf
-            best = int(rest.argmax())
-            if not math.isfinite(rest[best]):
-                return
-            yield best
-
-    def sample(self, logits: FloatArray, allowed: BoolArray | None = None) -> int:
-        """The next token. `logits`: (vocabulary,), left as they are. `allowed`: the tokens to choose from. Raises NotANumber."""
+    def sample(self, logits: FloatArray, mask: Mask | None = None) -> int:
+        """The next token. `logits`: (vocabulary,), left as they are. `mask`: the tokens to choose from. Raises NotANumber."""
         if self._changes:
             logits = self._changed(logits)
         if self._options.mirostat and self._mirostat is None:
             options = self._options
             self._mirostat = Mirostat(options.mirostat, options.mirostat_tau, options.mirostat_eta, len(logits))
-        if allowed is None:
+        if mask is None:
             return self._choose(logits)
-        best = int(logits.argmax())
-        if self.greedy and best < len(allowed) and allowed[best]:
-            return self._choose(logits)
-        ids = np.flatnonzero(allowed)
+        if self._random is None:
+            best: int = masks.best(logits, mask)
+            if best < 0 or not math.isfinite(logits[best]):
+                raise NotANumber
+            return best
+        ids = masks.permitted(mask, len(logits))
         return int(ids[self._choose(logits[ids])])
 
     def _changed(self, logits: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ from toy_model import Runs, ToyExecutor, chaos, make_tokenizer
 
 from runtime.frames import CallForm, Failed, Generate, Sampling
 from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.sampling import masks
 
 TOKENIZER = make_tokenizer()
 GRAMMARS = Grammars(TOKENIZER)
@@ -33,8 +34,8 @@ def answer(form: CallForm, seed: int, **fields: Any) -> str:
 
 def takes(constraint: Constraint, text: str) -> bool:
     for token in TOKENIZER.encode(text, add_special=False):
-        allowed = constraint.allowed()
-        if allowed is not None and not allowed[token]:
+        mask = constraint.mask()
+        if mask is not None and not masks.permits(mask, token):
             return False
         constraint.accept(token)
     return True

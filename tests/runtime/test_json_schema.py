@@ -12,6 +12,7 @@ from toy_model import EOS, Runs, ToyExecutor, make_tokenizer
 
 from runtime.frames import Generate
 from runtime.grammar import GrammarError, Grammars
+from runtime.sampling import masks
 
 TOKENIZER = make_tokenizer()
 GRAMMARS = Grammars(TOKENIZER)
@@ -32,14 +33,14 @@ def accepts(schema: dict[str, Any], text: str) -> bool:
     """Whether a text is a whole answer, byte by byte."""
     constraint = GRAMMARS.constraint(json.dumps(schema))
     for token in TOKENIZER.encode(text, parse_special=False, add_special=False):
-        mask = constraint.allowed()
+        mask = constraint.mask()
         assert mask is not None
-        if not mask[token]:
+        if not masks.permits(mask, token):
             return False
         constraint.accept(token)
-    mask = constraint.allowed()
+    mask = constraint.mask()
     assert mask is not None
-    return bool(mask[EOS])
+    return masks.permits(mask, EOS)
 
 
 @pytest.mark.parametrize(

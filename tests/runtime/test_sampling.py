@@ -14,7 +14,7 @@ from toy_model import N_VOCAB, make_tokenizer
 
 from runtime.core import FloatArray
 from runtime.frames import Sampling
-from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, log_probabilities
+from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, log_probabilities, masks
 from runtime.sampling.candidates import Candidates, highest
 from runtime.sampling.mirostat import Mirostat
 from runtime.sampling.penalties import Window
@@ -244,20 +244,11 @@ def test_breakers_of_several_tokens() -> None:
 
 
 def test_a_grammar_is_obeyed_by_every_sampler() -> None:
-    allowed = np.zeros(N_VOCAB, np.bool_)
-    allowed[[5, 50, 200]] = True
-    for options in (*FILTERS.values(), Sampling(mirostat=1), Sampling(mirostat=2)):
+    mask = masks.empty(N_VOCAB)
+    masks.permit(mask, [5, 50, 200])
+    for options in (*FILTERS.values(), Sampling(mirostat=1), Sampling(mirostat=2), Sampling(temperature=0)):
         made = sampler(options, range(30))
-        assert {made.sample(logits_of(step), allowed) for step in range(30)} <= {5, 50, 200}
-
-
-def test_the_next_best_come_in_order() -> None:
-    logits = np.array([1, 5, 3, 4, 2], np.float32)
-    sampler = Sampler(Sampling(temperature=0, logit_bias=[(4, 10)]), 64)
-    best = sampler.sample(logits)
-    assert [best, *sampler.next_best(logits, best)] == [4, 1, 3]
-    assert logits.tolist() == [1, 5, 3, 4, 2]
-    assert list(sampler.next_best(np.array([1, -np.inf, -np.inf], np.float32), 0)) == []
+        assert {made.sample(logits_of(step), mask) for step in range(30)} <= {5, 50, 200}
 
 
 @pytest.mark.parametrize(

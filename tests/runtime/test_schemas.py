@@ -16,6 +16,7 @@ from toy_model import EOS, make_tokenizer
 
 from runtime.frames import SCHEMA_FAILED
 from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.sampling import masks
 
 COUNT, CHUNK = 1000, 100
 TOKENIZER = make_tokenizer()
@@ -38,8 +39,9 @@ def answer(constraint: Constraint, seed: int) -> str | None:
     for _ in range(LONGEST):
         if constraint.complete:
             return said.decode()
-        allowed = constraint.allowed()
-        assert allowed is not None
+        mask = constraint.mask()
+        assert mask is not None
+        allowed = np.isin(np.arange(TOKENIZER.n_vocab), masks.permitted(mask, TOKENIZER.n_vocab))
         assert allowed.any()
         ids = np.flatnonzero(_preferred(allowed, random))
         token = int(random.choice(ids))
