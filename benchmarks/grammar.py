@@ -1,9 +1,10 @@
-"""What following a grammar costs: decode speed of one stream with and without, in turns, in the engine that serves requests.
+"""What following a grammar costs: decode speed with and without, in turns, in the engine that serves requests.
 
-    python benchmarks/grammar.py [MODEL.gguf] [--tokens 150] [--rounds 9] [--temperature 0.8] [--threads 0]
+    python benchmarks/grammar.py [MODEL.gguf] [--tokens 150] [--rounds 9] [--temperature 0.8] [--threads 0] [--users 1]
 
-Each round answers freely and by every grammar, in an order that rotates; medians of the microseconds a token and the ratio to
-free text are printed. All answers begin with the same prompt and have the same length.
+Each round answers freely and by every grammar, in an order that rotates. Printed are medians: of the microseconds that a stream's
+token takes, and of the ratios to the free text of the same round, with the middle half of these. All answers begin with the same
+prompt and have the same length; with several users all of them follow the grammar at the same time.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ GRAMMARS: dict[str, str | CallForm] = {
 }
 
 
-def answer(engine: Engine, number: int, grammar: str | CallForm, tokens: int, temperature: float) -> float:
-    """Microseconds a token, from the first one on."""
+def answer(engine: Engine, number: int, grammar: str | CallForm, tokens: int, temperature: float, users: int = 1) -> float:
+    """Microseconds a token of one of the users' streams, from the first one on."""
     fields = {"grammar": grammar} if isinstance(grammar, str) else {"calls": grammar}
-    sampling = Sampling(temperature=temperature, seed=number, logit_bias=[(token, -1e30) for token in ENDS])
-    request = Generate(number, PROMPT, sampling=sampling, num_predict=tokens, preserved=["<tool_call>"], **fields)
-    job = engine.prepare(request)
-    assert isinstance(job, Job), job
-    engine.submit(job)
-    done = None
+    for user in range(users):
+        sampling = Sampling(temperature=temperature, seed=number + 1000 * user, logit_bias=[(token, -1e30) for token in ENDS])
+        request = Generate(user, PROMPT, sampling=sampling, num_predict=tokens, preserved=["<tool_call>"], **fields)
+        job = engine.prepare(request)
+        assert isinstance(job, Job), job
+        engine.submit(job)
+    done: list[Done] = []
     while engine.busy:
-        done = next((reply for reply in engine.step() if isinstance(reply, Done)), done)
-    assert done is not None
-    assert done.eval_tokens == tokens, f"the answer ended after {done.eval_tokens} tokens"
-    return done.eval_ns / (tokens - 1) / 1000
+        done += [reply for reply in engine.step() if isinstance(reply, Done)]
+    assert all(reply.eval_tokens == tokens for reply in done), f"the answers ended after {[reply.eval_tokens for reply in done]}"
+    return statistics.fmean(reply.eval_ns / (tokens - 1) / 1000 for reply in done)
 
 
 ENDS: list[int] = []  # tokens that would end an answer or an array: they are forbidden, so that all are equally long
@@ -71,8 +72,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--users", type=int, default=1)
     options = parser.parse_args()
-    load = Load(str(options.model), num_ctx=2048, num_thread=options.threads)
+    load = Load(str(options.model), num_ctx=2048, num_parallel=options.users, num_thread=options.threads)
     model = open_model(load, lambda phase, done, total: None)
     texts = map(model.tokenizer.token_bytes, range(model.tokenizer.n_vocab))
     ENDS.extend(token for token, text in enumerate(texts) if b"]" in text or token in model.tokenizer.eog_ids)
@@ -80,16 +82,16 @@ def main() -> None:
     assert isinstance(engine, Engine)
     found: dict[str, list[float]] = {name: [] for name in GRAMMARS}
     for grammar in GRAMMARS.values():  # compile kernels and grammars
-        answer(engine, 1, grammar, 20, options.temperature)
+        answer(engine, 1, grammar, 20, options.temperature, options.users)
     for turn in range(options.rounds):
         names = [*GRAMMARS][turn % len(GRAMMARS) :] + [*GRAMMARS][: turn % len(GRAMMARS)]
         for name in names:
-            found[name].append(answer(engine, 2 + turn, GRAMMARS[name], options.tokens, options.temperature))
+            found[name].append(answer(engine, 2 + turn, GRAMMARS[name], options.tokens, options.temperature, options.users))
     print(cpu_name(), "|", " ".join(sys.argv))
-    free = statistics.median(found["free"])
     for name, times in found.items():
-        middle = statistics.median(times)
-        print(f"{name:18} {middle:7.1f} us a token ({min(times):.1f}-{max(times):.1f})  {middle / free - 1:+7.1%}")
+        costs = [time / free - 1 for time, free in zip(times, found["free"], strict=True)]
+        low, middle, high = statistics.quantiles(costs, n=4)
+        print(f"{name:18} {statistics.median(times):7.1f} us a token  {middle:+7.1%} ({low:+.1%} to {high:+.1%})")
     model.executor.close()
 
 

@@ -89,14 +89,15 @@ class Job:
         if self.constraint is None:
             place = self.sampler.sample(logits)
             return place if ids is None else int(ids[place])
+        changed = self.sampler.changed(logits)
         if not self.steered:
-            token = self.sampler.sample(logits)
+            token = self.sampler.choose(changed)
             if self.constraint.take(token):
                 return token
         mask = self.constraint.mask()
         # where the grammar has just had to step in, a draw among all tokens would probably be refused again
         self.steered = not (self.sampler.greedy or mask is None or masks.permits(mask, int(logits.argmax())))
-        token = self.sampler.sample(logits, mask)
+        token = self.sampler.choose(changed, mask)
         self.constraint.accept(token)
         return token
 

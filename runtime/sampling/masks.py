@@ -47,14 +47,14 @@ def best(logits: FloatArray, mask: Mask) -> int:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def permitted(mask: Mask, size: int) -> IdArray:
-    """The tokens below `size` that the mask permits, rising."""
-    ids, count = np.empty(size, np.int64), 0
-    for at in range(min(len(mask), (size + 7) // 8)):
+def permitted(logits: FloatArray, mask: Mask) -> tuple[IdArray, FloatArray]:
+    """The permitted tokens, rising, and their logits."""
+    ids, values, count = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32), 0
+    for at in range(min(len(mask), (len(logits) + 7) // 8)):
         bits = mask[at]
         if bits != 0:
-            for token in range(8 * at, min(8 * at + 8, size)):
+            for token in range(8 * at, min(8 * at + 8, len(logits))):
                 if (bits >> (token & 7)) & 1 != 0:
-                    ids[count] = token
+                    ids[count], values[count] = token, logits[token]
                     count += 1
-    return ids[:count]
+    return ids[:count], values[:count]

@@ -95,10 +95,20 @@ class Sampler:
         for listener in self._listeners:
             listener(tokens)
 
-    def sample(self, logits: FloatArray, mask: Mask | None = None) -> int:
-        """The next token. `logits`: (vocabulary,), left as they are. `mask`: the tokens to choose from. Raises NotANumber."""
+    def sample(self, logits: FloatArray) -> int:
+        """The next token. `logits`: (vocabulary,), left as they are. Raises NotANumber."""
+        return self.choose(self.changed(logits))
+
+    def changed(self, logits: FloatArray) -> FloatArray:
+        """The logits with biases and penalties; the same array where there are none."""
         if self._changes:
-            logits = self._changed(logits)
+            logits = logits.copy()
+            for change in self._changes:
+                change(logits)
+        return logits
+
+    def choose(self, logits: FloatArray, mask: Mask | None = None) -> int:
+        """A token by changed logits. `mask`: the tokens to choose from. Raises NotANumber."""
         if self._options.mirostat and self._mirostat is None:
             options = self._options
             self._mirostat = Mirostat(options.mirostat, options.mirostat_tau, options.mirostat_eta, len(logits))
@@ -109,14 +119,8 @@ class Sampler:
             if best < 0 or not math.isfinite(logits[best]):
                 raise NotANumber
             return best
-        ids = masks.permitted(mask, len(logits))
-        return int(ids[self._choose(logits[ids])])
-
-    def _changed(self, logits: FloatArray) -> FloatArray:
-        logits = logits.copy()
-        for change in self._changes:
-            change(logits)
-        return logits
+        ids, permitted = masks.permitted(logits, mask)
+        return int(ids[self._choose(permitted)])
 
     def _choose(self, logits: FloatArray) -> int:
         best = int(logits.argmax())  # or the place of a NaN

@@ -21,6 +21,7 @@ def test_the_permitted_and_the_best_of_them(size: int, beside: int, share: float
     assert [masks.permits(mask, token) for token in range(size)] == chosen.tolist()
     assert not masks.permits(mask, size + 40)
     ids = np.flatnonzero(chosen[: len(logits)])
-    assert masks.permitted(mask, len(logits)).tolist() == ids.tolist()
+    found, values = masks.permitted(logits, mask)
+    assert (found.tolist(), values.tolist()) == (ids.tolist(), logits[ids].tolist())
     possible = ids[logits[ids] > -np.inf]
     assert masks.best(logits, mask) == (possible[logits[possible].argmax()] if len(possible) else -1)

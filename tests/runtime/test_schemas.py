@@ -41,7 +41,7 @@ def answer(constraint: Constraint, seed: int) -> str | None:
             return said.decode()
         mask = constraint.mask()
         assert mask is not None
-        allowed = np.isin(np.arange(TOKENIZER.n_vocab), masks.permitted(mask, TOKENIZER.n_vocab))
+        allowed = np.isin(np.arange(TOKENIZER.n_vocab), masks.permitted(np.zeros(TOKENIZER.n_vocab, np.float32), mask)[0])
         assert allowed.any()
         ids = np.flatnonzero(_preferred(allowed, random))
         token = int(random.choice(ids))
