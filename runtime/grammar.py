@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
 import threading
 from collections import OrderedDict
 from typing import Any
 
 import llguidance
-from llguidance.gbnf_to_lark import any_to_lark, is_lark_syntax
 
-from runtime import call_grammar, json_schema
+from runtime import call_grammar, gbnf, json_schema
 from runtime.frames import SCHEMA_FAILED, CallForm
 from runtime.sampling import masks
 from runtime.sampling.masks import Mask
@@ -25,7 +23,6 @@ from runtime.tokenizer import Tokenizer
 
 _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
 _OPTIONS = {"whitespace_pattern": _SPACE, "coerce_one_of": True, "json_allow_general_unicode_escapes": True}
-_WHOLE = "\nstart: WHOLE_TEXT\n"
 _BREAKS = 2  # line breaks that may stand between reasoning and answer
 _KEPT = 16  # compiled grammars
 _TEXTS = 1024  # that are forced, with their tokens
@@ -238,17 +235,11 @@ def _from_schema(text: str) -> str:
 
 
 def _from_text(text: str, vocabulary: Vocabulary) -> str:
-    """Of a GBNF grammar that is regular one expression is made: followed in a third of the time, and to the letter, where the
-    rules one by one would each take as much text as they can."""
     try:
-        lark = any_to_lark(text)
-        plain = llguidance.LLMatcher.grammar_from_lark(lark)
-        if is_lark_syntax(text):
-            return plain
-        regular = llguidance.LLMatcher.grammar_from_lark(re.sub(r"(?m)^start:", "WHOLE_TEXT:", lark, count=1) + _WHOLE)
-        return plain if _matcher(regular, vocabulary).is_error() else regular
+        *regular, plain = map(llguidance.LLMatcher.grammar_from_lark, gbnf.in_lark(text))
     except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
         raise GrammarError(f"the grammar does not compile: {error}") from None
+    return next((source for source in regular if not _matcher(source, vocabulary).is_error()), plain)
 
 
 def _error(matcher: llguidance.LLMatcher) -> str:

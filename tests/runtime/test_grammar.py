@@ -78,6 +78,7 @@ LANGUAGES: list[tuple[dict[str, Any] | str, list[Part]]] = [
         [["["], None, ["7"], None, [","], None, ["7"], None, ["]"]],
     ),
     ('root ::= ("hell" | "he" | "ll") [xy]', [["hell", "he", "ll"], ["x", "y"]]),
+    ('root ::= many "l"\nmany ::= [l]{1,3}', [["l", "ll", "lll"], ["l"]]),
     ('start: "hello" | /[ab]l{0,2}/', [["hello", "a", "al", "all", "b", "bl", "bll"]]),
 ]
 
@@ -324,6 +325,21 @@ def test_a_model_may_reason_first_or_not_at_all() -> None:
     assert straight == '{"ok":true}'
     swerves = answer(SCHEMA, 1, reciting("<b>?</think>"), **fields).text(1)
     assert swerves.startswith("<think>")  # whoever begins so goes on so
+
+
+@pytest.mark.parametrize(
+    ("grammar", "text"),
+    [
+        (r'root ::= [\u0430-\u0432] "\u0431" "\x41"', "бб" + "A"),
+        (r'root ::= "\U0001F600" [^\U0001F601\u005d]', "😀x"),
+        (r'root ::= "\u0022\u005c" [\u005b\u002f]', '"\\['),
+        (r'root ::= "\\u0041"', r"\u0041"),
+    ],
+)
+def test_characters_of_gbnf_by_their_numbers(grammar: str, text: str) -> None:
+    constraint = compiled(grammar)
+    assert all(constraint.take(byte) for byte in text.encode())
+    assert constraint.take(EOS)
 
 
 def test_a_token_may_reach_into_the_answer() -> None:
