@@ -1,10 +1,11 @@
 """What others on a machine cost: a worker whose core is shared with busy loops, and a second model that decodes meanwhile.
 
-    python benchmarks/contention.py MODEL.gguf [--seconds 3] [--rounds 5]
+    python benchmarks/contention.py MODEL.gguf [--threads 2] [--seconds 3] [--rounds 5]
 
-`slowed`: two threads decode, each on a core of its own, and two busy loops are pinned to the second core, so that its worker is
-three times slower: a third of the capacity is gone. `two`: two processes with the model, each with as many threads as there are
-cores, decode at the same time; their tokens a second together, beside those of one alone. Both sides of each trial alternate.
+`slowed`: so many threads decode, each on a core of its own, and two busy loops are pinned to the second core, so that its worker
+is three times slower: of two threads a third of the capacity is gone. `two`: two processes with the model, each with as many
+threads as there are cores, decode at the same time; their tokens a second together, beside those of one alone. Both sides of each
+trial alternate.
 What an idle server costs is in serve.py.
 """
 
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +32,7 @@ from runtime.core import BLOCK_TOKENS, Batch
 from runtime.execute.cpu import CpuExecutor, load
 
 LENGTH = 256  # tokens of the text, which starts anew then
-SETTLE = 2.0  # seconds before the clock is read
+SETTLE = 1.0  # seconds before the clock is read
 
 
 def opened(path: Path, threads: int) -> CpuExecutor:
@@ -70,13 +72,30 @@ def busy(core: int, loops: int) -> Iterator[None]:
             child.wait()
 
 
-def slowed(path: Path, seconds: float, rounds: int) -> None:
-    """Without the loops and with them."""
-    executor = opened(path, 2)
-    first, second = sorted(os.sched_getaffinity(0))[:2]
+def spread() -> list[int]:
+    """The CPUs that there are, one of each physical core first."""
+    seen: Counter[str] = Counter()
+    rounds: dict[int, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        core = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        rounds[cpu] = seen[core]
+        seen[core] += 1
+    return sorted(rounds, key=lambda cpu: (rounds[cpu], cpu))
+
+
+def pin(cpus: list[int]) -> None:
+    """Thread n of the pool to the nth of these."""
     for thread in threading.enumerate():
         if thread.native_id is not None:
-            os.sched_setaffinity(thread.native_id, {second if thread.name == "kernel-1" else first})
+            number = int(thread.name.removeprefix("kernel-")) if thread.name.startswith("kernel-") else 0
+            os.sched_setaffinity(thread.native_id, {cpus[number]})
+
+
+def slowed(path: Path, threads: int, seconds: float, rounds: int) -> None:
+    """Without the loops and with them."""
+    executor, cpus = opened(path, threads), spread()
+    everywhere, second = os.sched_getaffinity(0), cpus[1]
+    pin(cpus)
     decode(executor, 0.5)
     free, shared = [], []
     for _ in range(rounds):
@@ -86,13 +105,16 @@ def slowed(path: Path, seconds: float, rounds: int) -> None:
             decode(executor, SETTLE)
             shared.append(decode(executor, seconds))
     executor.close()
-    alone = opened(path, 1)
-    decode(alone, 0.5)
-    single = decode(alone, seconds)
-    alone.close()
-    loss = 1 - statistics.median(shared) / statistics.median(free)
-    print(f"slowed: {_span(free)} tokens/s, beside two busy loops on a core {_span(shared)}: {loss:.0%} lost", flush=True)
-    print(f"        (a third of the capacity is gone; one thread alone reaches {single:.1f})", flush=True)
+    os.sched_setaffinity(0, everywhere)
+    less = opened(path, threads - 1)
+    pin([cpus[0], *cpus[2:]])
+    decode(less, 0.5)
+    without = decode(less, seconds)
+    less.close()
+    os.sched_setaffinity(0, everywhere)
+    loss, share = 1 - statistics.median(shared) / statistics.median(free), 2 / 3 / threads
+    print(f"slowed: {threads} threads {_span(free)} tokens/s, beside two busy loops on a core {_span(shared)}: {loss:.0%} lost")
+    print(f"        ({share:.0%} of the capacity is gone; a thread less and no loops: {without:.1f})", flush=True)
 
 
 def two(path: Path, seconds: float, rounds: int) -> None:
@@ -137,12 +159,16 @@ def _span(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slowed", action="store_true", help="that trial alone")
     arguments = parser.parse_args()
     print(heading(), flush=True)
-    slowed(arguments.model, arguments.seconds, arguments.rounds)
-    two(arguments.model, arguments.seconds, arguments.rounds)
+    for threads in arguments.threads:
+        slowed(arguments.model, threads, arguments.seconds, arguments.rounds)
+    if not arguments.slowed:
+        two(arguments.model, arguments.seconds, arguments.rounds)
 
 
 if __name__ == "__main__":

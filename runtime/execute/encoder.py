@@ -120,7 +120,7 @@ class CpuEncoder:
         self._vectors = self._recorder.pool(model.states(self._recorder), kind)
         self._program = self._recorder.table()
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
-        self._pool = Pool(threads)
+        self._pool = Pool(threads, lasting=True)
         self._closed = False
         self._head = head
         self.ranks = head is not None

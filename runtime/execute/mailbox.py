@@ -87,7 +87,7 @@ class ExpertProgram(Recorder):
         self._answered: npt.NDArray[np.int32] = aligned_array((16,), np.int32)
         for layer in layers:
             self._layer(mailbox, layer)
-        self._pool = Pool(threads)
+        self._pool = Pool(threads, lasting=True)
         self._table = self.table()
         self._counters: npt.NDArray[np.int64] = aligned_array((len(self._table), 8), np.int64)
         self.busy: list[float] | None = None  # seconds over experts of each step, where somebody wants to know

@@ -20,7 +20,7 @@ class Recorded:
     def __init__(self, recorder: Recorder, out: Value, threads: int) -> None:
         self.recorder, self.out = recorder, out
         self.result: FloatArray = view(out, out.limit)
-        self._pool = Pool(threads)
+        self._pool = Pool(threads, lasting=True)
         self._program = recorder.table()
         layout = recorder.layout()
         self._counters: npt.NDArray[np.int64] = aligned_array((max(len(self._program), len(layout)), 8), np.int64)

@@ -15,11 +15,23 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from runtime.core import FloatArray, IntArray, ModelError
+from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
 from runtime.execute.reserve import reserved_array
 from runtime.execute.strips import Strips
-from runtime.kernels import activations, attention, delta, delta_leaves, encode, interleave, matmul, reshape, router, rows
+from runtime.kernels import (
+    activations,
+    attention,
+    delta,
+    delta_leaves,
+    encode,
+    interleave,
+    matmul,
+    reshape,
+    router,
+    rows,
+    segments,
+)
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
@@ -134,6 +146,7 @@ class Recorder:
         self._strips = Strips(leaves, strip_rows)
         self._embeds: dict[int, int] = {}  # rows of the program that read a table, by its address
         self._rotary: list[tuple[Rotation, Buffer]] = []
+        self._records_of: dict[int, int] = {}  # addresses for records of attention, by how many floats
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
     def nbytes(self, blocks: int = 0, states: int = 0) -> int:
@@ -243,13 +256,14 @@ class Recorder:
             *(style, *shape, *where, self._kept_as.bits, eps, heads.value_eps),
         )
         out = self._like(q, heads.head_count * heads.value_length)
-        size = attention.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
+        size = segments.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
         scratch = self._buffers.take(self._threads * size)
         self._row(
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
             *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch.address, size),
             *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
+            *self._records(heads),
         )
         return out
 
@@ -450,6 +464,16 @@ class Recorder:
                 table[columns] = leaf(self._kept_as, columns)
             self._tables[form] = self._keep(table)
         return self._tables[form]
+
+    def _records(self, heads: Heads) -> tuple[int, int, int]:
+        """For attention whose segments are pieces of their own: where records lie, for how many there is room, and where pieces
+        are counted. There is room for one text as long as can be; pages that no text needs are not touched."""
+        count = math.ceil(self._limits.table * BLOCK_TOKENS / segments.SEGMENT) * heads.head_count
+        floats = count * (segments.HEAD + heads.value_length)
+        if floats not in self._records_of:
+            self._records_of[floats] = self._keep(aligned_array((floats,), np.float32))
+        done = self._keep(aligned_array((attention.SPLIT_ROWS * heads.head_count_kv,), np.int64))
+        return self._records_of[floats], count, done
 
     def _rotary_table(self, rotation: Rotation) -> Buffer:
         for known, table in self._rotary:

@@ -1,53 +1,47 @@
-"""Drivers of attention over the paged cache: rotary tables, rotate and store, attend.
-
-One layer's cache: keys and values, (blocks, kv heads) of what `kept` describes. Keys are transposed: so scores and weighted sums
-are both sums of rows, each times a factor, and the leaves need no sum across lanes.
-"""
+"""Drivers of attention over the paged cache: rotary tables, rotate and store, attend. What is computed: see `segments`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
-
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.activations import tanh
-from runtime.kernels.driver import FAST, claim, driver, exp, inline, rms_scale, row_driver
+from runtime.kernels.desk import claim, commit, show, take
+from runtime.kernels.driver import FAST, driver, inline, rms_scale, row_driver
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, leaf_width
-from runtime.kernels.memory import call6, call7, f32, f64, i32, i64
+from runtime.kernels.matmul import WIDEST, copy
+from runtime.kernels.memory import f32, f64, fetch_add, i32, i64
+from runtime.kernels.segments import (
+    COLUMNS,
+    FIELDS,
+    HEAD,
+    SEGMENT,
+    attend_rows,
+    begin,
+    finish,
+    first_segment,
+    join,
+    leaf_rows,
+    segment,
+)
 from runtime.kernels.store import head_bytes, spread_heads, store_key, store_value
 
-SEGMENT = 512  # keys whose scores a thread holds at a time
-COLUMNS = 128  # at the most (heads of rows) that share what is read of a segment, while it is in the core's cache
 ITEMS = 4  # pieces of work for each thread, where there are rows enough
+SPLIT_ROWS = 16  # at the most in a step, where segments are pieces of their own
+LONGEST_PIECE = 4  # segments
 NEOX, INTERLEAVED = 0, 1  # which two values of a head turn together: (i, i + half) or (2 i, 2 i + 1)
-
-
-def scratch_bytes(group: int, value_size: int) -> int:
-    """Bytes of scratch that `attend` needs a thread: pointers, scores, sums and the state of a softmax for each column."""
-    most = max(group, WIDEST)
-    floats = most * (SEGMENT + value_size) + max(most, COLUMNS) * (value_size + 2)
-    return (16 * WIDEST + 4 * floats + 63) // 64 * 64
-
-
-@inline
-def _leaf_rows(group: Any) -> Any:
-    """Rows whose heads fill the widest leaf."""
-    return max(WIDEST // group, 1)
 
 
 @inline
 def _tile_rows(group: Any, count: Any, kv_heads: Any, threads: int) -> Any:
     """Rows that are one piece of work: whole leaves of them, and so many pieces that no thread has to wait long."""
-    few = _leaf_rows(group)
+    few = leaf_rows(group)
     wanted = min(count * kv_heads // (ITEMS * threads), COLUMNS // group)
     return max(wanted // few * few, few)
 
 
 @row_driver
-def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
+def rotary_table(args: int, desk: int, thread: int, threads: int) -> None:
     """cos and sin of each row's position times each frequency, times `magnitude`.
 
     Arguments: address of the row count, positions i32, frequencies f64, table (rows, 2, half) f32, half, magnitude (f64).
@@ -56,7 +50,7 @@ def rotary_table(args: int, counter: int, thread: int, threads: int) -> None:
     count, half, magnitude = i64(a[0], 1)[0], a[4], f64(args, 6)[5]
     positions, frequencies = i32(a[1], count), f64(a[2], half)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         table = f32(a[3] + 8 * row * half, 2 * half)
@@ -107,8 +101,9 @@ def turn_heads(q: int, k: int, q_norm: int, k_norm: int, table: Any, half: int, 
 
 
 @driver
-def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
-    """Norm (where there is one) and turn q and k in place, and write k and v into the cache.
+def rotate_store(args: int, desk: int, thread: int, threads: int) -> None:
+    """Norm (where there is one) and turn q and k in place, and write k and v into the cache. Where that is quantised, all are
+    spread in place.
 
     Arguments: address of the row count, q, k, v f32, q norm, k norm (f32 or 0), rotary table, half, style, heads, kv heads,
     key size, value size, positions, sequences, block tables i32, blocks a table, key cache, value cache, bits of a value
@@ -120,7 +115,7 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
     heads, kv_heads, size, value_size, bits, eps = a[9], a[10], a[11], a[12], a[19], f64(args, 22)[20]
     positions, sequences = i32(a[13], count), i32(a[14], count)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         turn_heads(a[1] + 4 * row * heads * size, a[2] + 4 * row * kv_heads * size, a[4], a[5],
@@ -135,47 +130,8 @@ def rotate_store(args: int, counter: int, thread: int, threads: int) -> None:
             if value_eps != 0:
                 _norm_value(f32(value, value_size), value_size, value_eps)
             store_value(value, value_size, bits, values, slot)
-
-
-@inline
-def _point(pointers: int, first: int, width: int, x: int, x_row: int, x_head: int, group: int, out: int, out_step: int) -> None:
-    """The addresses of `width` columns for a leaf; column c is head c % group of row c // group."""
-    inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
-    for c in range(width):
-        inputs[c] = x + (first + c) // group * x_row + (first + c) % group * x_head
-        outputs[c] = out + (first + c) * out_step
-
-
-@inline
-def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: int, x_row: int, x_head: int, group: int,
-             out: int, out_step: int, columns: int, pointers: int) -> None:
-    """out[c][r] = weights row r . x[c], by leaves `dot`; columns: see `_point`."""
-    done = 0
-    while done < columns:
-        width = leaf_width(leaves, columns - done)
-        _point(pointers, done, width, x, x_row, x_head, group, out, out_step)
-        call7(leaves[width], (weights, stride, rows, pointers, pointers + 8 * WIDEST, length, weights))
-        done += width
-
-
-@inline
-def _sums(leaves: Any, kept: int, stride: int, rows: int, length: int, x: int, x_row: int, x_head: int, group: int,
-          out: int, out_step: int, columns: int, pointers: int, ahead: int) -> None:
-    """out[c] = the sum of the kept rows, each times its factor in x[c]. What lies `ahead` so many bytes is read next."""
-    done = 0
-    while done < columns:
-        width = leaf_width(leaves, columns - done)
-        _point(pointers, done, width, x, x_row, x_head, group, out, out_step)
-        call7(leaves[width], (kept, stride, rows, pointers, pointers + 8 * WIDEST, length, ahead))
-        ahead = 0
-        done += width
-
-
-@inline
-def _cap(scores: Any, count: int, scale: Any, softcap: Any) -> None:
-    """Keep the first `count` scores, times `scale`, within `softcap`: see `Heads`."""
-    for t in range(count):
-        scores[t] = softcap / scale * tanh(scores[t] * scale / softcap)
+        if bits != 16:
+            spread_heads(a[1] + 4 * row * heads * size, 1, heads, heads, size)
 
 
 @inline
@@ -187,123 +143,105 @@ def _run_length(sequences: Any, row: int, end: int) -> int:
     return n
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FAST)
-def _attend_segment(args: int, row: int, rows: int, kv: int, start: int, scratch: int, sums_at: int, state_at: int,
-                    leads: bool) -> None:
-    """What the SEGMENT keys from `start` on add to the sums and states of some rows, no more than a leaf takes. `leads`: these
-    rows read the segment first. Arguments: those of `attend`."""
-    a = i64(args, 23)
-    heads, kv_heads, size, value_size, bits, window = a[3], a[4], a[5], a[6], a[15], a[18]
-    group, key_leaves, value_leaves = heads // kv_heads, i64(a[13], WIDEST + 1), i64(a[14], WIDEST + 1)
-    scale, softcap = np.float32(f64(args, 23)[20]), np.float32(f64(args, 23)[21])
-    key_bytes, value_bytes = head_bytes(bits, size), head_bytes(bits, value_size)
-    columns = rows * group
-    scores_at = scratch + 16 * WIDEST
-    part_at = scores_at + 4 * columns * SEGMENT
-    numbers = f32(scratch, 4)  # where pointers lie at other times
-    sums, part, state = f32(sums_at, columns * value_size), f32(part_at, columns * value_size), f32(state_at, 2 * columns)
-    positions = i32(a[7] + 4 * row, rows)
-    blocks = i32(a[9] + 4 * i32(a[8], row + 1)[row] * a[10], a[10])
-    queries = a[1] + 4 * (row * heads + kv * group) * size
-    seen = max(positions[0] + 1 - window, 0) if window != 0 else 0  # the first token that any row sees
-    end = min(start + SEGMENT, positions[rows - 1] + 1)
-    first = max(start, seen // BLOCK_TOKENS * BLOCK_TOKENS)
-    if first >= end:
-        return
-    padded = (end - start + BLOCK_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
-    first_values = a[12] + (blocks[first // BLOCK_TOKENS] * kv_heads + kv) * value_bytes
-    for t in range(first, end, BLOCK_TOKENS):
-        keys, ahead = a[11] + (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * key_bytes, 0
-        if leads:
-            following = t + BLOCK_TOKENS
-            ahead = first_values - keys
-            if following < end:
-                ahead = a[11] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * key_bytes - keys
-        _sums(key_leaves, keys, 2 * BLOCK_TOKENS, size, BLOCK_TOKENS, queries, 4 * heads * size, 4 * size, group,
-              scores_at + 4 * (t - start), 4 * SEGMENT, columns, scratch, ahead)
-    for c in range(columns):
-        known = min(max(positions[c // group] + 1 - start, 0), SEGMENT)
-        low = max(positions[c // group] + 1 - window - start, 0) if window != 0 else 0
-        scores = f32(scores_at + 4 * c * SEGMENT, SEGMENT)
-        if softcap != np.float32(0):
-            _cap(scores, known, scale, softcap)
-        numbers[0], numbers[1] = scale, state[2 * c]
-        call6(a[22], (scores_at + 4 * c * SEGMENT, min(low, known), known, padded, scratch, scratch + 8))
-        shrink = exp(state[2 * c] - numbers[2])  # what the weights of earlier segments are to be multiplied with
-        state[2 * c], state[2 * c + 1] = numbers[2], state[2 * c + 1] * shrink + numbers[3]
-        for i in range(c * value_size, (c + 1) * value_size):
-            sums[i] *= shrink
-    for t in range(first, end, BLOCK_TOKENS):
-        values, ahead = a[12] + (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * value_bytes, 0
-        following = t + BLOCK_TOKENS
-        if leads and following < end:
-            ahead = a[12] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * value_bytes - values
-        elif leads and following <= positions[rows - 1]:
-            ahead = a[11] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * key_bytes - values
-        _sums(value_leaves, values, value_size * bits // 8, min(BLOCK_TOKENS, end - t), value_size,
-              scores_at + 4 * (t - start), 0, 4 * SEGMENT, columns, part_at, 4 * value_size, columns, scratch, ahead)
-        for i in range(columns * value_size):
-            sums[i] += part[i]
-
-
-@njit(nogil=True, error_model="numpy", fastmath=FAST)
-def _attend_rows(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
-    """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attend`."""
-    a = i64(args, 23)
-    heads, kv_heads, size, value_size, bits, window = a[3], a[4], a[5], a[6], a[15], a[18]
-    group = heads // kv_heads
-    columns, step = rows * group, _leaf_rows(group)
-    sums_at = scratch + 16 * WIDEST + 4 * max(group, WIDEST) * (SEGMENT + value_size)
-    state_at = sums_at + 4 * columns * value_size
-    sums, state = f32(sums_at, columns * value_size), f32(state_at, 2 * columns)  # the maximum and the sum of each column
-    for i in range(columns * value_size):
-        sums[i] = np.float32(0)
-    for c in range(columns):
-        state[2 * c], state[2 * c + 1] = np.float32(-1e30), np.float32(0)
-        if a[19] != 0:  # a sink is a score without a value
-            state[2 * c], state[2 * c + 1] = f32(a[19], heads)[kv * group + c % group], np.float32(1)
-    if bits != 16:
-        spread_heads(a[1] + 4 * (row * heads + kv * group) * size, rows, heads, group, size)
-    positions = i32(a[7] + 4 * row, rows)
-    seen = max(positions[0] + 1 - window, 0) if window != 0 else 0
-    for start in range(seen // SEGMENT * SEGMENT, positions[rows - 1] + 1, SEGMENT):
-        for r in range(0, rows, step):
-            at = r * group
-            _attend_segment(args, row + r, min(step, rows - r), kv, start, scratch, sums_at + 4 * at * value_size,
-                            state_at + 8 * at, r == 0)  # fmt: skip
-    for c in range(columns):
-        out = f32(a[2] + 4 * ((row + c // group) * heads + kv * group + c % group) * value_size, value_size)
-        for i in range(value_size):
-            out[i] = sums[c * value_size + i] / state[2 * c + 1]
-    if bits != 16:
-        spread_heads(a[2] + 4 * (row * heads + kv * group) * value_size, rows, heads, group, value_size)
-
-
-@driver
-def attend(args: int, counter: int, thread: int, threads: int) -> None:
-    """out[row] = softmax(q k / scale) v over the row's sequence up to its position.
-
-    Rows of one text are taken several at a time, as columns of the same products, and many of them pass over a segment of 512
-    keys before the next one is read. Segments follow one another with a running maximum, and weights beyond a row's position
-    are zeros, so the order of every sum depends on the position alone.
-    Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
-    tables i32, blocks a table, key cache, value cache, leaves for keys, leaves for values, bits of a value in the cache,
-    scratch, scratch bytes, window (0: none), sinks (heads,) f32 or 0, scale, softcap (f64), the leaf `weigh`. Where the cache
-    is quantised, q is spread in place.
-    """
-    a = i64(args, 23)
-    count, kv_heads = i64(a[0], 1)[0], a[4]
-    group = a[3] // kv_heads
-    tile = _tile_rows(group, count, kv_heads, threads)
+@inline
+def _attend_many(args: int, desk: int, thread: int, threads: int, count: int) -> None:
+    """A piece of work is some rows and a key head."""
+    a = i64(args, FIELDS)
+    kv_heads = a[4]
+    tile = _tile_rows(a[3] // kv_heads, count, kv_heads, threads)
     sequences = i32(a[8], count)
     tiles = (count + tile - 1) // tile
     while True:
-        item = claim(counter, 1)
+        item = claim(desk, 1)
         if item >= tiles * kv_heads:
             return
         first = (tiles - 1 - item // kv_heads) * tile  # the longest first
         end = min(first + tile, count)
         while first < end:
             rows = _run_length(sequences, first, end)
-            _attend_rows(args, first, rows, item % kv_heads, a[16] + thread * a[17])
+            attend_rows(args, first, rows, item % kv_heads, a[16] + thread * a[17])
             first += rows
+
+
+@inline
+def _unit(args: int, row: int, count: int) -> Any:
+    """Rows from `row` on that are taken together where there are few, the first segment that they see, and how many."""
+    a = i64(args, FIELDS)
+    positions = i32(a[7], count)
+    rows = min(_run_length(i32(a[8], count), row, count), leaf_rows(a[3] // a[4]))
+    first = first_segment(positions[row], a[18])
+    return rows, first, positions[row + rows - 1] // SEGMENT + 1 - first
+
+
+@inline
+def _segments(args: int, count: int) -> int:
+    """Segments of all rows and key heads, those of rows that are taken together once for each of them."""
+    total = row = 0
+    while row < count:
+        rows, _, segments = _unit(args, row, count)
+        total += rows * segments * i64(args, FIELDS)[4]
+        row += rows
+    return total
+
+
+@njit(nogil=True, error_model="numpy", fastmath=FAST)
+def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> None:
+    """A piece of work is `span` segments of the rows of a unit and a key head; who does the last of them adds them up."""
+    a = i64(args, FIELDS)
+    kv_heads, group, value_size = a[4], a[3] // a[4], a[6]
+    record, scratch = 4 * (HEAD + value_size), a[16] + thread * a[17]
+    totals = scratch + 16 * WIDEST + max(group, WIDEST) * (4 * (SEGMENT + value_size) + record)
+    while True:
+        piece = item = take(desk)
+        row = unit = rows = first = segments = 0
+        records = a[23]  # of the unit
+        while row < count:
+            rows, first, segments = _unit(args, row, count)
+            pieces = (segments + span - 1) // span * kv_heads
+            if item < pieces:
+                break
+            item, records, row, unit = item - pieces, records + rows * segments * a[3] * record, row + rows, unit + 1
+        if row >= count:
+            return
+        kv, done, columns = item % kv_heads, item // kv_heads * span, rows * group
+        n = min(span, segments - done)
+        kept = show(desk, piece, n * columns * record)
+        if kept < 0:
+            return
+        records += kv * segments * columns * record
+        place = records + done * columns * record
+        for s in range(n):
+            found = (kept if kept != 0 else place) + s * columns * record
+            segment(args, row, rows, kv, (first + done + s) * SEGMENT, scratch, found, True)
+        if not commit(desk, kept):
+            return
+        if kept != 0:
+            copy(kept, place, n * columns * (HEAD + value_size))
+        counted = a[25] + 8 * (unit * kv_heads + kv)
+        if fetch_add(counted, n) + n == segments:
+            i64(counted, 1)[0] = 0
+            begin(args, kv, columns, totals)
+            for s in range(segments):
+                join(totals, records + s * columns * record, columns, value_size)
+            finish(args, row, rows, kv, totals)
+
+
+@driver
+def attend(args: int, desk: int, thread: int, threads: int) -> None:
+    """out[row] = softmax(q k / scale) v over the row's sequence up to its position.
+
+    Of many rows, several of one text pass over a segment before the next one is read, as columns of the same products; of few
+    rows, segments are pieces of their own. The sums are the same either way (see `segments`).
+    Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
+    tables i32, blocks a table, key cache, value cache, leaves for keys, leaves for values, bits of a value in the cache,
+    scratch, scratch bytes, window (0: none), sinks (heads,) f32 or 0, scale, softcap (f64), the leaf `weigh`, records, how many
+    there is room for, pieces done (SPLIT_ROWS * kv heads i64, zeros).
+    """
+    a = i64(args, FIELDS)
+    count = i64(a[0], 1)[0]
+    if threads > 1 and count <= SPLIT_ROWS:
+        total = _segments(args, count)
+        if total * (a[3] // a[4]) <= a[24]:
+            _attend_few(args, desk, thread, count, max(min(total // (ITEMS * threads), LONGEST_PIECE), 1))
+            return
+    _attend_many(args, desk, thread, threads, count)

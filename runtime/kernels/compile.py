@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
 from runtime.kernels import cores
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
@@ -75,7 +77,9 @@ def keep(leaves: Leaves, wanted: Iterable[str], progress: Progress) -> int:
 def compile_one(name: str, leaves: Leaves) -> None:
     """Compile the kernel of that name, or load it from the cache."""
     if name == POOL:
-        Pool(2).close()
+        pool = Pool(2)
+        pool.run(np.empty((0, 3), np.int64), np.empty((0, 8), np.int64))
+        pool.close()
     elif driver := drivers().get(name):
         driver.address(leaves.cache)
     else:

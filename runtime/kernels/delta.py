@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from runtime.kernels.delta_leaves import COLUMNS
-from runtime.kernels.driver import claim, driver, inline, rms_scale, row_driver, silu
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import driver, inline, rms_scale, row_driver, silu
 from runtime.kernels.memory import call7, f32, f64, i32, i64
 
 NUMBERS = 3  # of a value head and a row: what is kept of the state, the share of what is new, and query . key
@@ -41,7 +42,7 @@ def _tap(x: int, state: int, first: int, row: int, back: int, kept: int, stride:
 
 
 @driver
-def convolve(args: int, counter: int, thread: int, threads: int) -> None:
+def convolve(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = silu(the sum of the last `kernel` inputs, each times its weights), by channel; the state keeps the last inputs.
 
     Arguments: address of the row count, x, out f32, channels, kernel, weights f32 (kernel, channels), positions, sequences i32,
@@ -52,7 +53,7 @@ def convolve(args: int, counter: int, thread: int, threads: int) -> None:
     positions, sequences = i32(a[6], count), i32(a[7], count)
     kept, stride = kernel - 1, 4 * channels
     while True:
-        begin = claim(counter, step)
+        begin = claim(desk, step)
         if begin >= channels:
             return
         size = min(step, channels - begin)
@@ -101,7 +102,7 @@ def softplus(x: float) -> float:
 
 
 @row_driver
-def prepare(args: int, counter: int, thread: int, threads: int) -> None:
+def prepare(args: int, desk: int, thread: int, threads: int) -> None:
     """Bring queries to the length 1 / sqrt(size) and keys to 1, in place, and say what the heads do with them.
 
     Arguments: address of the row count, qkv f32, alpha, beta f32 (rows, value heads), numbers f32 (rows, value heads, NUMBERS),
@@ -111,7 +112,7 @@ def prepare(args: int, counter: int, thread: int, threads: int) -> None:
     count, key_heads, heads, size, eps = i64(a[0], 1)[0], a[5], a[6], a[7], f64(args, 12)[11]
     decay, bias = f32(a[9], heads), f32(a[10], heads)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         qkv = a[1] + 4 * row * (2 * key_heads + heads) * size
@@ -132,7 +133,7 @@ def prepare(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def learn(args: int, counter: int, thread: int, threads: int) -> None:
+def learn(args: int, desk: int, thread: int, threads: int) -> None:
     """Take each text's state through its rows; a piece is COLUMNS columns of a value head, which stay in the core's cache.
 
     Arguments: address of the row count, qkv f32 and numbers as `prepare` leaves them, out f32, key heads, value heads, size,
@@ -144,7 +145,7 @@ def learn(args: int, counter: int, thread: int, threads: int) -> None:
     positions, sequences = i32(a[8], count), i32(a[9], count)
     parts, stride = size // COLUMNS, 4 * (2 * key_heads + heads) * size
     while True:
-        piece = claim(counter, 1)
+        piece = claim(desk, 1)
         if piece >= heads * parts:
             return
         head, column = piece // parts, piece % parts * COLUMNS
@@ -161,13 +162,13 @@ def learn(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def finish(args: int, counter: int, thread: int, threads: int) -> None:
+def finish(args: int, desk: int, thread: int, threads: int) -> None:
     """out = norm(out) * silu(z) by head. Arguments: address of the row count, out, z f32, heads, size, norm f32, eps (f64)."""
     a = i64(args, 7)
     count, heads, size, eps = i64(a[0], 1)[0], a[3], a[4], f64(args, 7)[6]
     norm = f32(a[5], size)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         for h in range(heads):

@@ -12,9 +12,9 @@ import numpy as np
 
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.jit import njit
-from runtime.kernels.memory import bits_f32, fetch_add
+from runtime.kernels.memory import bits_f32
 
-SIGNATURE = "void(int64,int64,int64,int64)"  # arguments, counter, thread, threads
+SIGNATURE = "void(int64,int64,int64,int64)"  # arguments, desk, thread, threads
 # Sums may be reassociated so that LLVM vectorises them: the order is then fixed by the compiled code, the same for every row.
 FAST = {"nnan", "nsz", "reassoc", "contract", "arcp"}
 
@@ -22,7 +22,8 @@ inline = njit(inline="always", error_model="numpy", fastmath=FAST)
 
 
 class Driver:
-    """A numba function (arguments, counter, thread, threads), compiled when its address is first asked for.
+    """A numba function (arguments, desk, thread, threads), compiled when its address is first asked for. It takes its pieces of
+    work from the desk (see `desk`).
 
     `by_row`: its pieces are rows of activations, so that a single row is one piece.
     """
@@ -33,7 +34,7 @@ class Driver:
         self._compiled: Any = None
 
     def address(self, cache: KernelCache) -> int:
-        """Address of the compiled kernel, `void(int64 arguments, int64 counter, int64 thread, int64 threads)`."""
+        """Address of the compiled kernel, `void(int64 arguments, int64 desk, int64 thread, int64 threads)`."""
         if self._compiled is None:
             self._compiled = cache.cfunc(SIGNATURE, self.function, error_model="numpy", fastmath=FAST)
         return int(self._compiled.address)
@@ -47,12 +48,6 @@ def driver(function: Callable[[int, int, int, int], None]) -> Driver:
 def row_driver(function: Callable[[int, int, int, int], None]) -> Driver:
     """Decorator: the function becomes a Driver whose pieces are rows of activations."""
     return Driver(function, by_row=True)
-
-
-@inline
-def claim(counter: int, step: int) -> int:
-    """The next piece of this row's work: the first of `step` items that nobody else has taken."""
-    return int(fetch_add(counter, step))
 
 
 @inline

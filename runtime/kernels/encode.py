@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from runtime.kernels import activations
-from runtime.kernels.attention import products, turn_heads
-from runtime.kernels.driver import claim, driver, exp, inline
+from runtime.kernels.attention import turn_heads
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import driver, exp, inline
 from runtime.kernels.matmul import WIDEST
 from runtime.kernels.memory import f32, f64, i32, i64
+from runtime.kernels.segments import products
 
 TILE = WIDEST  # rows of one text that attend together
 TILE_FIELDS = 4  # first row, rows, first row of the text, row after the text
@@ -28,7 +30,7 @@ def scratch_bytes(longest: int) -> int:
 
 
 @driver
-def layer_norm(args: int, counter: int, thread: int, threads: int) -> None:
+def layer_norm(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = (x[row] - mean) / sqrt(variance + eps) * weight + bias.
 
     Arguments: address of the row count, x f32, weight, bias f32, out f32, width, eps (f64).
@@ -37,7 +39,7 @@ def layer_norm(args: int, counter: int, thread: int, threads: int) -> None:
     count, width, eps = i64(a[0], 1)[0], a[5], f64(args, 7)[6]
     weight, bias = f32(a[2], width), f32(a[3], width)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         x, out = f32(a[1] + 4 * row * width, width), f32(a[4] + 4 * row * width, width)
@@ -54,12 +56,12 @@ def layer_norm(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def gelu(args: int, counter: int, thread: int, threads: int) -> None:
+def gelu(args: int, desk: int, thread: int, threads: int) -> None:
     """x[row] = gelu(x[row]) by its usual approximation with tanh. Arguments: address of the row count, x f32, width."""
     a = i64(args, 3)
     count, width = i64(a[0], 1)[0], a[2]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         x = f32(a[1] + 4 * row * width, width)
@@ -68,7 +70,7 @@ def gelu(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def turn(args: int, counter: int, thread: int, threads: int) -> None:
+def turn(args: int, desk: int, thread: int, threads: int) -> None:
     """Norm (where there is one) and turn q and k in place.
 
     Arguments: address of the row count, q, k f32, q norm, k norm (f32 or 0), rotary table, half, style, heads, kv heads,
@@ -77,7 +79,7 @@ def turn(args: int, counter: int, thread: int, threads: int) -> None:
     a = i64(args, 12)
     count, half, style, heads, kv_heads, size, eps = i64(a[0], 1)[0], a[6], a[7], a[8], a[9], a[10], f64(args, 12)[11]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         turn_heads(a[1] + 4 * row * heads * size, a[2] + 4 * row * kv_heads * size, a[3], a[4],
@@ -85,12 +87,12 @@ def turn(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def transpose(args: int, counter: int, thread: int, threads: int) -> None:
+def transpose(args: int, desk: int, thread: int, threads: int) -> None:
     """out[i][row] = x[row][i]. Arguments: address of the row count, x f32, width, out f32, values an out row."""
     a = i64(args, 5)
     count, width, stride = i64(a[0], 1)[0], a[2], a[4]
     while True:
-        first = STRIP * claim(counter, 1)
+        first = STRIP * claim(desk, 1)
         if first >= count:
             return
         rows = min(STRIP, count - first)
@@ -117,7 +119,7 @@ def _weigh(scores: Any, count: int, padded: int, scale: Any) -> Any:
 
 
 @driver
-def attend(args: int, counter: int, thread: int, threads: int) -> None:
+def attend(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = softmax(q k * scale) v over the row's text, or over what of it is not behind the row.
 
     Arguments: address of the tile count, tiles (TILE_FIELDS i32 each), q, k f32, transposed v f32, values a row of that,
@@ -129,7 +131,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
     pointers = a[13] + thread * a[14]
     scores_at = pointers + 16 * WIDEST
     while True:
-        item = claim(counter, 1)
+        item = claim(desk, 1)
         if item >= tiles * heads:
             return
         tile, h = i32(a[1] + 4 * TILE_FIELDS * (item // heads), TILE_FIELDS), item % heads
@@ -151,7 +153,7 @@ def attend(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def pool(args: int, counter: int, thread: int, threads: int) -> None:
+def pool(args: int, desk: int, thread: int, threads: int) -> None:
     """out[text] = the mean of its rows, or its first, or its last one.
 
     Arguments: address of the text count, first row of each text i32 (and the row after the last text), x f32, out f32,
@@ -161,7 +163,7 @@ def pool(args: int, counter: int, thread: int, threads: int) -> None:
     count, width, kind = i64(a[0], 1)[0], a[4], a[5]
     starts = i32(a[1], count + 1)
     while True:
-        text = claim(counter, 1)
+        text = claim(desk, 1)
         if text >= count:
             return
         begin, end = starts[text], starts[text + 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from runtime.kernels.desk import claim
 from runtime.kernels.driver import row_driver
 from runtime.kernels.memory import i32, i64, load_acquire32, pause, store_release32
 
@@ -15,12 +16,12 @@ _time = types.ExternalFunction("time", types.int64(types.int64))
 
 
 @row_driver
-def wait(args: int, counter: int, thread: int, threads: int) -> None:
+def wait(args: int, desk: int, thread: int, threads: int) -> None:
     """Until the next ticket is there, or somebody gave up. The other threads wait at the barrier behind this row.
 
     Arguments: addresses of the ticket (i32), of the abort word (i32), and of the last ticket answered (i32).
     """
-    if thread != 0:
+    if claim(desk, 1) != 0:
         return
     a = i64(args, 3)
     wanted = np.int32(i32(a[2], 1)[0] + np.int32(1))  # modulo 2 ** 32
@@ -37,12 +38,12 @@ def wait(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def reply(args: int, counter: int, thread: int, threads: int) -> None:
+def reply(args: int, desk: int, thread: int, threads: int) -> None:
     """Answer the ticket that `wait` saw: the rows before have written what it asked for.
 
     Arguments: addresses of the reply (i32) and of the last ticket answered (i32).
     """
-    if thread != 0:
+    if claim(desk, 1) != 0:
         return
     a = i64(args, 2)
     last = i32(a[1], 1)

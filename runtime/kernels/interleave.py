@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from runtime.kernels.driver import claim, driver, row_driver
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import driver, row_driver
 from runtime.kernels.memory import call3, call4, i32, i64
 
 
 @driver
-def interleave(args: int, counter: int, thread: int, threads: int) -> None:
+def interleave(args: int, desk: int, thread: int, threads: int) -> None:
     """Turn the rows of a matrix into strips, in place.
 
     Arguments: address, bytes a row, blocks a row, rows a strip, strips, leaf, scratch, bytes of scratch a thread (a strip's).
@@ -16,7 +17,7 @@ def interleave(args: int, counter: int, thread: int, threads: int) -> None:
     strip_bytes = a[1] * a[3]
     scratch = a[6] + thread * a[7]
     while True:
-        strip = claim(counter, 1)
+        strip = claim(desk, 1)
         if strip >= a[4]:
             return
         place = a[0] + strip * strip_bytes
@@ -27,7 +28,7 @@ def interleave(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def embed(args: int, counter: int, thread: int, threads: int) -> None:
+def embed(args: int, desk: int, thread: int, threads: int) -> None:
     """As `rows.embed`, from a table that lies in strips.
 
     Arguments: those of `rows.embed`, rows a strip, leaf that reads a row, scratch, bytes of scratch a thread (a row's).
@@ -37,7 +38,7 @@ def embed(args: int, counter: int, thread: int, threads: int) -> None:
     tokens = i32(a[1], count)
     scratch = a[10] + thread * a[11]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         token = tokens[row]

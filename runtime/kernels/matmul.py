@@ -5,6 +5,8 @@ The weights of a piece (some rows of one matrix) are read once and used for ever
 
 While a piece ends, the leaf fetches the beginning of the one that its thread takes next if all threads are equally fast:
 memory does not wait between pieces.
+
+Where few activation rows are multiplied, the sums of a piece are kept aside until they count (see `desk`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.kernels.activations import activate
-from runtime.kernels.driver import claim, driver, inline
+from runtime.kernels.desk import commit, show, still, take
+from runtime.kernels.driver import driver, inline
 from runtime.kernels.memory import call7, f32, i32, i64
 
 WIDEST = 8  # columns of the widest leaf
@@ -31,10 +34,18 @@ def leaf_width(leaves: Any, columns: int) -> int:
 
 
 @inline
-def _add_bias(bias: int, out: int, first: int, rows: int) -> None:
-    b, y = f32(bias + 4 * first, rows), f32(out + 4 * first, rows)
+def _add_bias(bias: int, out: int, rows: int) -> None:
+    b, y = f32(bias, rows), f32(out, rows)
     for i in range(rows):
         y[i] += b[i]
+
+
+@inline
+def copy(source: int, target: int, count: int) -> None:
+    """`count` float32 from one address to another."""
+    x, y = f32(source, count), f32(target, count)
+    for i in range(count):
+        y[i] = x[i]
 
 
 @inline
@@ -49,7 +60,7 @@ def _after_piece(args: int, m: int, matrices: int, first: int, step: int) -> int
 
 
 @driver
-def linear(args: int, counter: int, thread: int, threads: int) -> None:
+def linear(args: int, desk: int, thread: int, threads: int) -> None:
     """out[i] = W x[i] + bias for every row i of x, for several W at once.
 
     Arguments: address of the row count, pieces in all, rows a piece, scratch (2 * WIDEST int64 a thread), matrices, then
@@ -60,8 +71,11 @@ def linear(args: int, counter: int, thread: int, threads: int) -> None:
     scratch = head[3] + thread * 16 * WIDEST
     inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
     while True:
-        piece = claim(counter, 1)
+        piece = take(desk)
         if piece >= pieces:
+            return
+        kept = show(desk, piece, 4 * count * step)
+        if kept < 0:
             return
         m = 0
         while m < matrices - 1:  # which matrix the piece belongs to
@@ -80,17 +94,31 @@ def linear(args: int, counter: int, thread: int, threads: int) -> None:
             width = leaf_width(leaves, count - column)
             for c in range(width):
                 inputs[c] = w[3] + (column + c) * w[4]
-                outputs[c] = w[5] + (column + c) * w[6] + 4 * first
+                outputs[c] = kept + 4 * (column + c) * rows if kept != 0 else w[5] + (column + c) * w[6] + 4 * first
             after = following if column + width == count else weights
             call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
             if w[9] != 0:
                 for c in range(width):
-                    _add_bias(w[9], outputs[c] - 4 * first, first, rows)
+                    _add_bias(w[9] + 4 * first, outputs[c], rows)
             column += width
+        if not commit(desk, kept):
+            return
+        if kept != 0:
+            for column in range(count):
+                copy(kept + 4 * column * rows, w[5] + column * w[6] + 4 * first, rows)
+
+
+@inline
+def _activate_pairs(args: int, order: Any, begin: int, end: int, first: int, rows: int) -> None:
+    """activation(gate) * up of some rows of some pairs, in place. Arguments: those of `experts`."""
+    gate, up = i64(args + 8 * 8, MATRIX), i64(args + 8 * (8 + MATRIX), MATRIX)
+    for j in range(begin, end):
+        to = order[j] * gate[6] + 4 * first
+        activate(i64(args, 8)[7], gate[5] + to, up[5] + to, rows)
 
 
 @driver
-def experts(args: int, counter: int, thread: int, threads: int) -> None:
+def experts(args: int, desk: int, thread: int, threads: int) -> None:
     """out[p] = W[expert of p] x[p // share] for every (token, expert) pair p, over the plan that `router.plan` made.
 
     With two matrices (gate, up) the first output becomes activation(gate) * up. A bias has the rows of all experts.
@@ -107,13 +135,20 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
     scratch = head[5] + thread * 16 * WIDEST
     inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
     while True:
-        item = claim(counter, 1)
+        item = take(desk)
         if item >= active * pieces:
             return
-        expert = chosen[item // pieces]
         first = (item % pieces) * step
-        begin, end = offsets[expert], offsets[expert + 1]
         later = item + threads if item + threads < active * pieces else item
+        expert, later_expert = chosen[item // pieces], chosen[later // pieces]
+        if not still(desk):
+            return
+        begin, end = offsets[expert], offsets[expert + 1]
+        if not still(desk):
+            return
+        kept = show(desk, item, 4 * matrices * (end - begin) * step)
+        if kept < 0:
+            return
         for m in range(matrices):
             w = i64(args + 8 * (8 + MATRIX * m), MATRIX)
             rows = min(step, w[2] - first)
@@ -122,7 +157,7 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
             n = m + 1 if m + 1 < matrices else 0  # the matrix that is read next, by this expert or the later one
             v, heir, start = i64(args + 8 * (8 + MATRIX * n), MATRIX), expert, first
             if n == 0:
-                heir, start = chosen[later // pieces], (later % pieces) * step
+                heir, start = later_expert, (later % pieces) * step
             following = v[0] + heir * expert_bytes[n] + start * v[1]
             column = begin
             while column < end:
@@ -131,15 +166,25 @@ def experts(args: int, counter: int, thread: int, threads: int) -> None:
                     pair = order[column + c]
                     inputs[c] = w[3] + (pair // share) * w[4]
                     outputs[c] = w[5] + pair * w[6] + 4 * first
+                    if kept != 0:
+                        outputs[c] = kept + 4 * (m * (end - begin) + column + c - begin) * rows
+                if not still(desk):
+                    return
                 after = following if column + width == end else weights
                 call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
                 if w[9] != 0:
                     for c in range(width):
-                        _add_bias(w[9] + 4 * expert * w[2], outputs[c] - 4 * first, first, rows)
+                        _add_bias(w[9] + 4 * (expert * w[2] + first), outputs[c], rows)
                 column += width
+        if kept == 0:
+            if matrices == 2:
+                _activate_pairs(args, order, begin, end, first, rows)
+            continue
         if matrices == 2:
-            gate, up = i64(args + 8 * 8, MATRIX), i64(args + 8 * (8 + MATRIX), MATRIX)
-            rows = min(step, gate[2] - first)
-            for j in range(begin, end):
-                to = order[j] * gate[6] + 4 * first
-                activate(head[7], gate[5] + to, up[5] + to, rows)
+            for j in range(end - begin):
+                activate(head[7], kept + 4 * j * rows, kept + 4 * (end - begin + j) * rows, rows)
+        if not commit(desk, kept):
+            return
+        for j in range(begin, end):
+            w = i64(args + 8 * 8, MATRIX)
+            copy(kept + 4 * (j - begin) * rows, w[5] + order[j] * w[6] + 4 * first, rows)

@@ -135,6 +135,28 @@ def fetch_add(context: Any, address: Any, value: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
+@intrinsic
+def compare_swap(context: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Write `value` to the int64 at `address` if it is `expected`; returns whether it was."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], _I64.as_pointer())
+        return builder.extract_value(builder.cmpxchg(pointer, args[1], args[2], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def acquired(context: Any) -> Any:
+    """Keep what was read before in front of what is read after."""
+
+    def generate(cx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("acquire")
+        return cx.get_dummy_value()
+
+    return types.void(), generate
+
+
 def call_intrinsic(n_args: int) -> Any:
     """An intrinsic that calls `void f(int64 * n_args)` at an address."""
 

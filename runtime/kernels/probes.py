@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runtime.kernels.driver import claim, driver
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import driver
 from runtime.kernels.memory import i64, prefetch, ticks
 
 CHAIN_CYCLES = 4  # of a step of `chain`: a multiplication takes 3 cycles and an XOR 1, on every x86-64 core of ten years
@@ -10,7 +11,7 @@ _LINE = 8  # int64 in a cache line
 
 
 @driver
-def read(args: int, counter: int, thread: int, threads: int) -> None:
+def read(args: int, desk: int, thread: int, threads: int) -> None:
     """Read memory from end to end, each thread some pieces of it.
 
     Arguments: address, bytes, bytes a piece (a multiple of 64), prefetch bytes ahead (0: leave it to the CPU), sums (8 int64 a
@@ -19,7 +20,7 @@ def read(args: int, counter: int, thread: int, threads: int) -> None:
     a = i64(args, 5)
     total = 0
     while True:
-        first = claim(counter, 1) * a[2]
+        first = claim(desk, 1) * a[2]
         if first >= a[1]:
             break
         start, lines = a[0] + first, min(a[2], a[1] - first) // 64
@@ -37,9 +38,9 @@ def read(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def chain(args: int, counter: int, thread: int, threads: int) -> None:
+def chain(args: int, desk: int, thread: int, threads: int) -> None:
     """Steps that wait for one another, CHAIN_CYCLES each. Arguments: steps, out (int64)."""
-    if thread != 0:
+    if claim(desk, 1) != 0:
         return
     a = i64(args, 2)
     x = ticks()  # nothing that the compiler knows

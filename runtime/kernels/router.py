@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from runtime.config import SIGMOID, SOFTMAX, SOFTMAX_OF_CHOSEN
-from runtime.kernels.driver import claim, driver, exp, inline, row_driver
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import driver, exp, inline, row_driver
 from runtime.kernels.memory import f32, f64, i32, i64
 
 COMBINED = 512  # values of a row that a piece of `combine` makes
@@ -71,7 +72,7 @@ def _keep_groups(p: Any, bias: int, count: int, groups: int, used: int) -> None:
 
 
 @row_driver
-def choose(args: int, counter: int, thread: int, threads: int) -> None:
+def choose(args: int, desk: int, thread: int, threads: int) -> None:
     """Per row: probabilities from the experts' logits, the k best (the lower id first on a tie), their weights.
 
     Arguments: address of the row count, logits (rows, experts) f32, ids (rows, k) i32, weights (rows, k) f32, experts, k,
@@ -82,7 +83,7 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
     count, n_experts, k, gating, bias = i64(a[0], 1)[0], a[4], a[5], a[7], a[8]
     scale = np.float32(f64(args, 13)[12])
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         p = f32(a[1] + 4 * row * n_experts, n_experts)
@@ -112,12 +113,12 @@ def choose(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def plan(args: int, counter: int, thread: int, threads: int) -> None:
+def plan(args: int, desk: int, thread: int, threads: int) -> None:
     """Sort the (token, expert) pairs by expert, keeping their order. One thread does it. A pair of id -1 is left out.
 
     Arguments: address of the row count, ids (rows, k) i32, plan, experts, k. Plan: see `plan_size`.
     """
-    if thread != 0:
+    if claim(desk, 1) != 0:
         return
     a = i64(args, 5)
     n_experts = a[3]
@@ -148,7 +149,7 @@ def plan(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @driver
-def combine(args: int, counter: int, thread: int, threads: int) -> None:
+def combine(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = sum over its k experts of weight * y[pair], in the order of choice; of those whose id is not -1.
 
     Arguments: address of the row count, y (rows * k, width) f32, ids (rows, k) i32, weights (rows, k) f32, out (rows, width)
@@ -158,7 +159,7 @@ def combine(args: int, counter: int, thread: int, threads: int) -> None:
     count, width, k = i64(a[0], 1)[0], a[5], a[6]
     pieces = (width + COMBINED - 1) // COMBINED
     while True:
-        piece = claim(counter, 1)
+        piece = claim(desk, 1)
         if piece >= count * pieces:
             return
         row, first = piece // pieces, piece % pieces * COMBINED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from runtime.kernels.activations import activate
-from runtime.kernels.driver import claim, rms_scale, row_driver
+from runtime.kernels.desk import claim
+from runtime.kernels.driver import rms_scale, row_driver
 from runtime.kernels.memory import call3, f32, f64, i32, i64
 
 
 @row_driver
-def embed(args: int, counter: int, thread: int, threads: int) -> None:
+def embed(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = dequantised row tokens[row] of the table.
 
     Arguments: address of the row count, tokens i32, table, bytes a table row, blocks a table row, leaf, out f32, width.
@@ -17,14 +18,14 @@ def embed(args: int, counter: int, thread: int, threads: int) -> None:
     count, width = i64(a[0], 1)[0], a[7]
     tokens = i32(a[1], count)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         call3(a[5], (a[2] + tokens[row] * a[3], a[6] + 4 * row * width, a[4]))
 
 
 @row_driver
-def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
+def rms_norm(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = x[row] / sqrt(mean(x[row]**2) + eps) * weight.
 
     Arguments: address of the row count, x f32, weight f32, out f32, width, eps (f64).
@@ -33,7 +34,7 @@ def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
     count, width, eps = i64(a[0], 1)[0], a[4], f64(args, 6)[5]
     weight = f32(a[2], width)
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         x, out = f32(a[1] + 4 * row * width, width), f32(a[3] + 4 * row * width, width)
@@ -43,7 +44,7 @@ def rms_norm(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def pack(args: int, counter: int, thread: int, threads: int) -> None:
+def pack(args: int, desk: int, thread: int, threads: int) -> None:
     """Quantise each row of x to the activations that a weight type multiplies.
 
     Arguments: address of the row count, rows per count, x f32, width, out, bytes an out row, leaf.
@@ -51,19 +52,19 @@ def pack(args: int, counter: int, thread: int, threads: int) -> None:
     a = i64(args, 7)
     count = i64(a[0], 1)[0] * a[1]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         call3(a[6], (a[2] + 4 * row * a[3], a[4] + row * a[5], a[3]))
 
 
 @row_driver
-def add(args: int, counter: int, thread: int, threads: int) -> None:
+def add(args: int, desk: int, thread: int, threads: int) -> None:
     """out[row] = x[row] + y[row]. Arguments: address of the row count, x, y, out f32, width."""
     a = i64(args, 5)
     count, width = i64(a[0], 1)[0], a[4]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         x, y = f32(a[1] + 4 * row * width, width), f32(a[2] + 4 * row * width, width)
@@ -73,25 +74,25 @@ def add(args: int, counter: int, thread: int, threads: int) -> None:
 
 
 @row_driver
-def gated(args: int, counter: int, thread: int, threads: int) -> None:
+def gated(args: int, desk: int, thread: int, threads: int) -> None:
     """gate[row] = activation(gate[row]) * up[row]. Arguments: address of the row count, gate, up f32, width, activation."""
     a = i64(args, 5)
     count, width = i64(a[0], 1)[0], a[3]
     while True:
-        row = claim(counter, 1)
+        row = claim(desk, 1)
         if row >= count:
             return
         activate(a[4], a[1] + 4 * row * width, a[2] + 4 * row * width, width)
 
 
 @row_driver
-def gather(args: int, counter: int, thread: int, threads: int) -> None:
+def gather(args: int, desk: int, thread: int, threads: int) -> None:
     """out[j] = x[rows[j]]. Arguments: address of the output count, rows i32, x f32, out f32, width."""
     a = i64(args, 5)
     count, width = i64(a[0], 1)[0], a[4]
     rows = i32(a[1], count)
     while True:
-        j = claim(counter, 1)
+        j = claim(desk, 1)
         if j >= count:
             return
         x, out = f32(a[2] + 4 * rows[j] * width, width), f32(a[3] + 4 * j * width, width)
