@@ -121,6 +121,7 @@ def _message(value: Any, at: Place) -> dict[str, Any]:
 # ---------------------------------------------------------------- requests
 
 Text = Annotated[str, gotypes.string]
+Given = Annotated[str | None, gotypes.string]  # a text that may be empty, but not absent
 Flag = Annotated[bool, gotypes.boolean]
 Count = Annotated[int, gotypes.integer]
 Raw = Annotated[Any, gotypes.raw]
@@ -207,6 +208,7 @@ class CreateRequest:
     model: Text = ""
     stream: Flag = True
     quantize: Text = ""
+    imatrix: Files = None
     draft_quantize: Text = ""
     from_: Annotated[str, gotypes.string, "from"] = ""
     remote_host: Text = ""
@@ -280,11 +282,12 @@ class PushRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenizeRequest:
-    """POST /api/tokenize. Ollama has no such route; the names are those of the proposals made to it."""
+    """POST /api/tokenize. Ollama has no such route; the names are those of the proposals made to it, of llama-server and vLLM."""
 
     model: Text = ""
-    content: Text = ""
-    text: Text = ""  # another name for `content`
+    content: Given = None
+    text: Given = None  # other names for `content`
+    prompt: Given = None
     add_special: Flag = False
     parse_special: Flag = True
     keep_alive: Seconds = None

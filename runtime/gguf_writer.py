@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from runtime.gguf_header import TensorInfo
 from runtime.gguf_metadata import Metadata
 
-_UINT32 = 4
+_UINT32, _STRING = 4, 8
 _SPLIT = ("split.no", "split.count", "split.tensors.count")
 
 
@@ -28,6 +28,11 @@ def whole(metadata: Metadata) -> dict[str, bytes]:
 def uint32(value: int) -> bytes:
     """A value of that type."""
     return struct.pack("<II", _UINT32, value)
+
+
+def string(text: str) -> bytes:
+    """A value of that type."""
+    return struct.pack("<I", _STRING) + _text(text)
 
 
 def placed(tensors: Iterable[TensorInfo], alignment: int) -> Iterator[TensorInfo]:

@@ -257,6 +257,12 @@ ENCODERS = {
     "qwen3-embedding": dataclasses.replace(ARCHITECTURES["qwen3"], metadata={"pooling_type": 3}),
 }
 """Models that make vectors of texts. The last one is a decoder, whose last token stands for the text."""
+DEEP = {
+    "grouped": Shape(architecture="llama", layers=16, kv_heads=1, type=Type.F16, feed_forward=256),
+    "untied": Shape(architecture="llama", layers=16, tied=False, type=Type.F16, feed_forward=256),
+    "experts": Shape(architecture="qwen3moe", layers=16, experts=8, used=2, type=Type.F16, feed_forward=256),
+}
+"""Models with so many layers that mixes make a difference between them."""
 
 
 def variant(architecture: str, kind: str) -> Shape:

@@ -16,6 +16,7 @@ CREATE_FLAGS = (
     Flag("draft-quantize", "Quantize draft model to this level", "string"),
     Flag("experimental", "Enable experimental safetensors model creation"),
     Flag("file", 'Name of the Modelfile (default "Modelfile")', "string", "f"),
+    Flag("imatrix", "Importance matrix to quantize by (a file of llama-imatrix)", "string", ours=True),
     Flag("quantize", "Quantize model to this level (e.g. q4_K_M)", "string", "q"),
     JSON,
 )
@@ -119,7 +120,7 @@ MODELS = ("OLLAMA_MODELS",)
 RUN_VARIABLES = ("OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY")
 
 FSCK = "Look through the store for damage"
-FSCK_FLAGS = (Flag("quick", "Do not hash what was hashed before and has not changed since", ours=True),)
+FSCK_FLAGS = (JSON, Flag("quick", "Do not hash what was hashed before and has not changed since", ours=True))
 
 COMMANDS = (
     Command("serve", "", "Start Ollama", "serve:serve", (0, 0), (), ("start",), SERVE_VARIABLES, needs_server=False),

@@ -110,4 +110,4 @@ def _values(flag: Flag, before: str) -> tuple[list[tuple[str, str]], int]:
     if flag.kind == "bool":
         return [(f"{before}{value}", "") for value in ("true", "false")], NO_FILES
     values = _VALUES.get(flag.name.removeprefix("draft-"))
-    return [(f"{before}{value}", "") for value in values or ()], FILES if flag.name == "file" else NO_FILES
+    return [(f"{before}{value}", "") for value in values or ()], FILES if flag.name in ("file", "imatrix") else NO_FILES

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ollama_compat import modelfile
-from ollama_compat.cli.body import FILE_FIELDS, create_body, sent_names
+from ollama_compat.cli.body import FILE_FIELDS, create_body, expand, sent_names
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
+from ollama_compat.cli.digest import digests
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.json_output import print_lines
 from ollama_compat.cli.progress import Progress, Spinner
@@ -33,7 +34,9 @@ def create(call: Call) -> None:
         body = {"model": name, **_body(source, directory)}
         spinner.finish()
         _quantize(body, call.flags.text("quantize"), call.flags.text("draft-quantize"))
-        for field in FILE_FIELDS:
+        if call.flags.text("imatrix"):
+            _weigh(body, call.flags.text("imatrix"))
+        for field in (*FILE_FIELDS, "imatrix"):
             if field in body:
                 body[field] = _send(call.client, body[field], progress)
         if call.flags.on("json"):
@@ -80,6 +83,16 @@ def _quantize(body: dict[str, Any], level: str, draft_level: str) -> None:
         if not body.get("draft_files"):
             raise CommandError("--draft-quantize requires a DRAFT model")
         body["draft_quantize"] = _spelled(draft_level)
+
+
+def _weigh(body: dict[str, Any], file: str) -> None:
+    if "quantize" not in body:
+        raise CommandError("--imatrix requires --quantize")
+    path = expand(file, Path.cwd())
+    try:
+        body["imatrix"] = digests(path)
+    except OSError as error:
+        raise CommandError(f"open {path}: {(error.strerror or '').lower()}") from error
 
 
 def _spelled(level: str) -> str:

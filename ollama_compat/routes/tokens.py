@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from ollama_compat import call, lookup, options, wire
+from ollama_compat.errors import BadRequest
 from ollama_compat.resident import Wanted
 from ollama_compat.schema import DetokenizeRequest, TokenizeRequest
 from ollama_compat.services import Services, services
@@ -20,9 +21,11 @@ async def tokenize(request: web.Request) -> web.Response:
     started_ns = time.perf_counter_ns()
     parts = services(request)
     wanted = await _wanted(parts, body)
+    text = next((given for given in (body.content, body.text, body.prompt) if given is not None), None)
+    if text is None:
+        raise BadRequest("content is required")
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
-        text = body.content or body.text
         tokens = await resident.runner.tokenize(text, parse_special=body.parse_special, add_special=body.add_special)
     return _answer(body.model, {"tokens": tokens}, started_ns, loaded_ns)
 
@@ -33,9 +36,11 @@ async def detokenize(request: web.Request) -> web.Response:
     started_ns = time.perf_counter_ns()
     parts = services(request)
     wanted = await _wanted(parts, body)
+    if body.tokens is None:
+        raise BadRequest("tokens is required")
     async with parts.residency.use(wanted, body.keep_alive) as resident:
         loaded_ns = time.perf_counter_ns()
-        text = await resident.runner.detokenize(body.tokens or [])
+        text = await resident.runner.detokenize(body.tokens)
     return _answer(body.model, {"content": text}, started_ns, loaded_ns)
 
 

@@ -63,7 +63,8 @@ class Assembly:
     def _take(self, part: Part) -> Iterator[dict[str, Any]]:
         level = self._level(part)
         if quantize.needed(part, level):
-            part = yield from quantize.quantized(self._making, part, level)
+            matrix = self._request.imatrix if part.layer.media_type == manifests.MODEL else None
+            part = yield from quantize.quantized(self._making, part, level, matrix)
         elif part.is_model and part.file and not (part.header and part.header.has_compatibility_tensors):
             yield {"status": "verifying conversion"}
             part = dataclasses.replace(part, layer=dataclasses.replace(part.layer, source=""))
@@ -77,7 +78,8 @@ class Assembly:
     def _level(self, part: Part) -> str:
         """What the request wants the layer quantised to; empty when nothing."""
         if part.layer.media_type == manifests.MODEL:
-            return self._request.quantize or self._request.quantization or quantize.unasked(part)
+            level = self._request.quantize or self._request.quantization or quantize.unasked(part)
+            return level.upper() if self._request.imatrix else level  # no client of Ollama asks so, see `quantize.target`
         return self._request.draft_quantize if part.layer.media_type == manifests.DRAFT else ""
 
     def _describe(self, part: Part) -> None:

@@ -63,8 +63,10 @@ class _Steps:
 
 def check(request: CreateRequest) -> ModelName:
     """The model's name; BadRequest for what is wrong in the request by itself."""
-    for files in (request.files, request.draft_files):
+    for files in (request.files, request.draft_files, request.imatrix):
         _check_files(files or {})
+    if request.imatrix is not None and (len(request.imatrix) != 1 or not (request.quantize or request.quantization)):
+        raise BadRequest("imatrix takes one file, and goes with quantize")
     if request.draft_quantize and not request.draft_files:
         raise BadRequest("--draft-quantize requires a DRAFT model")
     if not all((request.adapters or {}).values()):

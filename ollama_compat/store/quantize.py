@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ollama_compat import job_steps
 from ollama_compat.errors import InternalError
 from ollama_compat.store import Making, manifests
 from ollama_compat.store.header import FILE_TYPES, ModelHeader
-from ollama_compat.store.sources import Part, Steps, existing
+from ollama_compat.store.sources import Part, Steps, existing, hold
 
 _UNQUANTIZED = ("F16", "BF16", "F32")
 _OLLAMAS = ("F32", "F16", "BF16", "Q8_0", "Q4_K_S", "Q4_K_M")
@@ -67,16 +69,22 @@ def overrides(architecture: str, mix: str) -> list[tuple[str, str]]:
     return [_OTHER_MODELS, *(_KEPT_BETTER.get(architecture, ()) if mix in _FOUR_BITS else ())]
 
 
-def quantized(making: Making, part: Part, level: str) -> Steps:
-    """The layer with its tensors in the types of that level. Tells its progress as Ollama does."""
+def quantized(making: Making, part: Part, level: str, matrix: Mapping[str, str] | None = None) -> Steps:
+    """The layer with its tensors in the types of that level. Tells its progress as Ollama does.
+
+    `matrix`: name and digest of the file of an importance matrix.
+    """
     assert part.header is not None
     status = f"quantizing {part.header.file_type} model to {level.upper()}"
     line = {"status": status, "digest": _DIGEST, "total": part.layer.size}
     mix = target(level)
-    kept = overrides(part.header.architecture, mix)
+    work: dict[str, Any] = {"mix": mix, "overrides": overrides(part.header.architecture, mix)}
+    for name, digest in (matrix or {}).items():
+        hold(making, digest)
+        work["matrix"] = str(making.path(digest)), Path(name).name
     with making.writer() as writer:
-        files = {"source": str(making.path(part.layer.digest)), "target": str(writer.path)}
-        for done in job_steps.steps("quantize", files | {"mix": mix, "overrides": kept}):
+        work |= {"source": str(making.path(part.layer.digest)), "target": str(writer.path)}
+        for done in job_steps.steps("quantize", work):
             yield line | {"completed": part.layer.size * done.completed // done.total if done.total else 0}
         yield {"status": "verifying conversion"}
         for _ in writer.scan():

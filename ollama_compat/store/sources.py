@@ -62,14 +62,15 @@ def from_model(making: Making, manifest: Manifest) -> list[Part]:
     source = manifest.name.short()
     parts = []
     for layer in manifest.layers:
-        size = _hold(making, layer.digest)
+        size = hold(making, layer.digest)
         kept = Layer(layer.media_type, layer.digest, size, source, layer.name)
         header = _header(making.path(layer.digest)) if layer.media_type in files else None
         parts.append(Part(kept, existing(layer.digest), header))
     return parts
 
 
-def _hold(making: Making, digest: str) -> int:
+def hold(making: Making, digest: str) -> int:
+    """Keeps a blob of the store, and gives its size; InternalError with Ollama's words when it is not there."""
     size = making.hold(digest)
     if size is None:
         raise InternalError(f"open {making.path(digest)}: no such file or directory")
@@ -126,7 +127,7 @@ def _begins(path: Path, magic: bytes) -> bool:
 
 
 def _parse(making: Making, name: str, digest: str, media_type: str) -> Part:
-    size = _hold(making, digest)
+    size = hold(making, digest)
     path = making.path(digest)
     if not _begins(path, _MAGIC):
         raise NotGGUF

@@ -1,1 +1,1 @@
-"""Quantisers: float values to the blocks of GGUF types, the same bytes as llama.cpp's without an importance matrix."""
+"""Quantisers: float values to the blocks of GGUF types, the same bytes as llama.cpp's with and without an importance matrix."""

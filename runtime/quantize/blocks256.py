@@ -1,4 +1,6 @@
-"""Q2_K to Q6_K: super-blocks of 256 with scales for groups that are themselves quantised (ggml-quants.c quantize_row_*_K_ref)."""
+"""Q2_K to Q5_K without an importance matrix, and Q6_K: super-blocks of 256 with scales for groups that are themselves
+quantised (ggml-quants.c quantize_row_*_K_ref, quantize_row_q6_K_impl).
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,23 @@ from typing import Any
 import numpy as np
 
 from runtime.quantize.lanes import LANES, TIER, scale_and_min
+from runtime.quantize.layout256 import (
+    give,
+    requantize,
+    requantize_signed,
+    scratch,
+    store_bits,
+    store_crumbs,
+    store_nibbles,
+    store_q3_scales,
+    store_six_bits,
+    take,
+)
 from runtime.quantize.refine import refined_scale
 from runtime.quantize.rounding import ONE, TINY, ZERO, clamp, encoder, inner, nearest, store_half
 from runtime.quantize.signed_lanes import even_scales
 
 # ---------------------------------------------------------------- scale and minimum: Q2_K, Q4_K, Q5_K
-
-
-@inner
-def _take(values: Any, first: int, size: int, x: Any) -> None:
-    """Groups of `size` values, from block `first` on, into the lanes of x (size, 16); after the last block that one again."""
-    groups = 256 // size
-    for lane in range(LANES):
-        block = min(len(values) - 1, first + lane // groups)
-        start = lane % groups * size
-        for i in range(size):
-            x[i, lane] = values[block, start + i]
 
 
 @inner
@@ -40,14 +43,6 @@ def _weigh(x: Any, weights: Any, squares: Any) -> None:
 
 
 @inner
-def _give(found: Any, first: int, size: int, quants: Any) -> None:
-    """The quants of one block (256,) from lanes `first` and following of (size, 16)."""
-    for group in range(256 // size):
-        for i in range(size):
-            quants[group * size + i] = np.uint8(found[i, first + group])
-
-
-@inner
 def _store_scales(out: Any, scales: Any, mins: Any) -> Any:
     """f16 d, dmin and 12 bytes of 6-bit scales and minimums. Returns d, dmin as stored; the 6-bit ones stay in place."""
     largest, largest_min = max(ZERO, scales.max()), max(ZERO, mins.max())
@@ -57,67 +52,43 @@ def _store_scales(out: Any, scales: Any, mins: Any) -> Any:
     for j in range(8):
         scales[j] = np.float32(min(63, nearest(inverse * scales[j]) & 255))
         mins[j] = np.float32(min(63, nearest(inverse_min * mins[j]) & 255))
-    for j in range(4):
-        scale, low = int(scales[j]), int(mins[j])
-        scale4, low4 = int(scales[j + 4]), int(mins[j + 4])
-        out[4 + j] = scale | (scale4 >> 4) << 6
-        out[8 + j] = low | (low4 >> 4) << 6
-        out[12 + j] = (scale4 & 15) | (low4 & 15) << 4
+    store_six_bits(out[4:], scales, mins)
     return store_half(out, 0, largest / top), store_half(out, 2, largest_min / top)
-
-
-@inner
-def _requantize(x: Any, top: int, size: int, d: float, dmin: float, scales: Any, mins: Any, quants: Any) -> None:
-    """Quants of groups of `size` for the scales as they are stored. A group whose scale is 0 keeps those of the search."""
-    for group in range(len(scales)):
-        scale, low = d * scales[group], dmin * mins[group]
-        if scale == ZERO:
-            continue
-        for i in range(size * group, size * group + size):
-            quants[i] = clamp(0, top, nearest((x[i] + low) / scale))
 
 
 @encoder
 def q4_k(values: Any, out: Any) -> None:
     """f16 d, dmin; 12 bytes of scales; 128 bytes of nibbles, those of two groups side by side."""
-    quants, found, both, squares = _scratch()
+    quants, found, both, squares = scratch()
     x, weights, trial = found[:32], found[32:64], found[64:]
     for pair in range(0, len(values), 2):
-        _take(values, pair, 32, x)
+        take(values, pair, 32, x)
         _weigh(x, weights, squares)
-        scale_and_min(TIER, 32, 15, -10, 20, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        scale_and_min(TIER, 32, 15, -100, 10, 20, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
         for half in range(min(2, len(values) - pair)):
             block, scales, mins = out[pair + half], both[0, 8 * half : 8 * half + 8], both[1, 8 * half : 8 * half + 8]
-            _give(trial, 8 * half, 32, quants)
+            give(trial, 8 * half, 32, quants)
             d, dmin = _store_scales(block, scales, mins)
-            _requantize(values[pair + half], 15, 32, d, dmin, scales, mins, quants)
-            for j in range(128):
-                low = j // 32 * 64 + j % 32
-                block[16 + j] = quants[low] | quants[low + 32] << 4
+            requantize(values[pair + half], 15, 32, d, dmin, scales, mins, quants)
+            store_nibbles(block[16:], quants)
 
 
 @encoder
 def q5_k(values: Any, out: Any) -> None:
     """f16 d, dmin; 12 bytes of scales; 32 bytes of fifth bits, one a group; 128 bytes of nibbles."""
-    quants, found, both, squares = _scratch()
+    quants, found, both, squares = scratch()
     x, weights, trial = found[:32], found[32:64], found[64:]
     for pair in range(0, len(values), 2):
-        _take(values, pair, 32, x)
+        take(values, pair, 32, x)
         _weigh(x, weights, squares)
-        scale_and_min(TIER, 32, 31, -5, 15, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        scale_and_min(TIER, 32, 31, -50, 10, 15, False, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
         for half in range(min(2, len(values) - pair)):
             block, scales, mins = out[pair + half], both[0, 8 * half : 8 * half + 8], both[1, 8 * half : 8 * half + 8]
-            _give(trial, 8 * half, 32, quants)
+            give(trial, 8 * half, 32, quants)
             d, dmin = _store_scales(block, scales, mins)
-            _requantize(values[pair + half], 31, 32, d, dmin, scales, mins, quants)
-            for j in range(32):
-                bits = 0
-                for group in range(8):
-                    bits |= (quants[32 * group + j] >> 4) << group
-                block[16 + j] = bits
-            for j in range(128):
-                low = j // 32 * 64 + j % 32
-                block[48 + j] = (quants[low] & 15) | (quants[low + 32] & 15) << 4
+            requantize(values[pair + half], 31, 32, d, dmin, scales, mins, quants)
+            store_bits(block[16:], quants, 4)
+            store_nibbles(block[48:], quants)
 
 
 @inner
@@ -136,42 +107,21 @@ def _store_packed_scales(block: Any, scales: Any, mins: Any) -> Any:
 @encoder
 def q2_k(values: Any, out: Any) -> None:
     """16 bytes with a 4-bit scale and minimum for each 16 values; 64 bytes of crumbs; f16 d, dmin."""
-    quants, found, both, _ = _scratch()
+    quants, found, both, _ = scratch()
     x, weights, trial = found[:16], found[32:48], found[64:96]
     for i in range(len(values)):
-        _take(values, i, 16, x)
+        take(values, i, 16, x)
         for j in range(16):
             for lane in range(LANES):
                 weights[j, lane] = abs(x[j, lane])
-        scale_and_min(TIER, 16, 3, -5, 15, True, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
-        _give(trial, 0, 16, quants)
+        scale_and_min(TIER, 16, 3, -50, 10, 15, True, x.ctypes.data, weights.ctypes.data, trial.ctypes.data, both.ctypes.data)
+        give(trial, 0, 16, quants)
         d, dmin = _store_packed_scales(out[i], both[0], both[1])
-        _requantize(values[i], 3, 16, d, dmin, both[0], both[1], quants)
-        _store_crumbs(out[i, 16:], quants, 3)
-
-
-@inner
-def _scratch() -> Any:
-    """Quants of a block; values, weights and quants of sixteen groups; their scales and minimums; a row of lanes."""
-    return (
-        np.empty(256, np.uint8),
-        np.empty((128, LANES), np.float32),
-        np.empty((2, LANES), np.float32),
-        np.empty(LANES, np.float32),
-    )
+        requantize(values[i], 3, 16, d, dmin, both[0], both[1], quants)
+        store_crumbs(out[i, 16:], quants)
 
 
 # ---------------------------------------------------------------- scale alone: Q3_K, Q6_K
-
-
-@inner
-def _store_crumbs(out: Any, quants: Any, mask: int) -> None:
-    """Two bits of each value: those of four values 32 apart in a byte."""
-    for j in range(64):
-        at = j // 32 * 128 + j % 32
-        out[j] = (
-            (quants[at] & mask) | (quants[at + 32] & mask) << 2 | (quants[at + 64] & mask) << 4 | (quants[at + 96] & mask) << 6
-        )
 
 
 @inner
@@ -185,30 +135,17 @@ def _farthest(scales: Any) -> Any:
 
 
 @inner
-def _requantize_signed(x: Any, top: int, d: float, scales: Any, quants: Any) -> None:
-    for group in range(16):
-        scale = d * scales[group]
-        if scale == ZERO:
-            continue
-        for i in range(16 * group, 16 * group + 16):
-            quants[i] = top + clamp(-top, top - 1, nearest(x[i] / scale))
-
-
-@inner
 def _store_q3_scales(out: Any, scales: Any) -> Any:
     """12 bytes of 6-bit scales and f16 d at 108; leaves the scales in `scales`, and returns d as stored."""
     value = _farthest(scales)
-    out[96:108] = 0
     if value == ZERO:
-        for j in range(16):
-            scales[j] = np.float32(-32)
+        out[96:108] = 0
+        scales[:] = np.float32(-32)
         return store_half(out, 108, ZERO)
     inverse = np.float32(-32) / value
     for j in range(16):
-        scale = clamp(-32, 31, nearest(inverse * scales[j]))
-        scales[j] = np.float32(scale)
-        out[96 + j % 8] |= ((scale + 32) & 15) << 4 * (j // 8)
-        out[104 + j % 4] |= ((scale + 32) >> 4) << 2 * (j // 4)
+        scales[j] = np.float32(clamp(-32, 31, nearest(inverse * scales[j])))
+    store_q3_scales(out[96:], scales)
     return store_half(out, 108, ONE / inverse)
 
 
@@ -221,24 +158,21 @@ def q3_k(values: Any, out: Any) -> None:
         for group in range(16):
             scales[group] = refined_scale(x[16 * group : 16 * group + 16], 4, quants[16 * group :])
         d = _store_q3_scales(block, scales)
-        _requantize_signed(x, 4, d, scales, quants)
-        for j in range(32):
-            bits = 0
-            for group in range(8):
-                bits |= (quants[32 * group + j] >> 2) << group
-            block[j] = bits
-        _store_crumbs(block[32:], quants, 3)
+        requantize_signed(x, 4, d, scales, quants)
+        store_bits(block, quants, 2)
+        store_crumbs(block[32:], quants)
 
 
 @encoder
-def q6_k(values: Any, out: Any) -> None:
+def q6_k(values: Any, weights: Any, out: Any) -> None:
     """128 bytes of low nibbles; 64 bytes of high crumbs; 16 signed bytes of scales; f16 d."""
     quants, high, scales = np.empty(256, np.uint8), np.empty(256, np.uint8), np.empty(16, np.float32)
-    lanes, inverses = np.empty((16, LANES), np.float32), np.empty(16, np.float32)
+    lanes, counts, inverses = np.empty((16, LANES), np.float32), np.empty((16, LANES), np.float32), np.empty(16, np.float32)
     for i in range(len(values)):
         x, block = values[i], out[i]
-        _take(values, i, 16, lanes)
-        even_scales(TIER, 16, 9, lanes.ctypes.data, scales.ctypes.data, inverses.ctypes.data)
+        take(values, i, 16, lanes)
+        take(weights, i, 16, counts)
+        even_scales(TIER, 16, 32, 9, lanes.ctypes.data, counts.ctypes.data, scales.ctypes.data, inverses.ctypes.data)
         for j in range(256):
             quant = 32 + clamp(-32, 31, nearest(inverses[j // 16] * x[j]))
             quants[j] = quant if inverses[j // 16] != ZERO else 0
@@ -252,10 +186,10 @@ def q6_k(values: Any, out: Any) -> None:
             scales[group] = np.float32(scale)
             block[192 + group] = scale & 255
         d = store_half(block, 208, ONE / inverse)
-        _requantize_signed(x, 32, d, scales, quants)
+        requantize_signed(x, 32, d, scales, quants)
         for j in range(128):
             at = j // 64 * 128 + j % 64
             block[j] = (quants[at] & 15) | (quants[at + 64] & 15) << 4
         for j in range(256):
             high[j] = quants[j] >> 4
-        _store_crumbs(block[128:], high, 3)
+        store_crumbs(block[128:], high)

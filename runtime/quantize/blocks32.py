@@ -1,4 +1,6 @@
-"""Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 whose scale spans their largest value (ggml-quants.c quantize_row_*_ref)."""
+"""Q8_0, and without an importance matrix Q4_0, Q4_1, Q5_0 and Q5_1: blocks of 32 whose scale spans their largest value
+(ggml-quants.c quantize_row_*_ref).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,15 @@ HALVES = 16  # the first 16 values go into low nibbles, the others into high one
 
 
 @inner
-def _store_nibbles(out: Any, offset: int, quants: Any) -> None:
+def store_nibbles(out: Any, offset: int, quants: Any) -> None:
+    """Four bits of each of 32 values."""
     for j in range(16):
         out[offset + j] = (quants[j] & 15) | ((quants[HALVES + j] & 15) << 4)
 
 
 @inner
-def _store_fifth_bits(out: Any, offset: int, quants: Any) -> None:
+def store_fifth_bits(out: Any, offset: int, quants: Any) -> None:
+    """The fifth bit of each of 32 values."""
     for k in range(4):
         bits = 0
         for j in range(8):
@@ -56,7 +60,7 @@ def q4_0(values: Any, out: Any) -> None:
     quants = np.empty(32, np.uint8)
     for i in range(len(values)):
         _offset_quants(values[i], 8, out[i], quants)
-        _store_nibbles(out[i], 2, quants)
+        store_nibbles(out[i], 2, quants)
 
 
 @encoder
@@ -65,7 +69,7 @@ def q4_1(values: Any, out: Any) -> None:
     quants = np.empty(32, np.uint8)
     for i in range(len(values)):
         _min_quants(values[i], 15, out[i], quants)
-        _store_nibbles(out[i], 4, quants)
+        store_nibbles(out[i], 4, quants)
 
 
 @encoder
@@ -74,8 +78,8 @@ def q5_0(values: Any, out: Any) -> None:
     quants = np.empty(32, np.uint8)
     for i in range(len(values)):
         _offset_quants(values[i], 16, out[i], quants)
-        _store_fifth_bits(out[i], 2, quants)
-        _store_nibbles(out[i], 6, quants)
+        store_fifth_bits(out[i], 2, quants)
+        store_nibbles(out[i], 6, quants)
 
 
 @encoder
@@ -84,8 +88,8 @@ def q5_1(values: Any, out: Any) -> None:
     quants = np.empty(32, np.uint8)
     for i in range(len(values)):
         _min_quants(values[i], 31, out[i], quants)
-        _store_fifth_bits(out[i], 4, quants)
-        _store_nibbles(out[i], 8, quants)
+        store_fifth_bits(out[i], 4, quants)
+        store_nibbles(out[i], 8, quants)
 
 
 @encoder

@@ -20,9 +20,12 @@ from runtime.core import ModelError
 from runtime.gguf_file import GGUFFile, Metadata, TensorInfo, open_gguf
 from runtime.kernels import cores
 from runtime.quantize import mixes, names
-from runtime.quantize.encode import ENCODED, encode
+from runtime.quantize.encode import encode
+from runtime.quantize.importance import ImportanceMatrix
 from runtime.quantize.mixes import Chooser, Mix, Model, Shape
+from runtime.quantize.weighing import NEEDY, WEIGHED
 from runtime.quants import BY_NAME, TYPES
+from runtime.quants.base import Floats
 
 CHUNK = 1 << 20  # values in work by one thread
 _VERSION = 2  # general.quantization_version
@@ -36,27 +39,38 @@ Override = tuple[re.Pattern[str], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Matrix:
+    """An importance matrix, and the name of its file for the new one's metadata."""
+
+    content: ImportanceMatrix
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Task:
-    """One tensor: where it lies, and what it becomes."""
+    """One tensor: where it lies, what it becomes, and what weighs its errors."""
 
     source: TensorInfo
     target: TensorInfo
+    matrix: ImportanceMatrix | None = None
 
     @property
     def is_copy(self) -> bool:
         return self.source.type_id == self.target.type_id
 
 
-def quantize(source: Path, target: BinaryIO, mix: Mix, overrides: Sequence[Override], progress: Progress) -> None:
+def quantize(
+    source: Path, target: BinaryIO, mix: Mix, overrides: Sequence[Override], progress: Progress, matrix: Matrix | None = None
+) -> None:
     """Write the model of `source` (the first file of a split one) to `target`.
 
     Raises ModelError for a model that cannot be quantised so, GGUFError for a damaged one, OSError.
     """
     with open_gguf(source) as file:
-        tasks = _plan(file, mix, overrides)
+        tasks = _plan(file, mix, overrides, matrix.content if matrix else None)
         alignment = file.alignment
         targets = list(gguf_writer.placed((task.target for task in tasks), alignment))
-        target.write(gguf_writer.head(_metadata(file, mix), targets, alignment))
+        target.write(gguf_writer.head(_metadata(file, mix, matrix), targets, alignment))
         total, done = sum(task.source.nbytes for task in tasks), 0
         with contextlib.ExitStack() as stack:
             parts = [stack.enter_context(path.open("rb")) for path in file.parts]
@@ -70,13 +84,27 @@ def quantize(source: Path, target: BinaryIO, mix: Mix, overrides: Sequence[Overr
                 target.write(bytes(-task.target.nbytes % alignment))
 
 
-def _metadata(file: GGUFFile, mix: Mix) -> dict[str, bytes]:
-    """The source's values; the two that change stand last, as llama.cpp writes them."""
+def _metadata(file: GGUFFile, mix: Mix, matrix: Matrix | None) -> dict[str, bytes]:
+    """The source's values; those that change or are new stand last, as llama.cpp writes them."""
     values = gguf_writer.whole(file.metadata)
-    for key, value in (("general.quantization_version", _VERSION), ("general.file_type", mix.file_type)):
-        values.pop(key, None)
-        values[key] = gguf_writer.uint32(value)
-    return values
+    new = {
+        "general.quantization_version": gguf_writer.uint32(_VERSION),
+        "general.file_type": gguf_writer.uint32(mix.file_type),
+        **(_of_matrix(matrix) if matrix else {}),
+    }
+    return {key: value for key, value in values.items() if key not in new} | new
+
+
+def _of_matrix(matrix: Matrix) -> dict[str, bytes]:
+    """What metadata tell of an importance matrix."""
+    content = matrix.content
+    found = {
+        "file": gguf_writer.string(matrix.name),
+        "dataset": gguf_writer.string(content.dataset) if content.dataset else b"",
+        "entries_count": gguf_writer.uint32(len(content.entries)),
+        "chunks_count": gguf_writer.uint32(content.chunks) if content.chunks > 0 else b"",
+    }
+    return {f"quantize.imatrix.{key}": value for key, value in found.items() if value}
 
 
 # ---------------------------------------------------------------- types
@@ -101,12 +129,12 @@ def _number(metadata: Metadata, key: str) -> int:
     return int(value or 0)
 
 
-def _plan(file: GGUFFile, mix: Mix, overrides: Sequence[Override]) -> list[_Task]:
+def _plan(file: GGUFFile, mix: Mix, overrides: Sequence[Override], matrix: ImportanceMatrix | None) -> list[_Task]:
     shapes = mixes.ordered(Shape(info.name, info.shape, info.type_name) for info in file.tensors.values())
     chosen = {shape.name: next((kind for pattern, kind in overrides if pattern.search(shape.name)), None) for shape in shapes}
-    model = describe(file.metadata)
+    model = dataclasses.replace(describe(file.metadata), has_matrix=matrix is not None)
     chooser = Chooser(mix, model, [shape for shape in shapes if chosen[shape.name] != ""])
-    return [_task(file.tensors[shape.name], _type(shape, chosen[shape.name], chooser, model)) for shape in shapes]
+    return [_task(file.tensors[shape.name], _type(shape, chosen[shape.name], chooser, model), matrix) for shape in shapes]
 
 
 def _type(shape: Shape, override: str | None, chooser: Chooser, model: Model) -> str:
@@ -117,16 +145,19 @@ def _type(shape: Shape, override: str | None, chooser: Chooser, model: Model) ->
     return mixes.fitting(override, shape.shape[0])
 
 
-def _task(info: TensorInfo, name: str) -> _Task:
+def _task(info: TensorInfo, name: str, matrix: ImportanceMatrix | None) -> _Task:
     if name == info.type_name:
         return _Task(info, info)
-    if name not in ENCODED:
-        raise ModelError(f"tensor {info.name!r} would become {name}, which needs an importance matrix")
+    weighed = name in WEIGHED and matrix is not None and matrix.has(info.name, info.shape)
+    if name in NEEDY and not weighed:
+        lack = "of which the importance matrix says nothing" if matrix else "which needs an importance matrix"
+        raise ModelError(f"tensor {info.name!r} would become {name}, {lack}")
     if info.type_id not in TYPES:
         raise ModelError(f"tensor {info.name!r} has the type {info.type_name}, which cannot be read")
     kind = BY_NAME[name]
     nbytes = math.prod(info.shape) // kind.block_size * kind.block_bytes
-    return _Task(info, dataclasses.replace(info, type_id=kind.type_id, type_name=name, nbytes=nbytes))
+    target = dataclasses.replace(info, type_id=kind.type_id, type_name=name, nbytes=nbytes)
+    return _Task(info, target, matrix if weighed else None)
 
 
 # ---------------------------------------------------------------- values
@@ -135,8 +166,9 @@ def _task(info: TensorInfo, name: str) -> _Task:
 def _converted(part: BinaryIO, task: _Task, pool: concurrent.futures.Executor, ahead: int) -> Iterator[tuple[int, memoryview]]:
     """The tensor's new bytes in pieces, each with the number of bytes that it was made from; `ahead` pieces are in work."""
     waiting: collections.deque[concurrent.futures.Future[tuple[int, memoryview]]] = collections.deque()
+    table = task.matrix.table(task.source.name, task.source.shape[0]) if task.matrix else None
     for offset, size in _pieces(task):
-        waiting.append(pool.submit(_convert, part.fileno(), task, offset, size))
+        waiting.append(pool.submit(_convert, part.fileno(), task, table, offset, size))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -144,24 +176,36 @@ def _converted(part: BinaryIO, task: _Task, pool: concurrent.futures.Executor, a
 
 
 def _pieces(task: _Task) -> Iterator[tuple[int, int]]:
-    """(place, bytes) of the source in whole blocks of both types."""
+    """(place, bytes) of the source in whole blocks of both types, and in whole rows where errors are weighed."""
     source, target = TYPES.get(task.source.type_id), TYPES.get(task.target.type_id)
-    step = CHUNK if source is None or target is None else CHUNK // source.block_size * source.block_bytes
+    row = task.source.shape[0]
+    values = max(1, CHUNK // row) * row if task.matrix else CHUNK
+    step = values if source is None or target is None else values // source.block_size * source.block_bytes
     for offset in range(0, task.source.nbytes, step):
         yield offset, min(step, task.source.nbytes - offset)
 
 
-def _convert(descriptor: int, task: _Task, offset: int, size: int) -> tuple[int, memoryview]:
+def _convert(descriptor: int, task: _Task, table: Floats | None, offset: int, size: int) -> tuple[int, memoryview]:
+    """`table`: (matrices, row), see `ImportanceMatrix`."""
     raw = os.pread(descriptor, size, task.source.offset + offset)
     if len(raw) != size:
         raise ModelError("the model file ended while it was read")
     if task.is_copy:
         return size, memoryview(raw)
-    kind = TYPES[task.source.type_id]
+    kind, name = TYPES[task.source.type_id], task.target.type_name
     values = kind.dequantize(np.frombuffer(raw, np.uint8).reshape(-1, kind.block_bytes))
-    name = task.target.type_name
+    row = BY_NAME[name].block_size if table is None else table.shape[1]
+    rows = np.ascontiguousarray(values, np.float32).reshape(-1, row)
     try:
-        blocks = encode(name, np.ascontiguousarray(values, np.float32).reshape(-1, BY_NAME[name].block_size))
+        blocks = encode(name, rows, None if table is None else _of_rows(table, task, offset // kind.block_bytes, rows))
     except ModelError as error:
         raise ModelError(f"tensor {task.source.name!r} {error}") from None
     return size, blocks.data.cast("B")
+
+
+def _of_rows(table: Floats, task: _Task, block: int, rows: Floats) -> Floats:
+    """The importance of each value of `rows`, which begin with a block of the source: that of the matrix they belong to."""
+    shape = task.source.shape
+    first = block * TYPES[task.source.type_id].block_size // shape[0]
+    matrices = (first + np.arange(len(rows))) // shape[1] % len(table)
+    return np.ascontiguousarray(table[matrices])

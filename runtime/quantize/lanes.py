@@ -1,4 +1,5 @@
-"""The search for scale and minimum, for sixteen groups at once: each lane does what ggml-quants.c make_qkx2_quants does.
+"""The search for scale and minimum, for sixteen groups at once: each lane does what ggml-quants.c make_qkx2_quants does, or
+make_qkx3_quants.
 
 A sum of 32 products in llama.cpp's order is 32 additions that wait for each other; sixteen groups side by side fill the time.
 No operation of a lane is another one than in C, so the bytes are the same.
@@ -30,6 +31,7 @@ def scale_and_min(
     size: Any,
     top: Any,
     first: Any,
+    step: Any,
     steps: Any,
     absolute: Any,
     x: Any,
@@ -39,16 +41,16 @@ def scale_and_min(
 ) -> Any:
     """Scales and minimums of groups with value = scale * quant - min and quants from 0 to `top`, with the least error.
 
-    Tries (top + first / 10 + 0.1 step) quants over the span, each with the scale and minimum that fit its quants best. All
-    but the addresses are literals. `x`, `weights` (size, 16) f32; `quants` (2 size, 16) f32, the quants and after them scratch;
-    `out` (2, 16) f32: scales, minimums.
+    Tries top + first + i * step quants over the span, for i from 0 to `steps`, each with the scale and minimum that fit its
+    quants best; `first` and `step` in hundredths. All but the addresses are literals. `x`, `weights` (size, 16) f32; `quants`
+    (2 size, 16) f32, the quants and after them scratch; `out` (2, 16) f32: scales, minimums.
     """
-    signature = types.void(tier, size, top, first, steps, absolute, x, weights, quants, out)
+    signature = types.void(tier, size, top, first, step, steps, absolute, x, weights, quants, out)
 
     def generate(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        tier, *numbers = [kind.literal_value for kind in signature.args[:6]]
+        tier, *numbers = [kind.literal_value for kind in signature.args[:7]]
         e = emitter(tier, builder)
-        _Search(e, *numbers, *[e.pointer(address) for address in args[6:]]).emit()
+        _Search(e, *numbers, *[e.pointer(address) for address in args[7:]]).emit()
         return target.get_dummy_value()
 
     return signature, generate
@@ -59,7 +61,8 @@ class _Search:
     e: Emitter
     size: int  # values of a group
     top: int
-    first: int  # tenths
+    first: int  # hundredths
+    step: int  # hundredths
     steps: int
     absolute: bool  # errors count by their size, else by their square
     x: Value
@@ -76,10 +79,10 @@ class _Search:
         self._round(0, inverse, low)
         best = self._error(0, scale, low)
 
-        def step(i: Value, carried: list[Value]) -> list[Value]:
-            return self._step(i, carried, high, sum_w, sum_x)
+        def attempt(i: Value, carried: list[Value]) -> list[Value]:
+            return self._attempt(i, carried, high, sum_w, sum_x)
 
-        best, scale, low = e.loop(self.steps + 1, [best, scale, low], step)
+        best, scale, low = e.loop(self.steps + 1, [best, scale, low], attempt)
         for i in range(self.size):
             self._store(self._select(flat, self._splat(0.0), self._load(self.quants, i)), i)
         e.store(self._select(flat, self._splat(0.0), scale), self.out, 0)
@@ -101,11 +104,11 @@ class _Search:
         zero = self._splat(0.0)
         return self._select(e.builder.fcmp_ordered(">", low, zero), zero, low), high, sum_w, sum_x
 
-    def _step(self, i: Value, carried: list[Value], high: Value, sum_w: Value, sum_x: Value) -> list[Value]:
+    def _attempt(self, i: Value, carried: list[Value], high: Value, sum_w: Value, sum_x: Value) -> list[Value]:
         """Another scale: what is best, its scale and its minimum, afterwards."""
         e, (best, scale, low) = self.e, carried
         number = e.builder.sitofp(i, e.F32)
-        tries = e.add(e.add(e.constant(e.F32, self.first / 10), e.mul(number, 0.1)), e.constant(e.F32, self.top))
+        tries = e.add(e.add(e.constant(e.F32, self.first / 100), e.mul(number, self.step / 100)), e.constant(e.F32, self.top))
         inverse = e.builder.fdiv(e.splat(tries, LANES), e.sub(high, low))
         sums: list[Value] = [self._splat(0.0)] * 3
         self._round(self.size, inverse, low, lambda i, quant: self._add(sums, i, quant))

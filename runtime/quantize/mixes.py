@@ -1,4 +1,4 @@
-"""Which tensor gets which type, by the mix that a user names (llama-quant.cpp, where there is no importance matrix)."""
+"""Which tensor gets which type, by the mix that a user names (llama-quant.cpp)."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ class Model:
     n_experts: int = 0
     group: int = 1  # query heads that share a key and value head
     is_70b: bool = False  # Llama with 80 layers and grouped heads
+    has_matrix: bool = False  # an importance matrix is given
 
     @property
     def is_falcon(self) -> bool:
@@ -111,6 +112,18 @@ def _eight_experts(model: Model, i: int, n: int) -> bool:
     return model.n_experts == 8
 
 
+def _without_matrix(model: Model, i: int, n: int) -> bool:
+    return not model.has_matrix
+
+
+def _first_eighth_without_matrix(model: Model, i: int, n: int) -> bool:
+    return not model.has_matrix and i < n // 8
+
+
+def _first_eighth_with_matrix(model: Model, i: int, n: int) -> bool:
+    return model.has_matrix and i < n // 8
+
+
 def _below(count: int) -> When:
     return lambda model, i, n: i < count
 
@@ -151,7 +164,7 @@ _RULES: Mapping[Role, tuple[Rule, ...]] = {
         (LOWEST, _always, "Q2_K"),
         ("Q2_K Q2_K_S IQ3_XXS IQ3_XS IQ3_S", _grouped, "Q4_K"),
         ("Q2_K", _always, "Q3_K"),
-        ("IQ3_XXS", _always, "IQ3_S"),
+        ("IQ3_XXS", _without_matrix, "IQ3_S"),
         ("IQ3_M", _always, "Q4_K"),
         ("Q3_K_M", _below(2), "Q5_K"),
         ("Q3_K_M", _always, "Q4_K"),
@@ -175,14 +188,18 @@ _RULES: Mapping[Role, tuple[Rule, ...]] = {
         ("IQ2_S IQ2_M", _first_eighth, "IQ3_S"),
         (LOWEST, _first_eighth, "Q2_K"),
         ("Q2_K", _always, "Q3_K"),
-        ("Q2_K_S IQ3_XXS IQ3_M", _first_eighth, "Q4_K"),
-        ("IQ3_XXS", _always, "Q3_K"),
+        ("Q2_K_S IQ3_M", _first_eighth, "Q4_K"),
+        ("IQ3_XXS", _first_eighth_without_matrix, "Q4_K"),
+        ("IQ3_XXS", _without_matrix, "Q3_K"),
         ("IQ3_M", _eight_experts_more_bits, "Q4_K"),
         ("Q3_K_M", _first_sixteenth, "Q5_K"),
         ("Q3_K_M", _always, "Q4_K"),
         ("Q3_K_L", _always, "Q5_K"),
         ("Q4_K_M Q5_K_M", _more_bits, "Q6_K"),
-        ("IQ4_NL IQ4_XS Q4_K_S", _first_eighth, "Q5_K"),
+        ("IQ4_NL IQ4_XS", _first_eighth_without_matrix, "Q5_K"),
+        ("Q4_K_S", _first_eighth, "Q5_K"),
+        ("Q4_0", _first_eighth_with_matrix, "Q4_1"),
+        ("Q5_0", _first_eighth_with_matrix, "Q5_1"),
     ),
     Role.ATTENTION_OUTPUT: (
         (

@@ -1,5 +1,5 @@
 """Searches for a signed scale, for sixteen groups at once: each lane does what ggml-quants.c make_qx_quants and
-quantize_row_iq4_nl_impl do. Errors count by the value squared; `lanes.py` says why sixteen.
+quantize_row_iq4_nl_impl do. `lanes.py` says why sixteen.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ _TINY = 1e-15  # a group whose largest value is below this is all zeros
 
 
 def _search(kind: type[Signed]) -> Any:
-    """(tier, size, tries, x, scales, inverses): scales of groups, and the factors from values to quants that go with them.
+    """(tier, size, top, tries, x, weights, scales, inverses): scales of groups, and the factors from values to quants that go
+    with them.
 
-    `tier`, `size` and `tries` (on each side of the plain scale) are literals; x (size, 16), scales and inverses (16,) f32.
+    `tier`, `size`, `top` (what the farthest value becomes) and `tries` (on each side of the plain scale) are literals; x and
+    weights (size, 16), scales and inverses (16,) f32.
     """
 
     @intrinsic(prefer_literal=True)
-    def search(context: Any, tier: Any, size: Any, tries: Any, x: Any, scales: Any, inverses: Any) -> Any:
+    def search(context: Any, tier: Any, size: Any, top: Any, tries: Any, x: Any, weights: Any, scales: Any, inverses: Any) -> Any:
         def generate(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-            tier, size, tries = (literal.literal_value for literal in signature.args[:3])
+            tier, *numbers = [literal.literal_value for literal in signature.args[:4]]
             e = emitter(tier, builder)
-            kind(e, size, tries, *[e.pointer(address) for address in args[3:]]).emit()
+            kind(e, *numbers, *[e.pointer(address) for address in args[4:]]).emit()
             return target.get_dummy_value()
 
-        return types.void(tier, size, tries, x, scales, inverses), generate
+        return types.void(tier, size, top, tries, x, weights, scales, inverses), generate
 
     return search
 
@@ -53,8 +55,10 @@ class Signed(abc.ABC):
 
     e: Emitter
     size: int  # values of a group
+    top: int
     tries: int
     x: Value
+    weights: Value
     scales: Value
     inverses: Value
 
@@ -100,7 +104,7 @@ class Signed(abc.ABC):
         e = self.e
         size, value = self.splat(0.0), self.splat(0.0)
         for i in range(self.size):
-            x = self._load(i)
+            x = self._load(self.x, i)
             larger = e.builder.fcmp_ordered(">", e.abs(x), size)
             size, value = self.select(larger, e.abs(x), size), self.select(larger, x, value)
         return value
@@ -109,8 +113,8 @@ class Signed(abc.ABC):
         e = self.e
         qx = q2 = self.splat(0.0)
         for i in range(self.size):
-            x = self._load(i)
-            level, weight = self.level(e.mul(inverse, x)), e.mul(x, x)
+            x, weight = self._load(self.x, i), self._load(self.weights, i)
+            level = self.level(e.mul(inverse, x))
             qx = e.add(qx, self.moment(weight, x, level))
             q2 = e.add(q2, e.mul(e.mul(weight, level), level))
         return qx, q2
@@ -121,8 +125,8 @@ class Signed(abc.ABC):
 
     # ------------------------------------------------------------ lanes
 
-    def _load(self, row: int) -> Value:
-        return self.e.load(self.x, _ROW * row, self.e.floats(LANES))
+    def _load(self, array: Value, row: int) -> Value:
+        return self.e.load(array, _ROW * row, self.e.floats(LANES))
 
     def splat(self, value: float) -> Value:
         return self.e.constant(self.e.floats(LANES), float(value))
@@ -135,23 +139,22 @@ class Signed(abc.ABC):
 
 
 class Even(Signed):
-    """Levels from -32 to 31: Q6_K."""
+    """Levels from -top to top - 1."""
 
     PLAIN_AGAIN = False
-    TOP = 32
 
     def plain(self, value: Value) -> Value:
-        return self.e.builder.fdiv(self.splat(-self.TOP), value)
+        return self.e.builder.fdiv(self.splat(-self.top), value)
 
     def other(self, step: Value, value: Value) -> Value:
         e = self.e
-        return e.builder.fdiv(e.negative(e.add(self.splat(self.TOP), e.mul(step, 0.1))), value)
+        return e.builder.fdiv(e.negative(e.add(self.splat(self.top), e.mul(step, 0.1))), value)
 
     def level(self, scaled: Value) -> Value:
         e, integers = self.e, self.e.vector(self.e.I32, LANES)
         bits = e.cast(e.add(scaled, self.splat(_MAGIC)), integers)
         level = e.sub(e.band(bits, 0x7FFFFF), e.constant(integers, 0x400000))
-        for sign, bound in (("<", self.TOP - 1), (">", -self.TOP)):
+        for sign, bound in (("<", self.top - 1), (">", -self.top)):
             limit = e.constant(integers, bound)
             level = self.select(e.builder.icmp_signed(sign, level, limit), level, limit)
         return e.float(level)
@@ -161,16 +164,16 @@ class Even(Signed):
 
 
 class Uneven(Signed):
-    """The 16 levels of IQ4_NL."""
+    """The 16 levels of IQ4_NL, the first of which is -top."""
 
     PLAIN_AGAIN = True
 
     def plain(self, value: Value) -> Value:
         e = self.e
-        return e.builder.fdiv(self.splat(1.0), e.builder.fdiv(e.negative(value), self.splat(VALUES[0])))
+        return e.builder.fdiv(self.splat(1.0), e.builder.fdiv(e.negative(value), self.splat(-self.top)))
 
     def other(self, step: Value, value: Value) -> Value:
-        return self.e.builder.fdiv(self.e.add(step, self.splat(VALUES[0])), value)
+        return self.e.builder.fdiv(self.e.add(step, self.splat(-self.top)), value)
 
     def level(self, scaled: Value) -> Value:
         level = self.splat(VALUES[0])

@@ -11,8 +11,10 @@ from runtime.quantize.lanes import LANES, TIER
 from runtime.quantize.rounding import ZERO, clamp, encoder, extreme, inner, inverse, nearest, store_half
 from runtime.quantize.signed_lanes import uneven_scales
 from runtime.quantize.thresholds import THRESHOLDS
+from runtime.quantize.weighed32 import take
 from runtime.quants.mxfp4 import VALUES as FLOATS
 
+_LOWEST = 127  # below zero
 _TRIES = 7  # on each side of the plain scale
 _THRESHOLDS = np.array(THRESHOLDS, np.float32)
 _FLOATS = np.array(FLOATS, np.float32)
@@ -30,22 +32,22 @@ def _store(x: Any, first: int, scale: float, quants: Any, out: Any, offset: int)
 
 
 @inner
-def _scales(values: Any, first: int, x: Any, scales: Any, inverses: Any) -> None:
-    """The d of sixteen groups of 32 = d * VALUES[quant] with the least error, from group `first` of flat `values` on."""
-    for lane in range(LANES):
-        group = min(len(values) // 32 - 1, first + lane)
-        for i in range(32):
-            x[i, lane] = values[32 * group + i]
-    uneven_scales(TIER, 32, _TRIES, x.ctypes.data, scales.ctypes.data, inverses.ctypes.data)
+def _scales(values: Any, weights: Any, first: int, lanes: Any, scales: Any) -> None:
+    """The d of sixteen groups of 32 = d * VALUES[quant] with the least error, from group `first` of `values` (n, 32) on, into
+    scales[0]."""
+    x, counts = lanes[:32], lanes[32:]
+    take(values, first, x)
+    take(weights, first, counts)
+    uneven_scales(TIER, 32, _LOWEST, _TRIES, x.ctypes.data, counts.ctypes.data, scales[0].ctypes.data, scales[1].ctypes.data)
 
 
 @encoder
-def iq4_nl(values: Any, out: Any) -> None:
+def iq4_nl(values: Any, weights: Any, out: Any) -> None:
     """f16 d; 16 bytes of nibbles."""
-    x, scales, inverses = np.empty((32, LANES), np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    flat, quants = values.reshape(-1), np.empty(32, np.uint8)
+    lanes, both = np.empty((64, LANES), np.float32), np.empty((2, LANES), np.float32)
+    flat, quants, scales = values.reshape(-1), np.empty(32, np.uint8), both[0]
     for first in range(0, len(values), LANES):
-        _scales(flat, first, x, scales, inverses)
+        _scales(values, weights, first, lanes, both)
         for i in range(first, min(first + LANES, len(values))):
             store_half(out[i], 0, scales[i - first])
             _store(flat, 32 * i, inverse(scales[i - first]), quants, out[i], 2)
@@ -70,12 +72,12 @@ def _store_block(x: Any, scales: Any, quants: Any, block: Any) -> None:
 
 
 @encoder
-def iq4_xs(values: Any, out: Any) -> None:
+def iq4_xs(values: Any, weights: Any, out: Any) -> None:
     """f16 d; 2 bytes with the upper bits and 4 bytes with the lower ones of 6-bit scales; 8 times 16 bytes of nibbles."""
-    x, scales, inverses = np.empty((32, LANES), np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    flat, quants = values.reshape(-1), np.empty(32, np.uint8)
+    lanes, both = np.empty((64, LANES), np.float32), np.empty((2, LANES), np.float32)
+    groups, counts, quants, scales = values.reshape(-1, 32), weights.reshape(-1, 32), np.empty(32, np.uint8), both[0]
     for first in range(0, len(values), 2):
-        _scales(flat, 8 * first, x, scales, inverses)
+        _scales(groups, counts, 8 * first, lanes, both)
         for i in range(first, min(first + 2, len(values))):
             _store_block(values[i], scales[8 * (i - first) : 8 * (i - first) + 8], quants, out[i])
 

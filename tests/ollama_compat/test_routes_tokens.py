@@ -13,14 +13,23 @@ async def test_there_and_back(live: Any) -> None:
     assert (status, back["content"]) == (200, "one two one")
 
 
-async def test_text_is_another_name_for_content(live: Any) -> None:
-    found = [(await live.post("/api/tokenize", model="demo-moe", **{name: "a b"}))[1]["tokens"] for name in ("content", "text")]
-    assert found[0] == found[1]
+async def test_other_names_for_content(live: Any) -> None:
+    names = ("content", "text", "prompt")
+    found = [(await live.post("/api/tokenize", model="demo-moe", **{name: "a b"}))[1]["tokens"] for name in names]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 2
 
 
 async def test_nothing(live: Any) -> None:
-    assert (await live.post("/api/tokenize", model="demo-moe"))[1]["tokens"] == []
-    assert (await live.post("/api/detokenize", model="demo-moe"))[1]["content"] == ""
+    assert (await live.post("/api/tokenize", model="demo-moe", content=""))[1]["tokens"] == []
+    assert (await live.post("/api/detokenize", model="demo-moe", tokens=[]))[1]["content"] == ""
+
+
+async def test_no_content(live: Any) -> None:
+    for body in ({}, {"content": None}, {"input": "a"}):
+        assert await live.post("/api/tokenize", model="demo-moe", **body) == (400, {"error": "content is required"})
+    assert await live.post("/api/detokenize", model="demo-moe") == (400, {"error": "tokens is required"})
+    assert live.services.residency.list() == []
 
 
 async def test_keep_alive(live: Any) -> None:

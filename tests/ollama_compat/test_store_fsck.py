@@ -174,9 +174,9 @@ def test_files_that_cannot_be_read(store: Store) -> None:
     assert ["permission denied" in finding.what for finding in findings(store)] == [True, True]
 
 
-def fsck(folder: Path) -> subprocess.CompletedProcess[str]:
+def fsck(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"OLLAMA_MODELS": str(folder)}
-    command = [sys.executable, "-m", "ollama_compat", "fsck"]
+    command = [sys.executable, "-m", "ollama_compat", "fsck", *flags]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -189,3 +189,18 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
     assert (damaged.returncode, damaged.stderr) == (1, "Error: 2 damages found; pull or create those models again\n")
     assert damaged.stdout.count("damaged: ") == 2
     assert fsck(tmp_path / "none").stderr == f"Error: there is no store in {tmp_path}/none\n"
+
+
+def test_the_command_for_programs(store: Store) -> None:
+    bad = blob(store, "model")
+    flip(bad)
+    damaged = fsck(store.root, "--json")
+    assert (damaged.returncode, damaged.stderr) == (1, "Error: 2 damages found; pull or create those models again\n")
+    told = json.loads(damaged.stdout)
+    assert {key: told[key] for key in ("store", "models", "blobs")} == {"store": str(store.root), "models": 1, "blobs": 4}
+    assert told["size"] > bad.stat().st_size
+    assert [finding["damage"] for finding in told["findings"]] == [True, True]
+    assert told["findings"][0]["where"] == bad.name
+    bad.unlink()
+    (store.blobs.folder / "other").touch()
+    assert [finding["damage"] for finding in json.loads(fsck(store.root, "--json").stdout)["findings"]] == [False, True]

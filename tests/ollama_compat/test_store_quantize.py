@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_gguf
+from importance_files import old_form
 from store_files import assert_sound, describe, make, upload
 
 from ollama_compat import job_steps
@@ -117,6 +119,45 @@ async def test_a_mix_that_cannot_be_made_leaves_nothing(store: Store, plain: str
         await make(store, "new", from_="plain", quantize="IQ1_S")
     assert sorted(os.listdir(store.blobs.folder)) == before
     assert store.resolve(ModelName.parse("new")) is None
+
+
+async def matrix(store: Store, source: Path) -> str:
+    """The digest of an importance matrix for the model `source`."""
+    with open_gguf(source) as file:
+        sums = {name: np.ones((1, info.shape[0])) for name, info in file.tensors.items() if len(info.shape) > 1}
+    path = source.with_name("matrix.dat")
+    path.write_bytes(old_form(sums))
+    return await upload(store, path)
+
+
+@pytest.mark.parametrize("level", ["IQ2_XXS", "iq2_xxs"])
+async def test_by_an_importance_matrix(store: Store, plain: str, tmp_path: Path, level: str) -> None:
+    digest = await matrix(store, tmp_path / "plain.gguf")
+    await make(store, "new", from_="plain", quantize=level, imatrix={"some/where/m.dat": digest})
+    assert types(store, "new") == {"IQ2_XXS", "Q2_K", "Q5_K", "F32"}
+    info = describe(store, "new")["model_info"]
+    assert info["quantize.imatrix.file"] == "m.dat"
+    assert_sound(store)
+
+
+async def test_importance_matrices_that_are_none(store: Store, plain: str) -> None:
+    async def refusal(**fields: Any) -> tuple[int, str]:
+        with pytest.raises(ApiError) as raised:
+            await make(store, "new", from_="plain", **fields)
+        return raised.value.status, raised.value.message
+
+    one_file = (400, "imatrix takes one file, and goes with quantize")
+    assert await refusal(imatrix={"m": plain}) == one_file
+    assert await refusal(imatrix={}, quantize="Q4_K_M") == one_file
+    assert await refusal(imatrix={"m": plain, "n": plain}, quantize="Q4_K_M") == one_file
+    assert await refusal(imatrix={"m": ""}, quantize="Q4_K_M") == (400, "invalid digest format")
+    assert await refusal(imatrix={"m": plain}, quantize="Q4_K_M") == (
+        500,
+        "the importance matrix cannot be read: it has no entries",
+    )
+    missing = f"sha256:{'0' * 64}"
+    status, message = await refusal(imatrix={"m": missing}, quantize="Q4_K_M")
+    assert (status, message) == (500, f"open {store.blob_path(missing)}: no such file or directory")
 
 
 async def test_the_child_dies_with_the_request(store: Store, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The types that each mix gives the tensors of seven real models, against llama.cpp's own record of them."""
+"""The types that each mix gives the tensors of seven real models, against llama.cpp's own record of them, and what an importance
+matrix changes."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 
 from runtime.quantize import mixes
 from runtime.quantize.mixes import MIXES, Chooser, Model, Shape
 
-RECORD: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden/quantize/mixes.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden/quantize"
+RECORD: dict[str, Any] = json.loads((FOLDER / "mixes.json").read_text())
+WEIGHED: dict[str, Any] = json.loads((FOLDER / "weighed_mixes.json").read_text())
 KEPT = "F32"  # what tensors have that are not to be quantised
 
 
@@ -59,3 +63,19 @@ def test_record(label: str, mix: str) -> None:
     if mix != "F32":
         assert all(n.endswith((".bias", "norm.weight", "_inp.weight", "conv1d.weight", "_inp_shexp.weight")) for n in kept)
     assert {n: kind for n, kind in found.items() if kind != plain and n not in kept} == expected(record, mix)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("label", tiny_gguf.DEEP)
+def test_what_an_importance_matrix_changes(label: str, mix: str) -> None:
+    shape = tiny_gguf.DEEP[label]
+    shapes = mixes.ordered(Shape(name, rows[::-1], "F16") for name, rows in tiny_gguf.tensors(shape).items())
+    plain, weighed = (
+        Model(shape.architecture, shape.layers, shape.experts, shape.heads // shape.kv_heads, has_matrix=given)
+        for given in (False, True)
+    )
+    before, after = (
+        [chooser.type_of(s) for s in shapes] for chooser in (Chooser(MIXES[mix], m, shapes) for m in (plain, weighed))
+    )
+    changed = {s.name: new for s, old, new in zip(shapes, before, after, strict=True) if old != new}
+    assert changed == WEIGHED[label].get(mix, {})
