@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runtime.disjoint import disjoint
+from runtime.endless import endless
 from runtime.schema_values import SchemaError, check, fail
 
 Schema = dict[str, Any]
@@ -65,6 +66,8 @@ def read(text: str) -> Schema:
         return {"type": "object"}
     schema = _Reader(root).schema(root, ["#"])
     assert isinstance(schema, dict)
+    if endless(schema):
+        fail(["#"], "no value of it ends: each holds another one")
     return schema
 
 

@@ -37,26 +37,28 @@ def check(node: dict[str, Any], path: list[str], root: Any) -> None:
         if node.get(key) == []:
             fail([*path, key], "must not be empty")
     if "$ref" in node:
-        _check_reference(node["$ref"], path, root)
+        target(node["$ref"], path, root)
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value == int(value)
 
 
-def _check_reference(ref: Any, path: list[str], root: Any) -> None:
+def target(ref: Any, path: list[str], root: Any) -> Any:
+    """What the reference `ref` at `path` leads to. Raises SchemaError where that is nothing."""
     if not isinstance(ref, str):
         fail(path, "$ref must be a string")
     if ref != "#" and not ref.startswith("#/"):
         fail(path, f"unsupported $ref {ref}, only references into the same document are supported")
-    target = root
+    found = root
     for step in ref.split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, list):
-            if not name.isdecimal() or int(name) >= len(target):
+        if isinstance(found, list):
+            if not name.isdecimal() or int(name) >= len(found):
                 fail(path, f"cannot resolve $ref {ref}, {step} is out of range")
-            target = target[int(name)]
-        elif isinstance(target, dict) and name in target:
-            target = target[name]
+            found = found[int(name)]
+        elif isinstance(found, dict) and name in found:
+            found = found[name]
         else:
             fail(path, f"cannot resolve $ref {ref}, {step} not found")
+    return found
