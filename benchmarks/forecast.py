@@ -131,9 +131,11 @@ def main() -> None:
     else:
         print(heading())
         told = moellama("doctor", str(options.models[0])) if options.once else {}
-        entries = [measured(path, options, told or moellama("doctor", str(path))) for path in options.models]
-    if options.json:
-        options.json.write_text(json.dumps(entries))
+        entries = []
+        for path in options.models:
+            entries.append(measured(path, options, told or moellama("doctor", str(path))))
+            if options.json:
+                options.json.write_text(json.dumps(entries))
     print("\n".join(table(entries)))
 
 

@@ -7,7 +7,7 @@ import math
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ollama_compat import memory
@@ -34,6 +34,7 @@ def bench(call: Call) -> None:
     numbers = {name: _numbers(call.flags, name) for name in DEFAULTS}
     if not any((*numbers["n-prompt"], *numbers["n-gen"])):
         raise CommandError("there is nothing to measure: all of --n-prompt and --n-gen are 0")
+    _check(file, header, numbers)
     arguments = {
         "path": str(file.path),
         "prompts": numbers["n-prompt"],
@@ -59,6 +60,16 @@ def _header(file: ModelFile) -> ModelHeader:
         return ModelHeader.read(file.path)
     except (GGUFError, OSError) as error:
         raise CommandError(str(error)) from error
+
+
+def _check(file: ModelFile, header: ModelHeader, numbers: Mapping[str, Sequence[int]]) -> None:
+    """What would be found only after the weights have been read."""
+    if header.has("pooling_type"):
+        raise CommandError(f"{file.name} makes vectors and no text, and bench measures how fast text is read and written")
+    answers = [n + depth for n in numbers["n-gen"] if n for depth in numbers["n-depth"]]
+    longest, context = max([*numbers["n-prompt"], *answers]), header.count("context_length")
+    if context and longest > context:
+        raise CommandError(f"{longest} tokens are longer than this model's context of {context}")
 
 
 def _numbers(flags: Parsed, name: str) -> list[int]:

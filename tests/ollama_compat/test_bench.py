@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 
 from ollama_compat.cli import bench, work
 from ollama_compat.cli.root import main
@@ -90,6 +91,8 @@ def test_what_a_server_is_told_of_cards_goes_to_the_job(asked: list[dict[str, An
         (["--parallel", "0"], "--parallel takes numbers from 1"),
         (["-r", "0"], "--repetitions takes numbers from 1"),
         (["-p", "0", "-n", "0"], "there is nothing to measure"),
+        (["-p", "2049"], "2049 tokens are longer than this model's context of 2048"),
+        (["-d", "16,2000", "-n", "64"], "2064 tokens are longer"),
     ],
 )
 def test_what_cannot_be_measured(
@@ -97,4 +100,11 @@ def test_what_cannot_be_measured(
 ) -> None:
     assert main(["bench", "demo-moe", *words]) == 1
     assert said in capsys.readouterr().err
+    assert asked == []
+
+
+def test_a_model_that_makes_vectors(asked: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.ENCODERS["bert"])
+    assert main(["bench", str(path)]) == 1
+    assert "m.gguf makes vectors and no text" in capsys.readouterr().err
     assert asked == []
