@@ -170,6 +170,32 @@ def test_a_small_card_gets_the_last_layers() -> None:
     assert placed(10 * GIB, num_gpu=3, **dense)["first"] == 2  # the output counts as the last one
 
 
+MOE_67B = {  # 28 layers of Qwen3-235B-A22B's shape in Q4_K_M, which ran on an H100 with its memory capped (docs/performance.md)
+    "layers": 28,
+    "expert_layers": 28,
+    "embedding_length": 4096,
+    "hidden_width": 12288,
+    "head_count": 64,
+    "query_width": 16384,
+    "cache_bytes": 57344,
+    "table_bytes": 350060544,
+    "expert_count": 128,
+    "expert_used_count": 8,
+    "context_length": 40960,
+    "dense_bytes": 2050842624,
+    "output_bytes": 510504960,
+    "expert_bytes": 40957378560,
+    "n_vocab": 151936,
+}
+
+
+@pytest.mark.parametrize(("card", "with_output"), [(24, 16), (12, 8), (8, 5)])
+def test_as_many_whole_layers_fit_as_did_on_a_card(card: int, with_output: int) -> None:
+    found = placed(card * GIB, **MOE_67B)
+    assert found["first"] == 0
+    assert MOE_67B["layers"] - found["whole"]["first"] + 1 == with_output
+
+
 def test_layers_that_are_left_have_the_dense_ones_first() -> None:
     shape = numbers(expert_layers=3)
     assert len(card_plan.needs_of(shape, 1, 1, 512).experts) == 3
