@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 _ROOT = Path("/")
+_UNLIMITED = 1 << 60  # bytes: version 1 writes a number of about 2**63 where there is no limit
 _NEW = ""  # the controller under which /proc/self/cgroup lists the group of version 2
 
 
@@ -62,6 +63,8 @@ def _left(folder: Path, limit: str, used: str, cached: str) -> float:
     try:
         most, now = (int(_words(folder / name)[0]) for name in (limit, used))
     except (ValueError, IndexError):
+        return math.inf
+    if most >= _UNLIMITED:
         return math.inf
     stat = _words(folder / "memory.stat")
     files = dict(zip(stat[::2], stat[1::2], strict=False))

@@ -51,6 +51,8 @@ def test_groups_of_the_first_version(system: Path) -> None:
     write(system, {f"{folder}/{name}": text for name, text in files.items()})
     write(system, {"proc/self/cgroup": "5:memory:/docker/1\n4:cpu,cpuacct:/docker/1"})
     assert memory.available(system) == 50000
+    write(system, {f"{folder}/memory.limit_in_bytes": "9223372036854771712"})
+    assert memory.available(system) == 102400
     write(system, {f"{GROUPS}/cpu/cpu.cfs_quota_us": "-1", f"{GROUPS}/cpu/cpu.cfs_period_us": "100000"})
     assert cgroup.cpus(system) == math.inf
     write(system, {f"{GROUPS}/cpu/docker/1/cpu.cfs_quota_us": "250000", f"{GROUPS}/cpu/docker/1/cpu.cfs_period_us": "100000"})
