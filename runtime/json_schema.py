@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.disjoint import disjoint
 from runtime.endless import endless
+from runtime.patterns import in_rust
 from runtime.schema_values import SchemaError, check, fail
 
 Schema = dict[str, Any]
@@ -99,7 +100,8 @@ class _Reader:
         if key in _MAPS:
             if not isinstance(value, dict):
                 fail(path, f"{key} must be an object")
-            fields[key] = {name: self.schema(part, [*here, name]) for name, part in value.items()}
+            named = in_rust if key == "patternProperties" else str
+            fields[key] = {named(name): self.schema(part, [*here, name]) for name, part in value.items()}
         elif key in _LISTS or (key == "items" and isinstance(value, list)):  # the latter is how tuples were written earlier
             if not isinstance(value, list):
                 fail(here, "must be an array of schemas")
@@ -113,7 +115,7 @@ class _Reader:
         elif key == "additionalItems" and isinstance(value, (dict, bool)):
             fields.setdefault("items", self.schema(value, here))
         elif key in _KEPT:
-            fields[key] = value
+            fields[key] = in_rust(value) if key == "pattern" else value
         elif key in _REFUSED and value != _REFUSED[key]:
             fail(path, f"{key} is not supported")
 
