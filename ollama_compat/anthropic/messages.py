@@ -66,6 +66,10 @@ _CHOICE = gotypes.struct(
 )
 
 
+_PROVIDERS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset")
+"""Types of tools that the provider runs; others with a type (`bash_20250124`) are run by the client."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MessagesRequest:
     """The request."""
@@ -137,7 +141,7 @@ def _format(request: MessagesRequest) -> Any:
 
 def _tools(request: MessagesRequest) -> list[dict[str, Any]] | None:
     """Without the ones that run on the provider's machines: a model must not call what nobody runs."""
-    return [_tool(tool) for tool in request.tools or () if tool["type"] in ("", "custom")] or None
+    return [_tool(tool) for tool in request.tools or () if not tool["type"].startswith(_PROVIDERS)] or None
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,8 +97,7 @@ def completion(replies: Sequence[Part], heard: Heard, texts: Sequence[Texts]) ->
     reply = replies[0]
     head = {"id": common.identity("cmpl-"), "object": "text_completion", "created": common.now(), "model": reply["model"]}
     choices = [_choice(at, other, texts[at].feed(other)) for at, other in enumerate(replies)]
-    debug = {"_debug_info": reply["_debug_info"]} if "_debug_info" in reply else {}
-    return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(replies, heard.cached)} | debug
+    return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(replies, heard.cached)}
 
 
 def _choice(index: int, reply: Part, text: str, offset: int = 0) -> Part:

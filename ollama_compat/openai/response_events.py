@@ -23,7 +23,7 @@ def response(request: ResponsesRequest, reply: Part, heard: Heard) -> Part:
     spaces = names(request)
     calls = [_call(f"fc_{identity}_{at}", call, spaces) for at, call in enumerate(tool_calls(message))]
     output += calls or [_message(common.identity("msg_", 999_999), message["content"])]
-    whole = _Whole(request, identity)
+    whole = _Whole(request, identity, streamed=False)
     return whole.fields("completed", output, _usage(reply, heard), completed_at=common.now())
 
 
@@ -63,8 +63,9 @@ def _number(value: float | None) -> float | int:
 class _Whole:
     """The object that describes an answer, of which most repeats the request."""
 
-    def __init__(self, request: ResponsesRequest, identity: str) -> None:
+    def __init__(self, request: ResponsesRequest, identity: str, *, streamed: bool) -> None:
         self._request = request
+        self._streamed = streamed
         self._identity = identity
         self._created = common.now()
 
@@ -94,10 +95,10 @@ class _Whole:
         }
 
     def _settings(self) -> Part:
-        request = self._request
+        request, choice = self._request, self._request.tool_choice
         return {
             "tools": request.tools or [],
-            "tool_choice": request.tool_choice or "auto",
+            "tool_choice": choice if isinstance(choice, dict) or choice in ("none", "required") else "auto",
             "truncation": "disabled" if request.truncation is None else request.truncation,
             "parallel_tool_calls": True,
             "text": {"format": (request.text or {}).get("format") or {"type": "text"}},
@@ -106,8 +107,14 @@ class _Whole:
             "frequency_penalty": 0,
             "top_logprobs": 0,
             "temperature": _number(request.temperature),
-            "reasoning": request.reasoning or None,
+            "reasoning": self._reasoning(),
         }
+
+    def _reasoning(self) -> Part | None:
+        """What was asked for; in a stream Ollama names what was not, too."""
+        given = {name: self._request.reasoning.get(name) for name in ("effort", "summary")}
+        asked = {name: text for name, text in given.items() if text}
+        return given if asked and self._streamed else asked or None
 
     def _constants(self) -> Part:
         return {
@@ -137,7 +144,7 @@ class Events:
 
     def __init__(self, request: ResponsesRequest, heard: Heard) -> None:
         self._heard = heard
-        self._whole = _Whole(request, common.identity("resp_", 999_999))
+        self._whole = _Whole(request, common.identity("resp_", 999_999), streamed=True)
         self._spaces = names(request)
         self._number = 0
         self._done: list[Part] = []  # items that are complete

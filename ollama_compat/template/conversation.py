@@ -52,6 +52,8 @@ def probe(source: str, render: Render) -> Capabilities:
 def adapt(source: str, capabilities: Capabilities, messages: Sequence[Message]) -> list[Message]:
     """OpenAI messages for the template `source` from Ollama's `messages`."""
     adapted = [_message(message) for message in messages]
+    if _TRIMMING in source:
+        adapted = [{key: _trimmed(key, value) for key, value in message.items()} for message in adapted]
     if "<|channel|>" not in source:  # the one family whose templates know the role
         adapted = [message | {"role": "system"} if message["role"] == "developer" else message for message in adapted]
     if not capabilities.system_role:
@@ -64,6 +66,10 @@ def adapt(source: str, capabilities: Capabilities, messages: Sequence[Message]) 
         if capabilities.typed_content and isinstance(message["content"], str):
             message["content"] = [{"type": "text", "text": message["content"]}]
     return adapted
+
+
+def _trimmed(key: str, value: Any) -> Any:
+    return value.strip(" \t\n\v\f\r") if key in ("content", "reasoning_content") and isinstance(value, str) else value
 
 
 def functions(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,6 +173,8 @@ def _set_arguments(function: dict[str, Any], as_object: bool) -> None:
 
 
 _SHORT_IDS = "length != 9"  # in templates of Mistral's, which refuse other ids
+# StepFun's, whose models reason for ever after stray white space
+_TRIMMING = "You have access to the following functions in JSONSchema format"
 
 
 def _shorten_ids(messages: Sequence[Message]) -> None:

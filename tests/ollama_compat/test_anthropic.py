@@ -195,6 +195,8 @@ def test_blocks_become_messages() -> None:
 def test_tools() -> None:
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
     (made,) = native(tools=[TOOL, search]).tools or ()
+    (client_run,) = native(tools=[{"type": "bash_20250124", "name": "bash"}]).tools or ()
+    assert client_run["function"]["name"] == "bash"
     properties = {"b": {"type": "string"}, "a": {}}
     assert made["function"] == {"name": "f", "description": "F", "parameters": {"type": "object", "properties": properties}}
     assert native(tools=[TOOL], tool_choice={"type": "none"}).tool_choice.hidden

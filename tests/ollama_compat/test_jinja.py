@@ -149,6 +149,14 @@ async def test_content_becomes_parts_where_text_is_not_shown(renderer: JinjaRend
     assert await renderer.render(source, messages=[*HI, {"role": "tool", "content": "x"}]) == "hi|x|"
 
 
+async def test_white_space_is_trimmed_for_stepfun(renderer: JinjaRenderer) -> None:
+    show = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    known = "{# You have access to the following functions in JSONSchema format #}"
+    messages = [{"role": "user", "content": "\t hi\n"}]
+    assert await renderer.render(show, messages=messages) == "[\t hi\n]"
+    assert await renderer.render(show + known, messages=messages) == "[hi]"
+
+
 async def test_system_goes_into_the_next_message_where_it_is_not_shown(renderer: JinjaRenderer) -> None:
     source = "{% for m in messages if m.role == 'user' %}[{{ m.content }}]{% endfor %}"
     system = {"role": "system", "content": "be kind"}

@@ -121,7 +121,14 @@ async def test_a_stream_with_reasoning_opens_a_summary_part(live: Any) -> None:
     done = next(event for event in found if event["type"] == "response.output_item.done")
     assert done["item"]["summary"] == [{"text": "Hm, well.\n", "type": "summary_text"}]
     assert [item["type"] for item in found[-1]["response"]["output"]] == ["reasoning", "message"]
-    assert found[0]["response"]["reasoning"] == {"summary": "auto"}
+    assert found[0]["response"]["reasoning"] == {"effort": None, "summary": "auto"}
+
+
+async def test_what_of_the_request_is_repeated(live: Any) -> None:
+    body = {"model": MODEL, "input": "say(one)", "reasoning": {"summary": "auto", "generate_summary": "auto"}}
+    for choice, shown in (("none", "none"), (7, "auto"), ("any", "auto")):
+        _, answer = await live.post("/v1/responses", **body, tool_choice=choice)
+        assert (answer["reasoning"], answer["tool_choice"]) == ({"summary": "auto"}, shown)
 
 
 async def test_a_stream_with_calls_closes_the_text_first(live: Any) -> None:
