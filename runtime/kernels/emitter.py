@@ -96,6 +96,11 @@ class Emitter:
         """Unaligned store."""
         self.builder.store(value, self.builder.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=1)
 
+    def scratch(self, size: int) -> Value:
+        """So many bytes of the stack."""
+        with self.builder.goto_entry_block():
+            return self.builder.bitcast(self.builder.alloca(ir.ArrayType(I8, size)), POINTER)
+
     def load_pointer(self, table: Value, index: int) -> Value:
         """Entry `index` of an int64 array of addresses."""
         return self.pointer(self.load(table, 8 * index, I64))

@@ -51,40 +51,52 @@ def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: V
 
 def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:
     rows = [e.at(e.pointer(w), e.builder.mul(stride, e.index(row))) for row in range(e.lanes)]
+    scratch = [e.scratch(kind.block_bytes) for _ in rows]
     target = e.pointer(out)
 
-    def move(offset: Value, strip_offset: Value, size: int) -> None:
-        for number, row in enumerate(rows):
-            e.store(e.load(row, offset, e.integer(size)), e.at(target, strip_offset), size * number)
+    def block(b: Value, _: list[Value]) -> list[Value]:
+        start = e.builder.mul(b, e.index(kind.block_bytes))
+        blocks = [kind.emit_arranged(e, e.at(row, start), spare) for row, spare in zip(rows, scratch, strict=True)]
 
-    _elements(e, kind, n_blocks, move)
+        def move(offset: Value, size: int) -> None:
+            strip_offset = e.builder.mul(e.builder.add(start, offset), e.index(e.lanes))
+            for number, source in enumerate(blocks):
+                e.store(e.load(source, offset, e.integer(size)), e.at(target, strip_offset), size * number)
+
+        _elements(e, kind, move)
+        return []
+
+    e.loop(n_blocks, [], block)
 
 
 def emit_row(e: Emitter, kind: StripType, strip: Value, row: Value, out: Value, n_blocks: Value) -> None:
     source, target = e.pointer(strip), e.pointer(out)
 
-    def move(offset: Value, strip_offset: Value, size: int) -> None:
-        place = e.builder.add(strip_offset, e.builder.mul(row, e.index(size)))
-        e.store(e.load(source, place, e.integer(size)), target, offset)
-
-    _elements(e, kind, n_blocks, move)
-
-
-def _elements(e: Emitter, kind: StripType, n_blocks: Value, move: Callable[[Value, Value, int], None]) -> None:
-    """`move(offset in a row, offset of the same in a strip, size)` for every element of a row's blocks."""
-
     def block(b: Value, _: list[Value]) -> list[Value]:
-        start, first = e.builder.mul(b, e.index(kind.block_bytes)), 0
-        for size, run in itertools.groupby(kind.elements):
-            count = len(list(run))
+        start = e.builder.mul(b, e.index(kind.block_bytes))
+        to = e.at(target, start)
 
-            def element(j: Value, _: list[Value], first: int = first, size: int = size) -> list[Value]:
-                offset = e.builder.add(start, e.builder.add(e.index(first), e.builder.mul(j, e.index(size))))
-                move(offset, e.builder.mul(offset, e.index(e.lanes)), size)
-                return []
+        def move(offset: Value, size: int) -> None:
+            strip_offset = e.builder.mul(e.builder.add(start, offset), e.index(e.lanes))
+            place = e.builder.add(strip_offset, e.builder.mul(row, e.index(size)))
+            e.store(e.load(source, place, e.integer(size)), to, offset)
 
-            e.loop(count, [], element)
-            first += count * size
+        _elements(e, kind, move)
+        kind.emit_restored(e, to)
         return []
 
     e.loop(n_blocks, [], block)
+
+
+def _elements(e: Emitter, kind: StripType, move: Callable[[Value, int], None]) -> None:
+    """`move(offset in a block, size)` for every element of a block."""
+    first = 0
+    for size, run in itertools.groupby(kind.elements):
+        count = len(list(run))
+
+        def element(j: Value, _: list[Value], first: int = first, size: int = size) -> list[Value]:
+            move(e.builder.add(e.index(first), e.builder.mul(j, e.index(size))), size)
+            return []
+
+        e.loop(count, [], element)
+        first += count * size

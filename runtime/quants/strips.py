@@ -6,6 +6,7 @@ another order, so it is done in place when a model is loaded.
 
 A strip's blocks follow one another; within one, element j of a block (of 1, 2 or 4 bytes, as `elements` says) stands for all
 rows of the strip before element j + 1 does. So what lies at byte `offset` of a block lies at `lanes * offset` of a strip's.
+A type may arrange the bits within each block anew before that (`arranged`), where the file's order is costly to take apart.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import numpy as np
 from runtime.quants.base import Bytes, LeafType, Value
 
 if TYPE_CHECKING:
+    from runtime.kernels.emitter import Emitter
     from runtime.kernels.strips import StripEmitter
+
 
 class Strip:
     """A block of every row of a strip, as an emitter sees it.
@@ -106,9 +109,21 @@ class StripType(LeafType):
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         """`sums`, one for each column, with the products of a block of every row and the activations at each of `xs`."""
 
+    def arranged(self, blocks: Bytes) -> Bytes:
+        """(n, block_bytes): blocks of single rows, as a strip has them; the same information in as many bytes."""
+        return blocks
+
+    def emit_arranged(self, e: Emitter, w: Value, scratch: Value) -> Value:
+        """The same of the block at `w`: where it lies, which may be `scratch`, a block's bytes."""
+        return w
+
+    def emit_restored(self, e: Emitter, w: Value) -> None:
+        """Undo that in place."""
+
     def interleave(self, rows: Bytes, lanes: int) -> Bytes:
         """(rows, bytes a row), rows a multiple of `lanes` -> the same bytes in strips."""
-        blocks = rows.reshape(-1, lanes, rows.shape[1] // self.block_bytes, self.block_bytes)
+        blocks = self.arranged(rows.reshape(-1, self.block_bytes))
+        blocks = blocks.reshape(-1, lanes, rows.shape[1] // self.block_bytes, self.block_bytes)
         parts, offset = [], 0
         for size in self.elements:
             part = blocks[..., offset : offset + size].transpose(0, 2, 1, 3)  # strips, blocks, lanes, bytes
