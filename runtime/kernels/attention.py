@@ -79,11 +79,16 @@ def _norm_value(x: Any, size: int, eps: float) -> None:
 @inline
 def _rotate(x: Any, table: Any, half: int, style: int) -> None:
     """Turn one head in place by the row's cos and sin."""
-    for i in range(half):
-        first, second = (i, i + half) if style == NEOX else (2 * i, 2 * i + 1)
-        a, b = x[first], x[second]
-        x[first] = a * table[i] - b * table[half + i]
-        x[second] = a * table[half + i] + b * table[i]
+    if style == NEOX:  # a loop for each style, so that this one is vectorised
+        for i in range(half):
+            a, b = x[i], x[half + i]
+            x[i] = a * table[i] - b * table[half + i]
+            x[half + i] = a * table[half + i] + b * table[i]
+    else:
+        for i in range(half):
+            a, b = x[2 * i], x[2 * i + 1]
+            x[2 * i] = a * table[i] - b * table[half + i]
+            x[2 * i + 1] = a * table[half + i] + b * table[i]
 
 
 @inline

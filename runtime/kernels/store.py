@@ -18,15 +18,14 @@ def _f16_bits(x: Any) -> Any:
     """The bits of float32 x as f16, rounded to even; beyond f16's range infinite. NaN stays NaN."""
     u = np.uint32(f32_bits(np.float32(x)))
     sign, a = (u >> np.uint32(16)) & np.uint32(0x8000), u & np.uint32(0x7FFFFFFF)
-    if a > np.uint32(0x7F800000):
-        return np.uint16(sign | np.uint32(0x7E00))
-    if a >= np.uint32(0x477FF000):
-        return np.uint16(sign | np.uint32(0x7C00))
-    if a < np.uint32(0x38800000):  # subnormal: the sum with 0.5 rounds at f16's last place
-        tiny = bits_f32(np.int32(a)) + np.float32(0.5)
-        return np.uint16(sign | (np.uint32(f32_bits(tiny)) - np.uint32(0x3F000000)))
+    # no branches, so that loops over it are vectorised
     odd = (a >> np.uint32(13)) & np.uint32(1)
-    return np.uint16(sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)))
+    normal = (a - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)
+    tiny = np.uint32(f32_bits(bits_f32(np.int32(a)) + np.float32(0.5))) - np.uint32(0x3F000000)  # 0.5 rounds at f16's last place
+    magnitude = tiny if a < np.uint32(0x38800000) else normal
+    magnitude = np.uint32(0x7C00) if a >= np.uint32(0x477FF000) else magnitude
+    magnitude = np.uint32(0x7E00) if a > np.uint32(0x7F800000) else magnitude
+    return np.uint16(sign | magnitude)
 
 
 @inline
