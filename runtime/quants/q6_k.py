@@ -28,7 +28,6 @@ class Q6_K(SuperBlockType, StripType):
     type_id = 14
     block_bytes = 210
     elements = (4,) * 52 + (2,)
-    widest = 4
     SCALES = 192
     D = 208
     cuda = """
