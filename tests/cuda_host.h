@@ -34,8 +34,6 @@ template <class A, class B> inline auto min(A a, B b) { typedef decltype(a + b) 
 template <class A, class B> inline auto max(A a, B b) { typedef decltype(a + b) T; return (T)a > (T)b ? (T)a : (T)b; }
 template <class To, class From> inline To bits(From from) { To to; memcpy(&to, &from, sizeof(to)); return to; }
 
-#define __expf host_expf  // the C library has this name for itself
-inline float host_expf(float x) { return expf(x); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmul_rn(float a, float b) { volatile float product = a * b; return product; }
@@ -142,6 +140,66 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
     for (int i = 0; i < 32; i++) votes |= (unsigned)(all[i] & 1) << i;
     return votes;
 }
+
+// ------------------------------------------------------------ tensor cores, as PTX lays their operands out over a warp
+
+struct Operands { void* c; const unsigned *a, *b; };
+static Operands operands[MOST_THREADS];
+
+// The last thread of a warp that comes does the work of all.
+template <class F> inline void as_a_warp(void* c, const unsigned* a, const unsigned* b, F work) {
+    Barrier& barrier = warps[fiber / 32];
+    const int turn = barrier.turn;
+    operands[fiber] = {c, a, b};
+    if (++barrier.arrived == barrier.alive) work(&operands[fiber / 32 * 32]), barrier.release();
+    while (barrier.turn == turn) host_switch(&tops[fiber], main_stack);
+}
+
+inline unsigned short half_at_row(const Operands* all, int m, int row, int i) { return ((const unsigned short*)all[8 * m + row].a)[i]; }
+inline void ldmatrix(unsigned* r, const unsigned short* p) {
+    as_a_warp(r, (const unsigned*)p, nullptr, [](const Operands* all) {
+        for (int lane = 0; lane < 32; lane++)
+            for (int m = 0; m < 4; m++) ((unsigned*)all[lane].c)[m] = all[8 * m + lane / 4].a[lane % 4];
+    });
+}
+inline void ldmatrix_turned(unsigned* r, const unsigned short* p) {
+    as_a_warp(r, (const unsigned*)p, nullptr, [](const Operands* all) {
+        for (int lane = 0; lane < 32; lane++)
+            for (int m = 0; m < 4; m++) {
+                const int row = lane % 4 * 2, i = lane / 4;
+                ((unsigned*)all[lane].c)[m] = half_at_row(all, m, row, i) | half_at_row(all, m, row + 1, i) << 16;
+            }
+    });
+}
+
+// c += a b of 16 rows, 16 values, 8 columns. EACH values that follow one another lie in one register.
+template <class T, int EACH, class A, class B> inline void product(const Operands* all, A value_a, B value_b) {
+    T a[16][16], b[8][16];
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 16; k++) a[row][k] = value_a(all[row % 8 * 4 + k % (4 * EACH) / EACH].a, row / 8, k / (4 * EACH), k % EACH);
+    for (int column = 0; column < 8; column++)
+        for (int k = 0; k < 16; k++) b[column][k] = value_b(all[column * 4 + k % (4 * EACH) / EACH].b, k / (4 * EACH), k % EACH);
+    for (int lane = 0; lane < 32; lane++)
+        for (int e = 0; e < 4; e++) {
+            T sum = ((T*)all[lane].c)[e];
+            for (int k = 0; k < 16; k++) sum += a[lane / 4 + e / 2 * 8][k] * b[lane % 4 * 2 + e % 2][k];
+            ((T*)all[lane].c)[e] = sum;
+        }
+}
+inline float half_of(unsigned word, int i) { return (float)bits<_Float16>((unsigned short)(word >> 16 * i)); }
+inline void mma(float* c, const unsigned* a, const unsigned* b) {
+    as_a_warp(c, a, b, [](const Operands* all) {
+        product<float, 2>(all, [](const unsigned* r, int lower, int back, int i) { return half_of(r[lower + 2 * back], i); },
+                          [](const unsigned* r, int back, int i) { return half_of(r[back], i); });
+    });
+}
+inline void mma_ints(int* c, const unsigned* a, unsigned b) {
+    as_a_warp(c, a, &b, [](const Operands* all) {
+        product<int, 4>(all, [](const unsigned* r, int lower, int, int i) { return byte_of(r[lower], i); },
+                        [](const unsigned* r, int, int i) { return byte_of(r[0], i); });
+    });
+}
+inline void mma_ints_wide(int* c, const unsigned* a, const unsigned* b) { mma_ints(c, a, b[0]), mma_ints(c, a + 2, b[1]); }
 
 static void enter() {
     (*body)();

@@ -1,12 +1,13 @@
 """The CUDA kernels compiled for the CPU by g++, to run the card's forward pass where there is none.
 
-A block's threads are fibers (cuda_host.h). Three things cannot be had so: the products on tensor cores, which a plain loop stands
-for (cuda_host.cu), conversions and loads in PTX, which C++ has words for, and the mailbox, whose other side is a thread.
+A block's threads are fibers (cuda_host.h). Three things cannot be had so: what tensor cores do, which has stand-ins there,
+conversions and loads in PTX, which C++ has words for, and the mailbox, whose other side is a thread.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import platform
 import re
 import shutil
@@ -23,13 +24,13 @@ from runtime import models
 from runtime.core import Batch
 from runtime.cuda import module
 from runtime.cuda.module import _argument
-from runtime.execute.cuda_attention import Attend
+from runtime.execute.cuda_attention import kernels
 from runtime.execute.cuda_experts import layer_of
 from runtime.execute.cuda_ops import CudaOps
 from runtime.execute.cuda_values import Value, memory
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
 from runtime.execute.experts import Residence, Tables
-from runtime.execute.hybrid import mixtures
+from runtime.execute.needs import mixtures
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Attending
@@ -46,6 +47,7 @@ inline uint2 read8(const u8* p) { uint2 v; memcpy(&v, p, 8); return v; }
 inline uint4 read16(const u8* p) { uint4 v; memcpy(&v, p, 16); return v; }
 inline uint4 fresh16(const u8* p) { return read16(p); }
 """
+TENSOR_CORES = "mma", "ldmatrix", "ldmatrix_turned", "mma_ints", "mma_ints_wide"  # see cuda_host.h
 TABLE = np.array([[5, 3, 1, 2]], np.int32)  # blocks of the one text
 BLOCKS, ROWS, OUTPUTS = 8, 256, 64
 
@@ -55,8 +57,8 @@ class CpuModule:
 
     device = torch.device("cpu")
 
-    def __init__(self, kinds: Iterable[str], folder: Path, attends: Iterable[Attend] = ()) -> None:
-        self._library = ctypes.CDLL(str(build(kinds, folder, attends)))
+    def __init__(self, kinds: Iterable[str], folder: Path, made: Iterable[str] = ()) -> None:
+        self._library = ctypes.CDLL(str(build(kinds, folder, made)))
 
     def launch(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
         values = [_argument(argument) for argument in arguments]
@@ -71,19 +73,16 @@ class CpuBlocks:
         return torch.zeros((BLOCKS, *shape), dtype=dtype)
 
 
-def build(kinds: Iterable[str], folder: Path, attends: Iterable[Attend]) -> Path:
+def build(kinds: Iterable[str], folder: Path, made: Iterable[str]) -> Path:
     """A library with a function `launch_NAME(grid, threads, arguments)` for each kernel; made once for each set of them."""
-    kinds, attends = sorted(kinds), sorted(set(attends))
-    name = "-".join([*kinds, *(each.name for each in attends)])
-    source, library = (folder / f"{name}{suffix}" for suffix in (".cpp", ".so"))
+    text = module.source(kinds, made)
+    source, library = (folder / f"{hashlib.sha256(text.encode()).hexdigest()}{suffix}" for suffix in (".cpp", ".so"))
     if library.exists():
         return library
-    text = module.source(kinds, attends)
-    for name in ("half_bits", "to_half", "to_halves", "read4", "read8", "read16", "fresh16"):
+    for name in ("half_bits", "to_half", "to_halves", "read4", "read8", "read16", "fresh16", *TENSOR_CORES):
         text = _without(text, name)
     text = text.replace("typedef unsigned long long u64;", f"typedef unsigned long long u64;\n{IN_PTX}", 1)
     sources = Path(module.__file__).parent / "source"
-    text = text.replace((sources / "matmul.cu").read_text(), (HERE / "cuda_host.cu").read_text())
     text = text.replace((sources / "mailbox.cu").read_text(), "")
     source.write_text(f'#include "{HERE / "cuda_host.h"}"\n{text}')
     flags = "-std=c++20", "-O1", "-w", "-fpermissive"
@@ -109,7 +108,7 @@ def logits(
 def _logits(weights: Any, tokens: Sequence[int], parts: Sequence[int], folder: Path, kind: Kept) -> npt.NDArray[np.float32]:
     model, matrices = models.build(weights), [tensor for tensor in weights if len(tensor.shape) > 1]
     kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in matrices}
-    cuda: Any = CpuModule(kinds, folder, {Attend.of(heads, kind) for heads in model.heads})
+    cuda: Any = CpuModule(kinds, folder, kernels(model.heads, kind))
     step = DeviceStep(ROWS, OUTPUTS, TABLE.shape[1], cuda.device)
     blocks: Any = CpuBlocks()
     ops = CudaOps(cuda, step, blocks, Leaves(), {tensor.quant for tensor in matrices}, kind)

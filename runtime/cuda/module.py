@@ -19,8 +19,8 @@ _LOG = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "source"
 FILES = (
-    *("packed.cu", "rows.cu", "attention.cu", "delta.cu", "matvec.cu", "heads.cu", "matmul.cu", "experts.cu", "mailbox.cu"),
-    "shortlist.cu",
+    *("packed.cu", "rows.cu", "attention.cu", "delta.cu", "matvec.cu", "heads.cu", "matmul.cu", "matmul_ints.cu"),
+    *("attend_many.cu", "experts.cu", "mailbox.cu", "shortlist.cu"),
 )
 
 U64 = ctypes.c_uint64
@@ -47,16 +47,14 @@ class _Config(ctypes.Structure):
 
 
 class Module:
-    """Kernels by name. `kinds`: the tensor types that they must unpack; `attends`: parameters of ATTEND of attention.cu, of each
-    kernel that is needed. Fewer compile faster."""
+    """Kernels by name. `kinds`: the tensor types that they must unpack; `made`: lines of code that make kernels for the model's
+    heads. Fewer compile faster."""
 
-    def __init__(
-        self, kinds: Iterable[str], device: torch.device, folder: Path | None, attends: Iterable[tuple[int, ...]] = ()
-    ) -> None:
+    def __init__(self, kinds: Iterable[str], device: torch.device, folder: Path | None, made: Iterable[str] = ()) -> None:
         torch.zeros(1, device=device)  # makes torch's context, which the module is loaded into
         self._driver = _driver()
         self.device = device
-        code = machine_code(source(kinds, attends), torch.cuda.get_device_capability(device), folder)
+        code = machine_code(source(kinds, made), torch.cuda.get_device_capability(device), folder)
         self._module = ctypes.c_void_p()
         with torch.cuda.device(device):
             self._check(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "loading the kernels")
@@ -122,12 +120,11 @@ class Module:
             raise CudaError(f"{what}: {(text.value or b'unknown error').decode()}")
 
 
-def source(kinds: Iterable[str], attends: Iterable[tuple[int, ...]] = ()) -> str:
-    """The CUDA C++ of all kernels, with the given types' blocks and the given kernels of attention."""
+def source(kinds: Iterable[str], made: Iterable[str] = ()) -> str:
+    """The CUDA C++ of all kernels, with the given types' blocks and those that some lines make."""
     types = [BY_NAME[kind] for kind in sorted(kinds)]
     parts = [(_SOURCE / "common.cuh").read_text(), *map(_unpacker, types), _dispatch(types)]
-    made = (f"ATTEND({', '.join(map(str, parameters))})" for parameters in sorted(set(attends)))
-    return "\n".join([*parts, *((_SOURCE / name).read_text() for name in FILES), *made, ""])
+    return "\n".join([*parts, *((_SOURCE / name).read_text() for name in FILES), *sorted(set(made)), ""])
 
 
 def _unpacker(kind: QuantType) -> str:
@@ -143,8 +140,9 @@ def _unpacker(kind: QuantType) -> str:
 def _integers(kind: QuantType) -> str:
     """The part of the struct that is about products in int8."""
     constants = f"static const Form FORM = {kind.cuda_form}; static const Format FORMAT = {kind.activation.upper()}_ROWS;"
+    sizes = f"static const int STEP = {kind.cuda_step}, SCALES = {kind.cuda_scales};"
     body = f"__device__ static __forceinline__ void ints(const u8* b, int p, Ints& o) {{{kind.cuda_ints}}}"
-    return f"\nstatic const int STEP = {kind.cuda_step}; {constants}\n{body}"
+    return f"\n{sizes} {constants}\n{body}"
 
 
 def _dispatch(types: list[QuantType]) -> str:

@@ -1,4 +1,4 @@
-"""Attention on the card over the cache's blocks: single rows by our own kernel, long runs of one text by cuda_long.py."""
+"""Attention on the card over the cache's blocks: of single rows, and of many rows of one text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import torch
 from runtime.core import BLOCK_TOKENS, Batch, ModelError
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
-from runtime.execute import cuda_long
-from runtime.execute.cuda_core import CHUNK, FEW, CudaCore
+from runtime.execute import wide_heads
+from runtime.execute.cuda_core import CHUNK, CudaCore
 from runtime.execute.cuda_structs import HeadShape, Pages
 from runtime.execute.cuda_values import Value
 from runtime.execute.device_step import DeviceStep
+from runtime.execute.long_texts import too_wide
 from runtime.kernels.kept import CARD_ROW, F16, Kept
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Attending, Heads, Rotation
@@ -26,6 +27,7 @@ from runtime.quants import QuantType
 
 SHORT = 8  # rows of one text that attend as single rows; more attend together
 EIGHT, WARP = 8, 32  # values that a lane of attention.cu takes at a time; lanes
+MANY = 64  # columns of a block of attend_many.cu
 BLOCKS_WANTED = 528  # of threads, four on each of an H100's multiprocessors: attention is split until there are so many
 
 
@@ -54,6 +56,37 @@ class Attend(NamedTuple):
     @property
     def name(self) -> str:
         return "attend_" + "_".join(map(str, self[:-1]))
+
+    @property
+    def code(self) -> str:
+        return f"ATTEND({', '.join(map(str, self))})"
+
+
+class AttendMany(NamedTuple):
+    """One of the kernels that ATTEND_MANY of attend_many.cu makes: sizes in sixteens of values."""
+
+    bits: int
+    keys: int
+    values: int
+
+    @classmethod
+    def of(cls, heads: Heads, kept: Kept) -> AttendMany | None:
+        """The one for such heads; None where they are too wide."""
+        return None if too_wide(heads) else cls(kept.bits, math.ceil(heads.key_length / 16), math.ceil(heads.value_length / 16))
+
+    @property
+    def name(self) -> str:
+        return "attend_many_" + "_".join(map(str, self))
+
+    @property
+    def code(self) -> str:
+        return f"ATTEND_MANY({', '.join(map(str, self))})"
+
+
+def kernels(every: Iterable[Heads], kept: Kept) -> set[str]:
+    """The code of the kernels that attention takes for all of a model's heads. ModelError where there is none."""
+    some = ((Attend.of(heads, kept), AttendMany.of(heads, kept)) for heads in every)
+    return {kernel.code for pair in some for kernel in pair if kernel is not None}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +173,7 @@ class CudaAttention(CudaCore):
         out = self._like(q, heads.head_count * heads.value_length)
         for span, blocks in self._long:
             part = slice(span.first, span.last)
-            out.data[part] = self._attend_long(q.data[part], seen, span, blocks)
+            self._attend_long(q.data[part], out.data[part], seen, span, blocks)
         if self._short is None:
             self._attend_rows(q, out, seen, pages, None, q.count, q.rows)
         elif self._short[2]:
@@ -156,31 +189,40 @@ class CudaAttention(CudaCore):
         splits = max(1, min(32, BLOCKS_WANTED // (n * groups)))
         part = torch.empty((n, heads.head_count, splits, 2 + heads.value_length), device=self.device)
         self._launch(kernel.name, (splits, groups, n), 128, q.data, part, seen.shape, pages, listed, count)
-        packing = self._packing(out, wanted=out.rows <= FEW and not self._long)  # a long text's rows come from elsewhere
+        packing = self._packing(out, wanted=not self._long)  # whose rows come from elsewhere
         joins = math.ceil(out.width / CHUNK), n
         self._launch("attend_join", joins, 256, part, out.data, packing, seen.shape, pages, splits, seen.sinks, listed, count)
 
-    def _attend_long(self, q: torch.Tensor, seen: Seen, span: Span, blocks: torch.Tensor) -> torch.Tensor:
+    def _attend_long(self, q: torch.Tensor, out: torch.Tensor, seen: Seen, span: Span, blocks: torch.Tensor) -> None:
         """Many rows of one text, (rows, heads * size)."""
+        heads, rows = seen.heads, span.last - span.first
+        kernel = AttendMany.of(heads, self._kept)
+        if kernel is None:
+            out.copy_(self._attend_wide(q, seen, span, blocks))
+        else:
+            grid = math.ceil(rows * heads.head_count // heads.head_count_kv / MANY), heads.head_count_kv
+            text = seen.keys, seen.values, blocks, rows, span.length
+            self._launch(kernel.name, grid, 128, q, out, seen.shape, *text, seen.sinks)
+        if self._kept is not F16:
+            count = rows * heads.head_count
+            self._launch("spread_heads", (math.ceil(count / 8),), 256, out, count, heads.value_length)
+
+    def _attend_wide(self, q: torch.Tensor, seen: Seen, span: Span, blocks: torch.Tensor) -> torch.Tensor:
         heads = seen.heads
 
-        def gather(first: int, end: int, times: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def gather(first: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
             part = blocks[first // BLOCK_TOKENS :]
-            keys = self._gathered(seen.keys, part, heads.head_count_kv, heads.key_length, end - first, times)
-            return keys, self._gathered(seen.values, part, heads.head_count_kv, heads.value_length, end - first, times)
+            keys = self._gathered(seen.keys, part, heads.head_count_kv, heads.key_length, end - first)
+            return keys, self._gathered(seen.values, part, heads.head_count_kv, heads.value_length, end - first)
 
-        out = cuda_long.attend(q, gather, span.length, heads, seen.sinks)
-        if self._kept is not F16:
-            count = out.numel() // heads.value_length
-            self._launch("spread_heads", (math.ceil(count / 8),), 256, out, count, heads.value_length)
-        return out
+        return wide_heads.attend(q, gather, span.length, heads, seen.sinks)
 
-    def _gathered(self, cache: torch.Tensor, blocks: torch.Tensor, kv: int, size: int, tokens: int, times: int) -> torch.Tensor:
-        """So many tokens from the start of `blocks`, (kv * times, tokens, size) in f16."""
+    def _gathered(self, cache: torch.Tensor, blocks: torch.Tensor, kv: int, size: int, tokens: int) -> torch.Tensor:
+        """So many tokens from the start of `blocks`, (kv, tokens, size) in f16."""
         width = math.ceil(size / CARD_ROW) * CARD_ROW
-        out = torch.empty((kv * times, tokens, width), dtype=torch.float16, device=self.device)
-        grid = math.ceil(tokens / BLOCK_TOKENS), kv * times
-        self._launch("gather_text", grid, 256, cache, blocks, out, self._kept.bits, kv, times, size, tokens)
+        out = torch.empty((kv, tokens, width), dtype=torch.float16, device=self.device)
+        grid = math.ceil(tokens / BLOCK_TOKENS), kv
+        self._launch("gather_text", grid, 256, cache, blocks, out, self._kept.bits, kv, size, tokens)
         return out[..., :size]
 
     def _blocks_of(self, span: Span, batch: Batch) -> torch.Tensor:

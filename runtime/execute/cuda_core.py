@@ -13,14 +13,14 @@ import torch
 from runtime.core import Batch, ModelError
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
-from runtime.execute.cuda_structs import Matrix, Packing, Rows
+from runtime.execute.cuda_structs import Groups, Matrix, Packing, Rows
 from runtime.execute.cuda_values import FLOATS, Value, Weight, dequantize, format_of, memory
 from runtime.execute.device_step import DeviceStep
 from runtime.kernels.leaves import Leaves
 from runtime.quants import TYPES, QuantType
 from runtime.weights import Tensor
 
-FEW = 16  # rows that are multiplied one by one, from registers, and whose experts run pair by pair; more: by tensor cores
+FEW = 16  # rows that are multiplied one by one, from registers, and whose experts run pair by pair; more: on tensor cores
 COLUMNS = 8  # rows of x that a block of matvec.cu takes, at the most
 TILE_ROWS, TILE_COLUMNS = 128, 64  # BM, BN of matmul.cu
 MOST_MATRICES = 4  # of one launch of matvec.cu
@@ -103,7 +103,15 @@ class CudaCore:
         shift = next((n for n in range(3) if tasks << n >= WARPS_WANTED or step << n >= x.width), 3)
         every = (Matrix * MOST_MATRICES)(*matrices)
         grid = math.ceil((tasks << shift) / 8), math.ceil(x.rows / columns)
-        self._launch(f"matvec_{columns}", grid, 256, every, len(matrices), self._few(x), shift, x.count)
+        self._launch(f"matvec_{columns}", grid, 256, every, len(matrices), self._in_ints(x), shift, x.count)
+
+    def _matmul(self, x: Value, matrix: Matrix, experts: torch.Tensor | None, groups: Groups, share: int, columns: int) -> None:
+        """Many rows of x, on tensor cores; `columns` tiles of them, at the most. `share`: see below."""
+        grid = math.ceil(matrix.rows / TILE_ROWS), columns
+        if TYPES[matrix.type].cuda_ints:
+            self._launch("matmul_ints", grid, 256, matrix, experts, groups, self._in_ints(x, share), x.count)
+        else:
+            self._launch("matmul", grid, 256, matrix, experts, groups, *self._halves(x, share), x.width, x.count)
 
     def _halves(self, x: Value, share: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """x in f16 and its scales; made once. `share`: rows of x for each one that is counted."""
@@ -114,8 +122,8 @@ class CudaCore:
             x.halves = halves, scales
         return x.halves
 
-    def _few(self, x: Value, share: int = 1) -> Rows:
-        """Few rows of x, packed where that is not done; `share` as above."""
+    def _in_ints(self, x: Value, share: int = 1) -> Rows:
+        """x in int8, packed where that is not done; `share` as above."""
         if x.ints.keys() != set(self._formats):
             grid = math.ceil(x.width / CHUNK / 8), x.rows
             self._launch("pack_rows", grid, 256, x.data, self._packing(x, wanted=True), x.width, x.count, share)

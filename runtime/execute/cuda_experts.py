@@ -11,12 +11,13 @@ import torch
 from runtime.core import ModelError
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
-from runtime.execute.cuda_core import FEW, TILE_COLUMNS, TILE_ROWS, CudaCore
+from runtime.execute.cuda_core import FEW, TILE_COLUMNS, CudaCore
 from runtime.execute.cuda_structs import Groups, Matrix, Router
 from runtime.execute.cuda_values import Value
 from runtime.execute.device_step import DeviceStep
 from runtime.execute.experts import KINDS, LOOKED_UP, STREAMED, Layer, Residence, stack
 from runtime.execute.mailbox import Mailbox
+from runtime.execute.streaming import Streamer
 from runtime.kernels.activations import CODES
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Experts, Routing
@@ -70,6 +71,10 @@ class CudaExperts(CudaCore):
         out = own if own is not None and complete else self._receive(x, own)
         return out if other is None else self.add(out, other)
 
+    def stream_by(self, streamer: Streamer) -> None:
+        """Let prompts bring experts to the card by this one."""
+        self.table_of, self.after = streamer.table_of, streamer.after
+
     def _choose(
         self, x: Value, logits: Value, table: torch.Tensor, routing: Routing, over_pcie: float, uses: torch.Tensor | None
     ) -> Choice:
@@ -108,11 +113,11 @@ class CudaExperts(CudaCore):
         hidden = Value(self._floats(x.rows * choice.k, gate.rows), x.count)
         grid = math.ceil(gate.rows / 16), x.rows * choice.k
         pairs = choice.ids, choice.where, choice.k
-        self._launch("expert_hidden", grid, 256, gate, up, self._few(x), *pairs, hidden.data, activation, x.count)
+        self._launch("expert_hidden", grid, 256, gate, up, self._in_ints(x), *pairs, hidden.data, activation, x.count)
         out = self._like(x, down.rows)
         chosen = choice.ids, choice.where, choice.weights, choice.k
         grid = math.ceil(down.rows / DOWN_ROWS), x.rows
-        self._launch("expert_down", grid, 256, down, self._few(hidden, choice.k), *chosen, out.data, x.count)
+        self._launch("expert_down", grid, 256, down, self._in_ints(hidden, choice.k), *chosen, out.data, x.count)
         return out
 
     def _many_experts(self, x: Value, layer: Layer, choice: Choice) -> Value:
@@ -129,9 +134,7 @@ class CudaExperts(CudaCore):
             bias = self._bias(layer, kind)
             matrix = Matrix(None, bias, out.data.data_ptr(), tensor.row_bytes, tensor.rows, tensor.quant.type_id)
             groups = Groups(tiles.data_ptr(), n_tiles.data_ptr(), order.data_ptr(), share)
-            grid = math.ceil(tensor.rows / TILE_ROWS), most_tiles
-            halves = self._halves(of, 1 if share == k else k)
-            self._launch("matmul", grid, 256, matrix, choice.table[kind], groups, *halves, of.width, x.count)
+            self._matmul(of, matrix, choice.table[kind], groups, 1 if share == k else k, most_tiles)
             return out
 
         hidden, up = product(0, x, k), product(1, x, k)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from runtime.core import FloatArray, ModelError
 from runtime.cuda.module import U64
 from runtime.execute.cuda_attention import CudaAttention
-from runtime.execute.cuda_core import CHUNK, FEW, MOST_MATRICES, TILE_COLUMNS, TILE_ROWS
+from runtime.execute.cuda_core import CHUNK, FEW, MOST_MATRICES, TILE_COLUMNS
 from runtime.execute.cuda_delta import CudaDelta
 from runtime.execute.cuda_experts import CudaExperts
 from runtime.execute.cuda_structs import Groups
@@ -53,8 +53,7 @@ class CudaOps(CudaAttention, CudaDelta, CudaExperts):
                 if bias is not None:
                     out.data += self._vector(bias)
             else:
-                grid = math.ceil(weight.rows / TILE_ROWS), math.ceil(x.rows / TILE_COLUMNS)
-                self._launch("matmul", grid, 256, matrix, None, Groups(share=1), *self._halves(x), x.width, x.count)
+                self._matmul(x, matrix, None, Groups(share=1), 1, math.ceil(x.rows / TILE_COLUMNS))
         return outs
 
     def by_head(self, x: Value, weight: Tensor) -> Value:
@@ -65,7 +64,7 @@ class CudaOps(CudaAttention, CudaDelta, CudaExperts):
             parts = Value(x.data.view(x.rows * heads, n_in), x.count)  # has to live until the kernel is launched
             blocks = math.ceil(n_out / HEAD_ROWS), heads, x.rows
             matrix = own.data, U64(own.row_bytes), own.type_id
-            self._launch("by_head", blocks, 256, *matrix, self._few(parts, heads), out.data, n_out, x.count)
+            self._launch("by_head", blocks, 256, *matrix, self._in_ints(parts, heads), out.data, n_out, x.count)
             return out
         unpacked = torch.empty((heads, n_out, n_in), dtype=torch.float16, device=self.device)
         grid = (math.ceil(unpacked.numel() / 2048),)
@@ -93,7 +92,7 @@ class CudaOps(CudaAttention, CudaDelta, CudaExperts):
         else:
             self._pending, source, other = pending, x.data, None
         threads = min(1024, math.ceil(x.width / CHUNK) * 32)
-        norm = self._vector(weight), out.data, self._packing(out, wanted=x.rows <= FEW), x.width, eps, x.count
+        norm = self._vector(weight), out.data, self._packing(out, wanted=True), x.width, eps, x.count
         self._launch("rms_norm", (x.rows,), threads, source, other, x.data, *norm)
         return out
 

@@ -7,7 +7,6 @@ experts that are not in VRAM through staging buffers on the card.
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import logging
 import statistics
 import time
@@ -21,38 +20,26 @@ from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, IntA
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
-from runtime.cuda.side import SideStream
-from runtime.execute import strips
 from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.execute.cpu import bytes_per_token
-from runtime.execute.cuda_attention import Attend
-from runtime.execute.cuda_experts import layer_of
+from runtime.execute.cuda_attention import kernels as attention_kernels
 from runtime.execute.cuda_ops import CudaOps
-from runtime.execute.cuda_values import Value, memory
+from runtime.execute.cuda_values import Value
 from runtime.execute.device_step import BUCKETS, DeviceStep, bucket
-from runtime.execute.expert_cache import ExpertCache
-from runtime.execute.experts import Residence
-from runtime.execute.front import Front, FrontSize
-from runtime.execute.mailbox import ExpertProgram, Mailbox
 from runtime.execute.needs import (
     CHECKPOINTS,
     MAX_OUTPUTS,
     first_layer,
     head_sizes,
-    is_matrix,
-    mixtures,
-    on_card,
     planned,
     ram_bytes,
     text_bytes,
     texts,
 )
+from runtime.execute.parts import Options, Parts
 from runtime.execute.placement import SLACK, NoRoom, Plan
-from runtime.execute.recorder import Limits
 from runtime.execute.shortlist import LIST, Shortlist
-from runtime.execute.streaming import Streamer
 from runtime.frames import Load
-from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, kept
 from runtime.kernels.kept import Kept
 from runtime.kernels.leaves import Leaves
@@ -61,25 +48,9 @@ from runtime.weights import Progress, Weights, open_weights
 
 log = logging.getLogger(__name__)
 
-HANDED_ROWS = 256  # at the most, of a step whose experts the CPU computes; more are streamed
 MOST_PARTS = 4  # shares over PCIe that are tried: none, one expert of a token, two, three
 PROBED_TOKENS = 10
 GAIN = 1.15  # below it the card's reads are left to others
-PROBED_ROWS = 32  # of the step that tells how fast the CPU is
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options:
-    """How to load. `threads`: 0 leaves them to us; `over_pcie`: see CudaOps, None: by measurement."""
-
-    num_ctx: int
-    rows: int
-    threads: int
-    over_pcie: float | None
-    pinned: int  # bytes that may be, < 0: any number
-    texts: int  # that can have a state at a time, where layers keep one
-    kept: Kept  # keys and values
-    progress: Progress
 
 
 class HybridExecutor:
@@ -94,20 +65,16 @@ class HybridExecutor:
         self.num_ctx = options.num_ctx
         self.n_blocks = chosen.blocks
         self.max_rows = options.rows
-        self.max_outputs = min(options.rows, MAX_OUTPUTS)
+        self.max_outputs = options.outputs
         self.several = True
         self.lines, self.checkpoints = options.texts, CHECKPOINTS if model.state_bytes() else 0
         self._logits = torch.zeros((self.max_outputs, config.n_vocab), pin_memory=True)
         self._list = Shortlist(self.max_outputs, pinned=True)
         self.shortlist = LIST if config.n_vocab > LIST else 0
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
-        self._program: ExpertProgram | None = None
-        self._streamer: Streamer | None = None
-        self._front: Front | None = None
         self._first = chosen.first
         self._helper = concurrent.futures.ThreadPoolExecutor(1)
-        self._pinned = False
-        self._handed_rows = 0
+        self._parts: Parts | None = None
         leaves = Leaves()
         longest = max(options.num_ctx, min(config.context_length, LONGEST))
         table, more = blocks_for(longest) + 1, blocks_for(longest) - blocks_for(options.num_ctx)
@@ -119,9 +86,11 @@ class HybridExecutor:
                 kinds = {tensor.quant for tensor in weights if len(tensor.shape) > 1}
                 self._ops = CudaOps(module, self._step, self._blocks, leaves, kinds, options.kept)
                 self._ops.lines = self.lines + self.checkpoints
-                self._place(chosen, leaves, options)
+                self._parts = Parts(weights, model, module, self._blocks, self._step, self._ops)
+                self._cache = self._parts.place(chosen, leaves, options)
+                self._program, self._front, self._streamer = self._parts.program, self._parts.front, self._parts.streamer
                 self._warm()
-                if self._program and self._pinned:
+                if self._program and self._parts.pinned:
                     self._ops.over_pcie = self._best_share() if options.over_pcie is None else options.over_pcie
                     self._graphs.clear()
         except BaseException:
@@ -129,7 +98,7 @@ class HybridExecutor:
             raise
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
-        self.pinned = self._pinned if self._program else None
+        self.pinned = self._parts.pinned if self._program else None
         self.placement = chosen.words + (", in memory that is not pinned" if self.pinned is False else "")
         self.threads = options.threads or cores.physical() if self._program or self._front else 1
         self.bytes_per_token = bytes_per_token(weights, model)
@@ -253,7 +222,8 @@ class HybridExecutor:
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._graphs.clear()
             freed = self._cache.shrink(max(1 / models, 1 - lacking / held))
-            self._stream_by(self._streamer.renewed())
+            self._streamer = self._streamer.renewed()
+            self._ops.stream_by(self._streamer)
             self._stream.synchronize()
         torch.cuda.empty_cache()
         self.size_vram -= freed
@@ -267,6 +237,7 @@ class HybridExecutor:
     def close(self) -> None:
         """Stop the threads and give the memory of both sides back."""
         self._release()
+        self._parts = None
         del self._ops, self._model, self._cache, self._streamer, self._step, self._logits
         self._blocks.close()
         self._weights.close()
@@ -274,15 +245,13 @@ class HybridExecutor:
 
     def _release(self) -> None:
         """Stop the threads and whatever the card does, and let go of the host's memory."""
-        if self._program:
-            self._program.close()
-        if self._front:
-            self._front.close()
+        if self._parts:
+            self._parts.stop()
         self._helper.shutdown()
         self._graphs.clear()
         torch.cuda.synchronize(self._module.device)
-        if self._pinned and self._weights.arena:
-            self._module.unpin(self._weights.arena[0])
+        if self._parts:
+            self._parts.release()
 
     # ------------------------------------------------------------ a step
 
@@ -316,7 +285,7 @@ class HybridExecutor:
         return graph, logits
 
     def _eager(self, batch: Batch, rows: int, outputs: int, whole: bool) -> torch.Tensor:
-        streamed = self._streamer is not None and rows > self._handed_rows
+        streamed = self._streamer is not None and self._parts is not None and rows > self._parts.handed_rows
         self._ops.begin(bucket(rows), bucket(outputs), batch)
         handed = self._program if not streamed else None
         job = self._helper.submit(handed.run, rows) if handed else None
@@ -358,75 +327,7 @@ class HybridExecutor:
         if self._ops.mailbox:
             self._ops.mailbox.check()
 
-    # ------------------------------------------------------------ loading
-
-    def _place(self, chosen: Plan, leaves: Leaves, options: Options) -> None:
-        if self._first:
-            self._keep_back(leaves, options)
-        layers = [layer_of(mixture.experts) for mixture in mixtures(self._model, self._first)]
-        stacked = {tensor.name for layer in layers for tensor in layer.tensors}
-        if any(n < layer.experts for n, layer in zip(chosen.resident, layers, strict=True)):
-            self._pin(options.pinned)
-        here = (tensor for tensor in self._weights if on_card(tensor, self._model, self._first))
-        dense = [tensor for tensor in here if is_matrix(tensor) and tensor.name not in stacked]
-        done, total = 0, chosen.vram
-        for tensor in dense:
-            self._ops.weight(tensor)
-            done += tensor.nbytes
-            options.progress("uploading weights", done, total)
-        self._cache = ExpertCache(layers, self._ops.device, SideStream(self._module))
-        for residence, count in zip(self._cache.residences, chosen.resident, strict=True):
-            layer = residence.layer
-            self._ops.residences[layer.gate.name] = residence
-            if count:
-                sizes = zip(layer.tensors, layer.sizes, strict=True)
-                firsts = [memory(tensor.address, count * size) for tensor, size in sizes]
-                parts = [first.to(self._ops.device) for first in firsts]
-                residence.keep(parts)
-                done += sum(part.nbytes for part in parts)
-                options.progress("uploading weights", done, total)
-        self._cache.open(moving=self._pinned)
-        absent = [residence for residence in self._cache.residences if not residence.complete]
-        if absent:
-            self._share(absent, leaves, options, chosen.stages)
-
-    def _keep_back(self, leaves: Leaves, options: Options) -> None:
-        """Let the CPU compute the first layers."""
-        kept = [tensor for tensor in self._weights if not on_card(tensor, self._model, self._first)]
-        plain, in_strips = strips.types(kept, leaves.strip_rows if self._weights.writable else 0)
-        kernel_compile.ahead(leaves, plain | {self._model.token_embd.weight.quant.name}, options.progress, strips=in_strips,
-                             kind=options.kept)  # fmt: skip
-        threads, rows = options.threads or cores.physical(), max(self.max_rows, BUCKETS[-1])
-        limits = Limits(rows, self.max_outputs, self._blocks.most, self.n_blocks, self._step.table, self._ops.lines)
-        size = FrontSize(self._first, limits, threads, self._weights.writable, options.kept)
-        self._front = Front(leaves, self._model, size, self._ops.device)
-
-    def _share(self, absent: list[Residence], leaves: Leaves, options: Options, stages: int) -> None:
-        """Let the CPU compute what the card has no room for."""
-        config = self._model.config
-        rows = min(HANDED_ROWS, self.max_rows)
-        mailbox = Mailbox(rows, config.embedding_length, config.expert_used_count, pinned=True)
-        layers = [residence.layer for residence in absent]
-        kernel_compile.ahead(leaves, {t.quant.name for layer in layers for t in layer.tensors}, options.progress)
-        threads = options.threads or cores.physical()
-        self._program = ExpertProgram(leaves, threads, mailbox, layers)
-        self._ops.mailbox = mailbox
-        self._stream_by(Streamer(absent, self._module, stages))
-        probed = min(rows, PROBED_ROWS)
-        self._handed_rows = min(rows, self._crossover(probed, mailbox.seconds(leaves, threads, layers[0], probed)))
-
-    def _stream_by(self, streamer: Streamer) -> None:
-        self._streamer = streamer
-        self._ops.table_of, self._ops.after = streamer.table_of, streamer.after
-
-    def _crossover(self, rows: int, seconds: float) -> int:
-        """Rows of a step up to which the CPU, which took `seconds` for `rows` of a layer, is faster than streaming the layer."""
-        assert self._streamer is not None
-        streamed = self._streamer.seconds()
-        most = max(1, int(rows * streamed / seconds))
-        message = "a layer's experts: %.2f ms for %d rows on the CPU, %.2f ms over the bus; more than %d rows are streamed"
-        log.info(message, 1e3 * seconds, rows, 1e3 * streamed, most)
-        return most
+    # ------------------------------------------------------------ the first steps
 
     def _best_share(self) -> float:
         """The part of the absent experts that is best read over PCIe: a home PC's memory is one pipe for both sides, so it has
@@ -450,15 +351,6 @@ class HybridExecutor:
             self._replay(1, 1, whole=False)
             times.append(time.perf_counter() - start)
         return statistics.median(times[2:])  # the first one captures
-
-    def _pin(self, limit: int) -> None:
-        """Let the card read the weights by itself, where they are no more than `limit` (< 0: any number of) bytes."""
-        arena = self._weights.arena
-        allowed = arena is not None and (limit < 0 or arena[1] <= limit)
-        self._pinned = allowed and arena is not None and self._module.pin(*arena)
-        if not self._pinned:
-            log.warning("%.1f GiB of weights are not pinned%s: experts go to the GPU more slowly", self._weights.nbytes / 2**30,
-                        "" if allowed else ", because they may not be")  # fmt: skip
 
     def _warm(self) -> None:
         """A step without rows, so that nothing is loaded for the first time while a graph is captured."""
@@ -485,17 +377,20 @@ def load(
     Raises GGUFError for a file that is none, CardTaken where only other models of this server are in the way.
     """
     gpu = request.main_gpu or 0
+    try:
+        if gpu >= torch.cuda.device_count():
+            raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
+        _have_room(request, resident)
+    except (CudaError, NoRoom, ModelError, RuntimeError) as error:
+        log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
+        return None
     weights = open_weights(request.path, progress, mapped=mapped)
     try:
         model = models.build(weights)
-        if gpu >= torch.cuda.device_count():
-            raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
-        free, _ = torch.cuda.mem_get_info(gpu)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
         kind = kept.chosen(request.kv_cache_type, *head_sizes(model))
-        attends = {Attend.of(heads, kind) for heads in model.heads}
-        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder, attends)
-        vram = min(max(0, free - request.gpu_overhead), request.vram or free)
+        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder, attention_kernels(model.heads, kind))
+        vram = _vram(request)
         share = over_pcie if request.pcie else 0.0
         while True:
             try:
@@ -513,6 +408,21 @@ def load(
         return None
 
 
+def _vram(request: Load) -> int:
+    """Bytes of the card that the model may take."""
+    free, _ = torch.cuda.mem_get_info(request.main_gpu or 0)
+    return min(max(0, int(free) - request.gpu_overhead), request.vram or int(free))
+
+
+def _have_room(request: Load, resident: int | None) -> None:
+    """Raises what `_plan` does before the weights are read: the CPU would have to read them once more."""
+    weights = open_weights(request.path, lambda *_: None, mapped=True)
+    try:
+        _plan(weights, models.build(weights), request, _vram(request), resident)
+    finally:
+        weights.close()
+
+
 def _open(
     weights: Weights,
     model: Transformer,
@@ -524,6 +434,16 @@ def _open(
     over_pcie: float | None,
     progress: Progress,
 ) -> HybridExecutor:
+    chosen, rows, num_ctx = _plan(weights, model, request, vram, resident)
+    log.info("%s", chosen.words)
+    count = texts(request.num_parallel)
+    outputs = min(rows, MAX_OUTPUTS)
+    options = Options(num_ctx, rows, outputs, request.num_thread, over_pcie, request.pinned, count, kind, progress)
+    return HybridExecutor(weights, model, chosen, module, options)
+
+
+def _plan(weights: Weights, model: Transformer, request: Load, vram: int, resident: int | None) -> tuple[Plan, int, int]:
+    """The plan, rows of a step, and tokens of a context. Raises NoRoom, and CardTaken where others have what is missing."""
     num_ctx = min(request.num_ctx or DEFAULT_CONTEXT, model.config.context_length)
     try:
         chosen, rows = planned(weights, model, request, num_ctx, vram, resident)
@@ -531,7 +451,4 @@ def _open(
         raise (CardTaken if request.shared else NoRoom)(str(error)) from error
     if request.shared and chosen.first > first_layer(request.num_gpu, len(model.blk)):
         raise CardTaken(f"only {len(model.blk) - chosen.first} of {len(model.blk)} layers fit beside other models")
-    log.info("%s", chosen.words)
-    count = texts(request.num_parallel)
-    options = Options(num_ctx, rows, request.num_thread, over_pcie, request.pinned, count, kind, progress)
-    return HybridExecutor(weights, model, chosen, module, options)
+    return chosen, rows, num_ctx

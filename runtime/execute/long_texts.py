@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from runtime.layers.ops import Heads
 
-FUSED_HEAD = 256  # values of a head that torch's fused attention takes
-SCORES = 1 << 24  # of a text that are held at a time where it does not
+WIDEST_KEY, WIDEST_VALUE = 368, 256  # of a head that attend_many.cu takes: its shared memory, and its registers
+SCORES = 1 << 24  # of a text that are held at a time for wider ones
 
 
-def is_plain(heads: Heads) -> bool:
-    """Whether torch's fused attention takes such heads."""
-    return not heads.window and not heads.softcap and heads.key_length <= FUSED_HEAD
+def too_wide(heads: Heads) -> bool:
+    """Whether attend_many.cu does not take such heads."""
+    return heads.key_length > WIDEST_KEY or heads.value_length > WIDEST_VALUE
 
 
 def text_bytes(heads: Heads, num_ctx: int) -> int:
-    """Bytes that many rows of a text of so many tokens take beside the cache: its keys and values, gathered, and scores."""
-    if is_plain(heads):
-        return 2 * heads.head_count * num_ctx * (heads.key_length + heads.value_length)
-    return 6 * heads.head_count_kv * num_ctx * (heads.key_length + heads.value_length) + 12 * SCORES
+    """Bytes that many rows of a text of so many tokens take beside the cache: keys and values gathered, and scores."""
+    return 6 * heads.head_count_kv * num_ctx * (heads.key_length + heads.value_length) + 12 * SCORES if too_wide(heads) else 0

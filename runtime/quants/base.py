@@ -33,6 +33,7 @@ class QuantType(abc.ABC):
     values apart: run `p`, counting only those that are the first of their two; empty: rows are multiplied in float32."""
     cuda_form: str = "PLAIN"  # Form of common.cuh
     cuda_step: int = 16
+    cuda_scales: int = 32  # values that have one scale: 16 or 32
 
     @abc.abstractmethod
     def dequantize(self, blocks: Bytes) -> Floats:

@@ -44,6 +44,7 @@ class Q2_K(SuperBlockType, StripType):
     """
     cuda_form = "SCALED"
     cuda_step = 32
+    cuda_scales = 16
 
     def dequantize(self, blocks: Bytes) -> Floats:
         d, dmin = halves(blocks[:, 80:82]), halves(blocks[:, 82:])

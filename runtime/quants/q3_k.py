@@ -59,6 +59,7 @@ class Q3_K(OffsetBlockType, StripType):
     """
     cuda_form = "SCALED"
     cuda_step = 32
+    cuda_scales = 16
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         packed = blocks[:, self.SCALES : self.D]

@@ -48,6 +48,7 @@ class Q6_K(SuperBlockType, StripType):
     """
     cuda_form = "SCALED"
     cuda_step = 64
+    cuda_scales = 16
 
     def dequantize(self, blocks: Bytes) -> Floats:
         scales = halves(blocks[:, self.D :]) * blocks[:, self.SCALES : self.D].view(np.int8).astype(np.float32)

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="needs the extra cuda")
 
 from runtime.cuda import nvrtc
 from runtime.cuda.module import source
-from runtime.execute.cuda_attention import Attend
+from runtime.execute.cuda_attention import kernels
 from runtime.kernels.kept import KINDS
 from runtime.layers.ops import Heads
 from runtime.quants import BY_NAME
@@ -36,13 +36,13 @@ def compiler() -> nvrtc.Nvrtc:
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 6), (9, 0)])
 def test_compiles_for_old_and_new_cards(capability: tuple[int, int], compiler: nvrtc.Nvrtc) -> None:
-    attends = [Attend.of(HEADS, kept) for kept in KINDS.values()]
-    assert compiler.compile(source(["F32", "Q4_K", "Q6_K"], attends), capability)[:4] == b"\x7fELF"
+    made = [line for kept in KINDS.values() for line in kernels([HEADS], kept)]
+    assert compiler.compile(source(["F32", "Q4_K", "Q6_K"], made), capability)[:4] == b"\x7fELF"
 
 
 def test_every_kernel_first_waits_for_the_one_before() -> None:
     """Else its reads could come before the other's writes, where a graph starts it early."""
-    text = source(["F32"], [Attend.of(HEADS, KINDS["q8_0"])])
+    text = source(["F32"], kernels([HEADS], KINDS["q8_0"]))
     first_words = re.findall(r'extern "C" __global__[^{;]*\{[\s\\]*(\w+)', text)
     assert len(first_words) == text.count("__global__")
     assert set(first_words) == {"after_previous"}

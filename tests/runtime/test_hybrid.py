@@ -161,6 +161,20 @@ def test_many_rows(kind: str, module: Module) -> None:
     assert naive.nmse(out.cpu().numpy(), x @ values.T) <= 1e-6
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if BY_NAME[kind].cuda_ints])
+@pytest.mark.parametrize("width", [768, 2304])
+def test_many_rows_in_int8(kind: str, width: int, module: Module) -> None:
+    """As few rows: not even a rounding differs from the twin's."""
+    raw, values = blocks(kind, 150, width)
+    x = np.random.default_rng(3).standard_normal((100, width)).astype(np.float32)
+    w, (rows, _parts) = torch.from_numpy(raw.copy()).cuda(), packed(torch.from_numpy(x).cuda(), module)
+    out, count = torch.zeros((100, 150), device="cuda"), torch.tensor([100], dtype=torch.int32, device="cuda")
+    matrix = Matrix(w.data_ptr(), None, out.data_ptr(), raw.shape[1], 150, BY_NAME[kind].type_id)
+    module.launch("matmul_ints", (2, 2), 256, matrix, None, Groups(share=1), rows, count)
+    expected = naive.rounded(x, naive.ACTIVATION_BLOCK.get(kind, 0)).astype(np.float64) @ values.T
+    assert naive.nmse(out.cpu().numpy(), expected) <= 1e-9
+
+
 @pytest.mark.parametrize("architecture", ["llama", "mixtral", "qwen2", "qwen3", "qwen3moe"])
 def test_logits_match_twin(architecture: str, tmp_path: Path, opened: Open) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
@@ -201,14 +215,16 @@ def test_single_tokens_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: O
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompts_are_nearer_to_floats(kind: str, tmp_path: Path, opened: Open) -> None:
-    """Tensor cores multiply activations in f16, the CPU's experts in int8."""
+def test_prompts_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: Open) -> None:
+    """Tensor cores multiply the same integers too; as above, a sum may fall to another side of a rounding."""
     path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.variant("qwen3moe", kind), experts=4, used=4))
     tokens = np.random.default_rng(5).integers(0, 300, 50).tolist()
-    expected = naive.Model(path).logits(tokens)
+    with closing(open_model(path)) as cpu:
+        expected = Text(cpu, blocks_for(64)).feed(tokens)
     for resident in (None, 0, 2):
         logits = Text(opened(path, resident=resident), blocks_for(64)).feed(tokens)
-        assert naive.nmse(logits, expected) <= (1e-5 if resident is None else 1e-2), resident
+        assert naive.nmse(logits[0], expected[0]) <= 1e-6, resident
+        assert naive.nmse(logits, expected) <= 5e-4, resident
 
 
 @pytest.mark.parametrize("resident", [None, 0, 3])
@@ -219,7 +235,7 @@ def test_streamed_prompt(resident: int | None, demo_model: Path, opened: Open) -
     streamed = np.concatenate([text.feed(tokens[:120]), text.feed(tokens[120:])])
     handed = np.concatenate([again.feed(tokens[i : i + 25]) for i in range(0, 200, 25)])
     assert naive.nmse(streamed, handed) <= 1e-2
-    assert naive.nmse(streamed, naive.Model(demo_model).logits(tokens)) <= 1e-3
+    assert naive.nmse(streamed, naive.Model(demo_model).logits(tokens)) <= 1e-2
 
 
 @pytest.mark.parametrize("resident", [None, 0])

@@ -91,10 +91,10 @@ extern "C" __global__ void rotate_store(float* q, const float* k, const float* v
     float total = 0;
     for (int i = lane; i < size; i += 32) x[i] = from[i], total += x[i] * x[i];
     if (norm) {
-        const float scale = rsqrtf(warp_sum(total) / size + eps);
-        for (int i = lane; i < size; i += 32) x[i] *= scale * norm[i];
+        const float scale = 1.0f / sqrtf(warp_sum(total) / size + eps);
+        for (int i = lane; i < size; i += 32) x[i] = x[i] * scale * norm[i];
     } else if (!is_q && !is_k && heads.value_eps) {
-        const float scale = rsqrtf(warp_sum(total) / size + heads.value_eps);
+        const float scale = 1.0f / sqrtf(warp_sum(total) / size + heads.value_eps);
         for (int i = lane; i < size; i += 32) x[i] *= scale;
     }
     __syncwarp();
@@ -146,12 +146,11 @@ template <int BITS> struct Eighth {
     }
 };
 
-// Tokens of a text, one after the other, in f16 and with every head as often as it has heads of q: (heads, tokens, size), rows padded
-// as in the cache. Grid: (blocks, heads); `blocks`: those of these tokens, of which there are `tokens`.
-template <int BITS>
-__device__ void gather_part(const u8* cache, const int* blocks, u16* out, int kv, int group, int size, int tokens) {
-    const int head = blockIdx.y / group, eighths = (size + 7) / 8, first = blockIdx.x * BLOCK_TOKENS;
-    const u8* block = cache + ((u64)blocks[blockIdx.x] * kv + head) * head_bytes(BITS, size);
+// Tokens of a text, one after the other, in f16: (kv heads, tokens, size), rows padded as in the cache. Grid: (blocks, kv heads);
+// `blocks`: those of these tokens, of which there are `tokens`.
+template <int BITS> __device__ void gather_part(const u8* cache, const int* blocks, u16* out, int kv, int size, int tokens) {
+    const int eighths = (size + 7) / 8, first = blockIdx.x * BLOCK_TOKENS;
+    const u8* block = cache + ((u64)blocks[blockIdx.x] * kv + blockIdx.y) * head_bytes(BITS, size);
     for (int i = threadIdx.x; i < min(BLOCK_TOKENS, tokens - first) * eighths; i += blockDim.x) {
         const int slot = i / eighths, at = i % eighths * 8;
         Eighth<BITS> kept;
@@ -162,11 +161,11 @@ __device__ void gather_part(const u8* cache, const int* blocks, u16* out, int kv
     }
 }
 
-extern "C" __global__ void gather_text(const u8* cache, const int* blocks, u16* out, int bits, int kv, int group, int size, int tokens) {
+extern "C" __global__ void gather_text(const u8* cache, const int* blocks, u16* out, int bits, int kv, int size, int tokens) {
     after_previous();
-    if (bits == 16) gather_part<16>(cache, blocks, out, kv, group, size, tokens);
-    else if (bits == 8) gather_part<8>(cache, blocks, out, kv, group, size, tokens);
-    else gather_part<4>(cache, blocks, out, kv, group, size, tokens);
+    if (bits == 16) gather_part<16>(cache, blocks, out, kv, size, tokens);
+    else if (bits == 8) gather_part<8>(cache, blocks, out, kv, size, tokens);
+    else gather_part<4>(cache, blocks, out, kv, size, tokens);
 }
 
 // `spread` of all heads of a step's rows, (heads, size), in place; 256 threads.
@@ -198,9 +197,9 @@ __device__ __forceinline__ void mix_in(Mix<HEADS, EIGHTHS>& mix, float (&score)[
     for (int h = 0; h < HEADS; h++) {
         float higher = mix.top[h];
         for (int t = 0; t < TOKENS; t++) higher = fmaxf(higher, known[t] ? score[h][t] : -1e30f);
-        const float fade = __expf(mix.top[h] - higher);
+        const float fade = expf(mix.top[h] - higher);
         mix.top[h] = higher, mix.sum[h] *= fade;
-        for (int t = 0; t < TOKENS; t++) score[h][t] = known[t] ? __expf(score[h][t] - higher) : 0, mix.sum[h] += score[h][t];
+        for (int t = 0; t < TOKENS; t++) score[h][t] = known[t] ? expf(score[h][t] - higher) : 0, mix.sum[h] += score[h][t];
         for (int e = 0; e < EIGHTHS; e++)
             for (int i = 0; i < 8; i++) mix.values[h][e][i] *= fade;
     }
@@ -220,7 +219,7 @@ __device__ __forceinline__ void join_groups(float (&top)[GROUPS][HEADS], float (
                                             float* part, u64 stride, int size, bool spreads) {
     const int lane = threadIdx.x & 31;
     for (int h = threadIdx.x >> 5; h < HEADS; h += ATTEND_THREADS / 32) {
-        const float own = lane < GROUPS ? top[lane][h] : -1e30f, higher = warp_max(own), fade = __expf(own - higher);
+        const float own = lane < GROUPS ? top[lane][h] : -1e30f, higher = warp_max(own), fade = expf(own - higher);
         const float total = warp_sum(lane < GROUPS ? fade * sum[lane][h] : 0);
         if (lane < GROUPS) top[lane][h] = fade;
         __syncwarp();
@@ -330,8 +329,8 @@ extern "C" __global__ void attend_join(const float* part, float* out, Packing pa
     for (int head = warp; head <= (end - 1) / heads.value - first; head += 8) {
         const float* own = part + (head * splits + lane) * size;
         const float top = lane < used ? own[0] : -1e30f, sink = sinks ? sinks[first + head] : -1e30f;
-        const float higher = fmaxf(warp_max(top), sink), weight = lane < used ? __expf(top - higher) : 0;
-        weights[head][lane] = weight / (warp_sum(lane < used ? weight * own[1] : 0) + (sinks ? __expf(sink - higher) : 0));
+        const float higher = fmaxf(warp_max(top), sink), weight = lane < used ? expf(top - higher) : 0;
+        weights[head][lane] = weight / (warp_sum(lane < used ? weight * own[1] : 0) + (sinks ? expf(sink - higher) : 0));
     }
     __syncthreads();
     if (at < end) {

@@ -205,9 +205,9 @@ enum Activation { SILU, GELU, SWIGLU_OAI, SIGMOID_GATE };  // numbered as in run
 
 // activation(gate) * up
 __device__ __forceinline__ float activate(int code, float gate, float up) {
-    if (code == SILU) return gate / (1.0f + __expf(-gate)) * up;
-    if (code == GELU) return gate / (1.0f + __expf(-1.5957691216f * gate * (1.0f + 0.044715f * gate * gate))) * up;
-    if (code == SIGMOID_GATE) return up / (1.0f + __expf(-gate));
+    if (code == SILU) return gate / (1.0f + expf(-gate)) * up;
+    if (code == GELU) return gate / (1.0f + expf(-1.5957691216f * gate * (1.0f + 0.044715f * gate * gate))) * up;
+    if (code == SIGMOID_GATE) return up / (1.0f + expf(-gate));
     gate = fminf(gate, 7.0f), up = fminf(fmaxf(up, -7.0f), 7.0f);
-    return gate / (1.0f + __expf(-1.702f * gate)) * (up + 1.0f);
+    return gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);
 }

@@ -34,19 +34,28 @@ template <int PER> __device__ void keep_groups(float* score, float* shared, cons
         if (32 * i + lane < r.experts && !(kept >> (32 * i + lane) / size & 1)) score[i] = -3.1e38f;
 }
 
-// By a warp: probabilities from the logits, the k best (the lower id first on a tie), their weights. A lane has PER experts.
-template <int PER> __device__ void choose_row(const float* logits, int* ids, float* weights, const Routing& r, float* shared) {
+struct Chosen {
+    int id;
+    float weight;
+    bool present;  // in VRAM
+};
+
+// By a warp: probabilities from the logits, the k best (the lower id first on a tie), their weights: one for each of the first k
+// lanes. A lane has PER experts before.
+template <int PER> __device__ Chosen choose_row(const float* logits, const u64* in_vram, const Routing& r, float* shared) {
     const int lane = threadIdx.x & 31;
     float p[PER], score[PER], top = -3e38f, total = 0, own = 0;
+    u32 present[PER], word = 0;
     int mine = 0;
+    for (int i = 0; i < PER; i++) present[i] = __ballot_sync(FULL, 32 * i + lane < r.experts && in_vram[32 * i + lane]);
     for (int i = 0; i < PER; i++) p[i] = 32 * i + lane < r.experts ? logits[32 * i + lane] : -3e38f, top = fmaxf(top, p[i]);
     if (r.gating == SOFTMAX) {
         top = warp_max(top);
-        for (int i = 0; i < PER; i++) p[i] = __expf(p[i] - top), total += p[i];
+        for (int i = 0; i < PER; i++) p[i] = expf(p[i] - top), total += p[i];
         total = warp_sum(total);
         for (int i = 0; i < PER; i++) p[i] /= total;
     } else if (r.gating == SIGMOID) {
-        for (int i = 0; i < PER; i++) p[i] = 1.0f / (1.0f + __expf(-p[i]));
+        for (int i = 0; i < PER; i++) p[i] = 1.0f / (1.0f + expf(-p[i]));
     }
     for (int i = 0; i < PER; i++) {
         const int e = 32 * i + lane;
@@ -67,15 +76,15 @@ template <int PER> __device__ void choose_row(const float* logits, int* ids, flo
         for (int i = 0; i < PER; i++)
             if (32 * i + lane == id) weight = p[i], score[i] = -3.1e38f;
         weight = __shfl_sync(FULL, weight, id & 31);
-        if (lane == 0) ids[j] = id;
         if (lane == j) own = weight, mine = id;
     }
     const bool ours = lane < r.k;
-    if (r.gating == SOFTMAX_OF_CHOSEN) own = __expf(own - warp_max(ours ? own : -3e38f));
+    if (r.gating == SOFTMAX_OF_CHOSEN) own = expf(own - warp_max(ours ? own : -3e38f));
     const float kept = warp_sum(ours ? own : 0.0f);
     const bool divide = r.normalize || r.gating == SOFTMAX_OF_CHOSEN;
-    if (!ours) return;
-    weights[lane] = own / (divide ? fmaxf(kept, 6.103515625e-5f) : 1.0f) * r.scale * (r.factors ? r.factors[mine] : 1.0f);
+    const float factor = r.scale * (r.factors && ours ? r.factors[mine] : 1.0f);
+    for (int i = 0; i < PER; i++) word = mine / 32 == i ? present[i] : word;
+    return {mine, own / (divide ? fmaxf(kept, 6.103515625e-5f) : 1.0f) * factor, (word >> mine % 32 & 1) != 0};
 }
 
 // One warp a row. A pair runs where its expert lies; of a row's experts that are not in VRAM, the part `over_pcie` is read by
@@ -89,19 +98,18 @@ extern "C" __global__ void choose(const float* logits, const u64* in_vram, float
     if (row >= *rows) return;
     ids += row * k, weights += row * k, where += row * k;
     logits += (u64)row * r.experts;
-    const int each = (r.experts + 31) / 32;
-    if (each <= 1) choose_row<1>(logits, ids, weights, r, scores);
-    else if (each <= 4) choose_row<4>(logits, ids, weights, r, scores);
-    else if (each <= 8) choose_row<8>(logits, ids, weights, r, scores);
-    else choose_row<MOST_EXPERTS / 32>(logits, ids, weights, r, scores);
-    __syncwarp();
-    const int lane = threadIdx.x & 31, id = lane < k ? ids[lane] : 0;  // k <= 32: one a lane
-    const bool present = lane >= k || in_vram[id];
-    const u32 absent = __ballot_sync(FULL, !present);
+    const int each = (r.experts + 31) / 32, lane = threadIdx.x & 31;
+    Chosen own;  // k <= 32: one a lane
+    if (each <= 1) own = choose_row<1>(logits, in_vram, r, scores);
+    else if (each <= 4) own = choose_row<4>(logits, in_vram, r, scores);
+    else if (each <= 8) own = choose_row<8>(logits, in_vram, r, scores);
+    else own = choose_row<MOST_EXPERTS / 32>(logits, in_vram, r, scores);
+    const u32 absent = __ballot_sync(FULL, lane < k && !own.present);
     if (lane >= k) return;
-    if (uses) atomicAdd(uses + id, 1);
+    if (uses) atomicAdd(uses + own.id, 1);
     const int share = (int)(__popc(absent) * over_pcie + 0.5f), before = __popc(absent & (1u << lane) - 1);
-    where[lane] = present ? IN_VRAM : before < share ? OVER_PCIE : ON_CPU;
+    ids[lane] = own.id, weights[lane] = own.weight;
+    where[lane] = own.present ? IN_VRAM : before < share ? OVER_PCIE : ON_CPU;
 }
 
 // The pairs that lie in VRAM sorted by expert, and tiles of at most BN of them. One block.

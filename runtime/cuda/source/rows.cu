@@ -8,21 +8,22 @@ extern "C" __global__ void rms_norm(const float* x, const float* y, float* sum, 
     if (row >= *rows) return;
     x += (u64)row * width, out += (u64)row * width;
     if (y) y += (u64)row * width, sum += (u64)row * width;
-    float total = 0, v[8];
-    for (int i = 8 * threadIdx.x; i < width; i += 8 * blockDim.x) {
+    const bool once = width <= 8 * blockDim.x;  // then a thread has its values already
+    float total = 0, v[8], w[8];
+    load_values(weight, 8 * threadIdx.x, width, w);
+    for (int i = 8 * threadIdx.x; i - 8 * (int)(threadIdx.x & 31) < width; i += 8 * blockDim.x) {  // whole warps
         load_values(x, i, width, v);
         if (y) {
             float u[8];
             load_values(y, i, width, u);
             for (int k = 0; k < 8; k++) v[k] += u[k];
-            store_values(sum + i, v);
+            if (i < width) store_values(sum + i, v);
         }
         for (int k = 0; k < 8; k++) total += v[k] * v[k];
     }
-    const float scale = rsqrtf(block_reduce<false>(total) / width + eps);
-    for (int i = 8 * threadIdx.x; i - 8 * (int)(threadIdx.x & 31) < width; i += 8 * blockDim.x) {  // whole warps
-        float w[8];
-        load_values(y ? sum : x, i, width, v), load_values(weight, i, width, w);
+    const float scale = 1.0f / sqrtf(block_reduce<false>(total) / width + eps);
+    for (int i = 8 * threadIdx.x; i - 8 * (int)(threadIdx.x & 31) < width; i += 8 * blockDim.x) {
+        if (!once) load_values(y ? sum : x, i, width, v), load_values(weight, i, width, w);
         for (int k = 0; k < 8; k++) v[k] = v[k] * scale * w[k];
         if (i < width) store_values(out + i, v);
         pack_values(v, packing, row, i / CHUNK, width);
