@@ -87,7 +87,7 @@ def test_a_prompt_is_that_of_the_cpu(kind: str, tmp_path: Path, folder: Path) ->
     with closing(open_model(path)) as executor:
         expected = Text(executor, blocks_for(64)).feed(tokens)
     apart = [naive.nmse(*row) for row in zip(cuda_on_cpu.logits(path, tokens, PARTS, folder), expected, strict=True)]
-    assert np.median(apart) <= 1e-9
+    assert np.median(apart) <= (1e-9 if BY_NAME[kind].cuda_ints else 1e-5)  # floats are rounded to f16 for tensor cores
 
 
 HEADS = [

@@ -216,15 +216,16 @@ def test_single_tokens_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: O
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prompts_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: Open) -> None:
-    """Tensor cores multiply the same integers too; as above, a sum may fall to another side of a rounding."""
+    """Tensor cores multiply the same integers too, and f16 in the place of floats; as above, a sum may fall to another side of a
+    rounding, in a prompt early."""
     path = tiny_gguf.write(tmp_path / "m.gguf", dataclasses.replace(tiny_gguf.variant("qwen3moe", kind), experts=4, used=4))
     tokens = np.random.default_rng(5).integers(0, 300, 50).tolist()
     with closing(open_model(path)) as cpu:
         expected = Text(cpu, blocks_for(64)).feed(tokens)
     for resident in (None, 0, 2):
         logits = Text(opened(path, resident=resident), blocks_for(64)).feed(tokens)
-        assert naive.nmse(logits[0], expected[0]) <= 1e-6, resident
-        assert naive.nmse(logits, expected) <= 5e-4, resident
+        assert naive.nmse(logits[0], expected[0]) <= 1e-5, resident
+        assert naive.nmse(logits, expected) <= 2e-3, resident
 
 
 @pytest.mark.parametrize("resident", [None, 0, 3])
