@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
 WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
+POOL, SEGMENTS = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,8 @@ FAULTS = (
     Fault("kernels/activations.py", "(y + np.float32(1))", "y", "F32 and gpt-oss", tests=MODELS),
     Fault("kernels/router.py", "if a[6] != 0 or", "if a[6] == 0 or", "F32-qwen3moe", tests=MODELS),
     Fault("kernels/router.py", "order[offsets[ids[p]]] = p", "order[offsets[ids[p]]] = j", "F32-qwen3moe", tests=MODELS),
+    Fault("kernels/desk.py", "not compare_swap(desk, working, BUSY) and not", "compare_swap(desk, working, BUSY) and", "", POOL),
+    Fault("kernels/attention.py", "(first + done + s) * SEGMENT", "(first + s) * SEGMENT", "qwen3moe", SEGMENTS),
     Fault("kernels/segments.py", "[c // group] + 1 - start", "[c // group] - start", "F32-llama", tests=MODELS),
     Fault("kernels/segments.py", "+ 1 - window - start", "- window - start", "F32 and gemma2", tests=MODELS),
     Fault("kernels/segments.py", "total[1] * old + more[1] * new", "total[1] + more[1] * new", "", tests=MODELS),
