@@ -71,7 +71,7 @@ def rates(
         threads=stage.threads,
         types=found,
         step=_step(stage.leaves, stage.threads),
-        row=row,
+        row=min(row, _row(stage, memory, usual)),  # again, since a core that was taken away for a moment would count in every row
         router=_router(stage, row, seconds),
         output_prompt=output_prompt(stage, memory, usual, found[usual].prompt, row, seconds),
         head=head,
