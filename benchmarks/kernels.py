@@ -59,7 +59,7 @@ class Matrix:
         """The leaf that a model's matrix of this type gets."""
         in_strips = leaves.strip_rows and isinstance(self.kind, StripType)
         leaf = DOT((leaves.strip if in_strips else leaves.dot)(self.kind.name, columns))
-        inputs = _aligned(columns, activation_bytes(self.kind.activation, self.width))
+        inputs = _aligned(columns, activation_bytes(leaves.activation(self.kind.name), self.width))
         outputs = np.zeros((columns, self.rows), np.float32)
         pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in (inputs, outputs)]
         addresses = (pointers[0].ctypes.data, pointers[1].ctypes.data)

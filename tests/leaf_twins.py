@@ -40,9 +40,6 @@ BUDGETS = {
     "TQ1_0": 2e-7,
     "TQ2_0": 2e-7,
 }
-# Weights of IQ3_S are summed as weight + 15, and 15 times the inputs are subtracted in other lanes, so floats round what is up to
-# 31 times as large as a product of a weight of 1; only blocks of nothing but such weights show it (6.6e-7).
-LIMIT_BUDGETS = BUDGETS | {"IQ3_S": 8e-7}
 LEAF_TYPES = [kind for kind in BY_NAME.values() if isinstance(kind, LeafType)]
 
 # byte offsets of the f16 scales of types that have them
@@ -140,6 +137,9 @@ def pack(activation: str, x: Array) -> Array:
     """What `quantize` stores for the row x, byte for byte (bytes that are not part of the format are 0)."""
     if activation == "f32":
         return x.astype("<f4").view(np.uint8)
+    if activation == "bf16":
+        bits = x.astype("<f4").view(np.uint32)
+        return (bits + (bits >> 16 & 1) + 0x7FFF >> 16).astype("<u2").view(np.uint8)
     form = ACTIVATIONS[activation]
     blocks = x.astype(np.float32).reshape(-1, form.block_size)
     peak = np.abs(blocks).max(axis=1)
@@ -162,16 +162,18 @@ def unpack(activation: str, packed: Array) -> Array:
     """The float64 values of a packed row."""
     if activation == "f32":
         return packed.view("<f4").astype(np.float64)
+    if activation == "bf16":
+        return (packed.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     form = ACTIVATIONS[activation]
     blocks = packed.reshape(-1, form.block_bytes)
     scale = np.ascontiguousarray(blocks[:, form.block_size : form.block_size + 4]).view("<f4").astype(np.float64)
     return (blocks[:, : form.block_size].view(np.int8) * scale).reshape(-1)
 
 
-def dot(kind: LeafType, blocks: Array, rows: int, packed: list[Array]) -> tuple[Array, Array]:
+def dot(kind: LeafType, blocks: Array, rows: int, packed: list[Array], activation: str) -> tuple[Array, Array]:
     """(columns, rows) in float64: the products, and the sums of magnitudes that errors are measured by."""
     weights = kind.dequantize(blocks).reshape(rows, -1).astype(np.float64)
-    inputs = np.stack([unpack(kind.activation, column) for column in packed])
+    inputs = np.stack([unpack(activation, column) for column in packed])
     return inputs @ weights.T, np.abs(inputs) @ np.abs(weights).T
 
 

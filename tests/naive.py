@@ -14,20 +14,29 @@ Array = np.ndarray
 ACTIVATION_BLOCK = dict.fromkeys(("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4"), 32) | dict.fromkeys(
     ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"), 256
 )  # values that share one int8 scale
+BRAINS = -1  # no such scale, but bfloat16
 
 
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
-    that the kernels multiply, so that what is left is the rounding of sums. `cache`: what is left of keys and values when they
-    are kept, f16 otherwise. `window`: so many tokens are seen, the own one included; 0: all."""
+    that the kernels multiply, with `brains` those of BF16 weights to bfloat16, so that what is left is the rounding of sums.
+    `cache`: what is left of keys and values when they are kept, f16 otherwise. `window`: so many tokens are seen, the own one
+    included; 0: all."""
 
     def __init__(
-        self, path: Path, *, packed: bool = False, cache: Callable[[Array], Array] | None = None, window: int = 0
+        self,
+        path: Path,
+        *,
+        packed: bool = False,
+        brains: bool = False,
+        cache: Callable[[Array], Array] | None = None,
+        window: int = 0,
     ) -> None:
         self.window = window
         self.cache = cache or (lambda x: x.astype(np.float16).astype(np.float64))
         reader = gguf.GGUFReader(path)
-        self.block = {t.name: ACTIVATION_BLOCK.get(t.tensor_type.name, 0) if packed else 0 for t in reader.tensors}
+        blocks = ACTIVATION_BLOCK | ({"BF16": BRAINS} if brains else {}) if packed else {}
+        self.block = {t.name: blocks.get(t.tensor_type.name, 0) for t in reader.tensors}
         self.tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in reader.tensors}
         self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
         self.architecture = self.fields["general.architecture"]
@@ -157,9 +166,12 @@ def softmax(x: Array) -> Array:
 
 
 def rounded(x: Array, block: int) -> Array:
-    """x as int8 times a scale for each block of the last axis; block 0: x itself."""
+    """x as int8 times a scale for each block of the last axis; block 0: x itself; BRAINS: in eight bits of precision."""
     if not block:
         return x
+    if block == BRAINS:
+        mantissa, exponent = np.frexp(x)
+        return np.ldexp(np.rint(mantissa * 256) / 256, exponent)
     parts = x.reshape(*x.shape[:-1], -1, block)
     scale = np.abs(parts).max(-1, keepdims=True) / 127
     return (np.rint(parts / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)

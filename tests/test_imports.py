@@ -59,9 +59,12 @@ def test_token_world(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in TEXT_ONLY}
 
 
+EMITTERS = ("runtime.kernels.basics", "runtime.kernels.emitter", "runtime.kernels.strips")  # what quant types emit with
+
+
 def layer_of(module: str) -> int | None:
     """Index in LAYERS of `runtime.X...`; None for helpers that belong to one module."""
-    if module.startswith(("runtime.kernels.emitter", "runtime.kernels.strips")):  # what quant types emit with
+    if module.startswith(EMITTERS):
         return len(LAYERS) - 1
     part = module.split(".")[1] if module.count(".") else ""
     return next((i for i, layer in enumerate(LAYERS) if part in layer), None)

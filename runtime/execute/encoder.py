@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from runtime import models
 from runtime.core import FloatArray, IntArray, ModelError
+from runtime.execute import strips
 from runtime.execute.recorder import Limits, Recorder, Value, view
 from runtime.kernels import attention, cores, encode
 from runtime.kernels import compile as kernel_compile
@@ -26,7 +27,7 @@ APART = 16  # values between rows of transposed values that would otherwise meet
 LEAF_TYPES = ("F16", "F32")  # of unpacked matrices; of keys and values, which are weights to the leaves
 UNPACKED_BYTES = 1 << 30  # what the matrices of a model may take in F16
 RANK = 4  # the pooling of models that rank, as GGUF numbers it
-DRIVER_MODULES = ("matmul", "rows", "encode")
+DRIVER_MODULES = ("interleave", "matmul", "rows", "encode")
 
 
 class TextRecorder(Recorder):
@@ -35,8 +36,10 @@ class TextRecorder(Recorder):
     `unpacked` turns a packed matrix into one that multiplies float activations, or into itself.
     """
 
-    def __init__(self, leaves: Leaves, threads: int, limits: Limits, longest: int, unpacked: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(leaves, threads, limits)
+    def __init__(
+        self, leaves: Leaves, threads: int, limits: Limits, longest: int, unpacked: Callable[[Tensor], Tensor], strip_rows: int
+    ) -> None:
+        super().__init__(leaves, threads, limits, strip_rows)
         self._unpacked = unpacked
         n_tiles = limits.rows // encode.TILE + limits.outputs
         self.starts: IntArray = aligned_array((limits.outputs + 1,), np.int32)  # rows where the texts begin
@@ -116,11 +119,15 @@ class CpuEncoder:
     ) -> None:
         rows = max(longest, ROWS)
         self._weights = weights
-        self._recorder = TextRecorder(leaves, threads, Limits(rows, rows, 1, 1, 1), longest, unpacked(weights))
+        strip_rows = leaves.strip_rows if weights.writable else 0
+        self._recorder = TextRecorder(leaves, threads, Limits(rows, rows, 1, 1, 1), longest, unpacked(weights), strip_rows)
         self._vectors = self._recorder.pool(model.states(self._recorder), kind)
         self._program = self._recorder.table()
-        self._counters: npt.NDArray[np.int64] = aligned_array((len(self._program), 8), np.int64)
+        layout = self._recorder.layout()
+        self._counters: npt.NDArray[np.int64] = aligned_array((max(len(self._program), len(layout)), 8), np.int64)
         self._pool = Pool(threads, lasting=True)
+        if len(layout):
+            self._pool.run(layout, self._counters)
         self._closed = False
         self._head = head
         self.ranks = head is not None
@@ -154,7 +161,8 @@ class CpuEncoder:
 
 def kernels(leaves: Leaves, tensors: Iterable[Tensor]) -> list[str]:
     """Names of the kernels that a model of these tensors needs."""
-    return kernel_compile.names(leaves.tier, {*LEAF_TYPES, *(tensor.quant.name for tensor in tensors)}, DRIVER_MODULES)
+    types = {*LEAF_TYPES, *(tensor.quant.name for tensor in tensors)}
+    return kernel_compile.names(leaves.tier, types, DRIVER_MODULES, strips.woven(types, leaves.strip_rows))
 
 
 def unpacked(weights: Weights) -> Callable[[Tensor], Tensor]:

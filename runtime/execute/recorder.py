@@ -204,7 +204,7 @@ class Recorder:
 
     def by_head(self, x: Value, weight: Tensor) -> Value:
         n_in, n_out, heads = weight.shape
-        form = weight.quant.activation
+        form = self._leaves.activation(weight.quant.name)
         packed, out = self._packed(x, form), self._like(x, heads * n_out)
         step = self._piece(weight.row_bytes, heads * n_out)
         fields: list[int] = []
@@ -393,7 +393,7 @@ class Recorder:
         """x in the activation format that the tensor's type multiplies; recorded once for each format."""
         if tensor.shape[0] != x.width:
             raise ModelError(f"tensor {tensor.name!r} takes rows of {tensor.shape[0]}, got {x.width}")
-        return self._packed(x, tensor.quant.activation, per_count)
+        return self._packed(x, self._leaves.activation(tensor.quant.name), per_count)
 
     def _packed(self, x: Value, form: str, per_count: int = 1) -> Buffer:
         if form == "f32":
@@ -414,7 +414,7 @@ class Recorder:
         places: tuple[int, int, int] | None = None,
     ) -> tuple[int, ...]:
         """The fields of matmul.MATRIX. `places`: where in rows of activations, of so many bytes, and in rows of the output."""
-        first, stride, to = places or (0, activation_bytes(tensor.quant.activation, tensor.shape[0]), 0)
+        first, stride, to = places or (0, activation_bytes(self._leaves.activation(tensor.quant.name), tensor.shape[0]), 0)
         form = "strip" if self._in_strips(tensor) else "dot"
         return (
             *(tensor.address, tensor.row_bytes, tensor.rows, x.address + first, stride, out.address + to, 4 * out.width),

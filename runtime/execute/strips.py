@@ -12,7 +12,9 @@ from runtime.weights import Tensor
 
 def fits(tensor: Tensor, rows: int) -> bool:
     """Whether a tensor can be multiplied in strips of `rows` rows (0: there are none)."""
-    return rows > 0 and len(tensor.shape) > 1 and isinstance(tensor.quant, StripType) and tensor.rows % rows == 0
+    if rows == 0 or len(tensor.shape) < 2 or not isinstance(tensor.quant, StripType):
+        return False
+    return tensor.rows % rows == 0 and tensor.row_blocks % tensor.quant.strip_blocks == 0
 
 
 def types(tensors: Iterable[Tensor], rows: int) -> tuple[set[str], set[str]]:

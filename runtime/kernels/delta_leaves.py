@@ -5,7 +5,8 @@ Columns lie in the lanes, so no sum crosses lanes, and a state is read twice and
 
 from __future__ import annotations
 
-from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.basics import Value
+from runtime.kernels.emitter import Emitter
 
 COLUMNS = 32  # of a state that lie together, and are one leaf's work
 SUMS = 8  # vectors of sums that are in work at a time: fewer wait for one another

@@ -31,12 +31,16 @@ class Tier:
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 _AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe,-sse4a"
+_AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"
+_VBMI = "+avx512vbmi,+gfni"
 
 _X86_TIERS = (
     Tier("portable", "x86-64", "-sse4a"),
     Tier("avx2", "haswell", _AVX2),
     Tier("avxvnni", "haswell", f"{_AVX2},+avxvnni"),
-    Tier("avx512", "x86-64-v4", f"{_AVX2},+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"),
+    Tier("avx512", "x86-64-v4", _AVX512),
+    Tier("avx512vbmi", "x86-64-v4", f"{_AVX512},{_VBMI}"),
+    Tier("avx512bf16", "x86-64-v4", f"{_AVX512},{_VBMI},+avx512bf16"),
 )
 TIERS: dict[str, Tier] = {tier.name: tier for tier in (_X86_TIERS if _X86 else (Tier("portable", "generic", ""),))}
 """From the plainest to the best."""

@@ -31,10 +31,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from runtime.kernels import delta_leaves, jit, mix_leaves, strip_leaves
+from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.cache import KernelCache
-from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.kept import F16, Kept
-from runtime.kernels.tiers import emitter, few_registers, strip_rows
+from runtime.kernels.tiers import activation_of, emitter, few_registers, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import StripType
@@ -61,7 +62,7 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
     plain, woven = ({name for name in names if isinstance(BY_NAME[name], LeafType)} for names in (type_names, strips))
     dots = [f"dot.{name}.{count}" for name in sorted(plain) for count in COLUMNS]
     dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in strip_columns(name, tier)]
-    packs = [f"quantize.{name}" for name in sorted({BY_NAME[name].activation for name in plain | woven})]
+    packs = [f"quantize.{name}" for name in sorted({activation_of(BY_NAME[name], tier) for name in plain | woven})]
     moves = [f"{move}.{name}" for name in sorted(woven) for move in ("interleave", "row")]
     return [*moves, *(f"dequantize_row.{name}" for name in sorted(plain | woven)), *packs, *dots]
 
@@ -104,6 +105,10 @@ class Leaves:
     def row(self, quant: str) -> int:
         """Address of the leaf that takes a row out of a strip."""
         return self.compile(f"row.{quant}")
+
+    def activation(self, quant: str) -> str:
+        """The format of what weights of a type are multiplied with."""
+        return activation_of(BY_NAME[quant], self.tier)
 
     @property
     def strip_rows(self) -> int:
@@ -262,7 +267,7 @@ def _emit_row(
 ) -> list[Value]:
     """Some weight rows times some columns: the sums, row by row. `aheads`: what is to be fetched meanwhile for each row."""
     width = len(kind.start(e))
-    packed = ACTIVATIONS[kind.activation]
+    packed = ACTIVATIONS[activation_of(kind, e.tier)]
     packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
 
     def step(first: Value, count: int) -> Callable[[Value, list[Value]], list[Value]]:
@@ -283,7 +288,7 @@ def _emit_row(
         return body
 
     flat = [value for _ in rows for _ in xs for value in kind.start(e)]
-    for first, count, repeats in _steps(e, kind, n_blocks):
+    for first, count, repeats in e.walked(kind.steps(e), n_blocks):
         flat = e.loop(repeats, flat, step(first, count))
     return [kind.finish(e, flat[k : k + width]) for k in range(0, len(flat), width)]
 
@@ -291,18 +296,21 @@ def _emit_row(
 def _emit_quantize(e: Emitter, name: str, x: Value, out: Value, n: Value) -> None:
     activation = ACTIVATIONS[name]
     source, target = e.pointer(x), e.pointer(out)
+    steps = (activation.together, 1) if activation.together > 1 else (1,)
+    for first, count, repeats in e.walked(steps, e.builder.udiv(n, e.index(activation.block_size))):
 
-    def block(i: Value, _: list[Value]) -> list[Value]:
-        values = e.at(source, e.builder.mul(i, e.index(4 * activation.block_size)))
-        activation.emit_quantize(e, values, e.at(target, e.builder.mul(i, e.index(activation.block_bytes))))
-        return []
+        def some(i: Value, _: list[Value], first: Value = first, count: int = count) -> list[Value]:
+            block = e.builder.add(first, e.builder.mul(i, e.index(count)))
+            values = e.at(source, e.builder.mul(block, e.index(4 * activation.block_size)))
+            activation.emit_quantize(e, values, e.at(target, e.builder.mul(block, e.index(activation.block_bytes))), count)
+            return []
 
-    e.loop(e.builder.udiv(n, e.index(activation.block_size)), [], block)
+        e.loop(repeats, [], some)
 
 
 def _emit_dequantize_row(e: Emitter, kind: LeafType, w: Value, out: Value, n_blocks: Value) -> None:
     weights, target = e.pointer(w), e.pointer(out)
-    for first, count, repeats in _steps(e, kind, n_blocks):
+    for first, count, repeats in e.walked(kind.steps(e), n_blocks):
 
         def step(i: Value, _: list[Value], first: Value = first, count: int = count) -> list[Value]:
             block = e.builder.add(first, e.builder.mul(i, e.index(count)))
@@ -312,12 +320,3 @@ def _emit_dequantize_row(e: Emitter, kind: LeafType, w: Value, out: Value, n_blo
 
         e.loop(repeats, [], step)
 
-
-def _steps(e: Emitter, kind: LeafType, n_blocks: Value) -> list[tuple[Value, int, Value]]:
-    """How a row is walked: (first block, blocks a step, steps)."""
-    walk, first = [], e.index(0)
-    for count in kind.steps(e):
-        repeats = e.builder.udiv(e.builder.sub(n_blocks, first), e.index(count)) if count > 1 else e.builder.sub(n_blocks, first)
-        walk.append((first, count, repeats))
-        first = e.builder.add(first, e.builder.mul(repeats, e.index(count)))
-    return walk

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
+from runtime.kernels.basics import CACHE_LINE, Value
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.kept import GROUP, KINDS
 
 UNROLLED = 4  # rows of quants in one turn of the loop

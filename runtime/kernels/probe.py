@@ -11,19 +11,23 @@ import sys
 
 import llvmlite.binding as llvm
 
-from runtime.kernels.emitter import Emitter, Value, standalone
+from runtime.kernels.basics import Value
+from runtime.kernels.emitter import Emitter, standalone
 from runtime.kernels.isa import TIERS, Tier
 from runtime.kernels.tiers import emitter
+from runtime.kernels.vbmi import Avx512Vbmi
 
 UNSIGNED = [(7 * i + 3) % 64 for i in range(128)]
 SIGNED = [(37 * i + 11) % 255 - 127 for i in range(128)]
 SCALES = [(5 + 7 * i) * (1 - 2 * (i % 2)) for i in range(16)]
 ORDER = [9, 2, 15, 4, 3, 3, 0, 8] * 2
-HALF = 0x3E00  # 1.5
+HALF = 0x3E00  # 1.5; as bf16 0.125
+GRID = [[(row + place) % 3 for place in range(8)] for row in range(128)]
+FIELDS = (0, 7, 14, 21, 32, 39, 46, 53)
 
 
 def main(tier: Tier) -> bool:
-    data = bytes(UNSIGNED) + bytes(x & 255 for x in SIGNED + SCALES) + HALF.to_bytes(2, "little") * 16
+    data = bytes(UNSIGNED) + bytes(x & 255 for x in SIGNED + SCALES) + HALF.to_bytes(2, "little") * 32
     source, result = array.array("B", data), array.array("f", [0.0])
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -33,7 +37,7 @@ def main(tier: Tier) -> bool:
     engine.finalize_object()
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(engine.get_function_address("kernel"))
     kernel(source.buffer_info()[0], result.buffer_info()[0])
-    return result[0] == _expected()
+    return result[0] == _expected(emitter(tier.name, None))
 
 
 def _body(e: Emitter, source: Value, result: Value) -> None:
@@ -46,13 +50,33 @@ def _body(e: Emitter, source: Value, result: Value) -> None:
     total = e.add(total, e.to_lanes(e.madd16(wide, wide)))
     halves = e.half(e.load(memory, 272, e.vector(e.I16, e.lanes)))
     floats = e.float(total)
-    e.store(e.sum(e.fma(floats, halves, floats)), e.pointer(result), 0)
+    found = e.sum(e.fma(floats, halves, floats))
+    if isinstance(e, Avx512Vbmi):
+        found = e.add(found, e.float(_codebooks(e, memory)))
+    if e.multiplies_brains:
+        pairs = e.load(memory, 272, e.vector(e.I32, e.lanes))
+        found = e.add(found, e.sum(e.dot_brains(e.zero(e.floats(e.lanes)), pairs, pairs)))
+    e.store(found, e.pointer(result), 0)
     e.builder.ret_void()
 
 
-def _expected() -> float:
+def _codebooks(e: Emitter, memory: Value) -> Value:
+    """The sum of entries of a codebook and of sign bits, i32."""
+    entries = list(e.entries("probe", GRID, (e.load(memory, 0, e.bytes(64)),), None))
+    signs = e.even_signs(e.fields(e.load(memory, 0, e.vector(e.I64, 4)), FIELDS, 7))
+    total = e.sum(e.zext(signs, e.I32))
+    for part in entries:
+        total = e.add(total, e.sum(e.zext(part, e.I32)))
+    return total
+
+
+def _expected(e: Emitter) -> float:
     dots = [sum(UNSIGNED[i] * SIGNED[i] for i in range(16 * k, 16 * k + 16)) for k in range(8)]
-    return 2.5 * (sum(SCALES[group] * dot for group, dot in zip(ORDER, dots, strict=False)) + sum(s * s for s in SCALES))
+    words = [int.from_bytes(bytes(UNSIGNED[start : start + 8]), "little") for start in range(0, 32, 8)]
+    sevens = [word >> first & 127 for word in words for first in FIELDS]
+    codebooks = sum(sum(GRID[index]) for index in UNSIGNED[:64]) + sum(s | s.bit_count() % 2 << 7 for s in sevens)
+    scaled = sum(SCALES[group] * dot for group, dot in zip(ORDER, dots, strict=False)) + sum(s * s for s in SCALES)
+    return 0.5 * e.multiplies_brains + codebooks * isinstance(e, Avx512Vbmi) + 2.5 * scaled
 
 
 if __name__ == "__main__":

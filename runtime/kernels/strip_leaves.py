@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from runtime.kernels.emitter import CACHE_LINE, Emitter, Value
+from runtime.kernels.basics import CACHE_LINE, Value
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
+from runtime.kernels.tiers import activation_of
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import Strip, StripType
 
@@ -20,60 +22,111 @@ KEPT = 2
 def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
-    weights, inputs, outputs = (e.pointer(address) for address in (w, a_ptrs, out_ptrs))
-    packed = ACTIVATIONS[kind.activation]
-    packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
-    block_bytes = e.lanes * kind.block_bytes
-    end = e.builder.add(w, e.builder.mul(rows, stride))
-    lines, registers = -(-block_bytes // CACHE_LINE), kind.block_size // 4
+    together = kind.strips_together(columns)
+    strips = e.builder.udiv(rows, e.index(e.lanes))
+    groups = e.builder.udiv(strips, e.index(together))
+    products = _Products(e, kind, columns, e.builder.add(w, e.builder.mul(rows, stride)), n_blocks, following)
+    places = e.pointer(w), stride, e.pointer(a_ptrs), e.pointer(out_ptrs)
+    e.loop(groups, [], products.strips(*places, e.index(0), together))
+    if together > 1:
+        done = e.builder.mul(groups, e.index(together))
+        e.loop(e.builder.sub(strips, done), [], products.strips(*places, done, 1))
 
-    def strip(s: Value, _: list[Value]) -> list[Value]:
-        start = e.at(weights, e.builder.mul(e.builder.mul(s, stride), e.index(e.lanes)))
-        xs = [e.load_pointer(inputs, column) for column in range(columns)]
 
-        def block(b: Value, sums: list[Value]) -> list[Value]:
-            at = e.at(start, e.builder.mul(b, e.index(block_bytes)))
-            here = [e.at(x, e.builder.mul(b, e.index(packed_bytes))) for x in xs]
-            ahead = e.ahead(at, PREFETCH_AHEAD, end, following)
-            keep = kind.shared and e.registers == 32 and columns <= KEPT
-            strip = Strip(e, at, ahead, lines, lines / registers, once=columns == 1, keep=keep)
-            sums = kind.emit_strip(e, strip, here, sums)
-            strip.prefetch()
-            return sums
+class _Products:
+    """The loops of products over strips and their blocks."""
 
-        totals = e.loop(n_blocks, [e.zero(e.floats(e.lanes))] * columns, block)
-        for column, total in enumerate(totals):
-            e.store(total, e.load_pointer(outputs, column), e.builder.mul(s, e.index(4 * e.lanes)))
-        return []
+    def __init__(self, e: StripEmitter, kind: StripType, columns: int, end: Value, n_blocks: Value, following: Value) -> None:
+        packed = ACTIVATIONS[activation_of(kind, e.tier)]
+        self.e, self.kind, self.columns, self.following, self.end = e, kind, columns, following, end
+        self.input_bytes = kind.strip_blocks * packed.block_bytes * (kind.block_size // packed.block_size)
+        self.strip_bytes = e.lanes * kind.strip_blocks * kind.block_bytes
+        self.steps = e.walked(kind.strip_steps, e.builder.udiv(n_blocks, e.index(kind.strip_blocks)))
 
-    e.loop(e.builder.udiv(rows, e.index(e.lanes)), [], strip)
+    def strips(
+        self, weights: Value, stride: Value, inputs: Value, outputs: Value, first: Value, together: int
+    ) -> Callable[[Value, list[Value]], list[Value]]:
+        """The body of a loop over `together` strips at a time, from strip `first` on."""
+        e = self.e
+
+        def body(i: Value, _: list[Value]) -> list[Value]:
+            number = e.builder.add(first, e.builder.mul(i, e.index(together)))
+            size = e.builder.mul(stride, e.index(e.lanes))
+            starts = [e.at(weights, e.builder.mul(e.builder.add(number, e.index(k)), size)) for k in range(together)]
+            xs = [e.load_pointer(inputs, column) for column in range(self.columns)]
+            totals = [e.zero(e.floats(e.lanes))] * (self.columns * together)
+            for step in self.steps:
+                totals = e.loop(step[2], totals, self._blocks(starts, xs, size, step))
+            for place, total in enumerate(totals):
+                k, column = divmod(place, self.columns)
+                row = e.builder.mul(e.builder.add(number, e.index(k)), e.index(4 * e.lanes))
+                e.store(total, e.load_pointer(outputs, column), row)
+            return []
+
+        return body
+
+    def _blocks(
+        self, starts: list[Value], xs: list[Value], size: Value, step: tuple[Value, int, Value]
+    ) -> Callable[[Value, list[Value]], list[Value]]:
+        """The body of a loop over blocks of the strips at `starts`, `size` bytes each."""
+        e, (first, count, _) = self.e, step
+
+        def body(b: Value, sums: list[Value]) -> list[Value]:
+            block = e.builder.add(first, e.builder.mul(b, e.index(count)))
+            offset = e.builder.mul(block, e.index(self.strip_bytes))
+            here = [e.at(x, e.builder.mul(block, e.index(self.input_bytes))) for x in xs]
+            strips = [self._strip(start, offset, count, len(starts), size) for start in starts]
+            results: list[Value] = []
+            for k, strip in enumerate(strips):
+                results += self.kind.emit_strip(e, strip, list(here), sums[k * self.columns : (k + 1) * self.columns])
+            for strip in strips:
+                strip.prefetch()
+            return results
+
+        return body
+
+    def _strip(self, start: Value, offset: Value, count: int, together: int, size: Value) -> Strip:
+        e, columns = self.e, self.columns
+        at, end, following = e.at(start, offset), self.end, self.following
+        if together > 1:  # what comes after this strip is not the next one, which others of this group are reading
+            end = e.builder.ptrtoint(e.at(start, size), e.I64)
+            after = e.ahead(e.at(start, e.builder.mul(size, e.index(together))), 0, self.end, following)
+            following = e.builder.ptrtoint(after, e.I64)
+        ahead = e.ahead(at, PREFETCH_AHEAD, end, following)
+        lines = -(-count * self.strip_bytes // CACHE_LINE)
+        registers = max(1, self.kind.block_size // 4)
+        alone, many = columns == 1, e.registers == 32
+        keep = self.kind.shared and many and columns <= KEPT
+        once = alone and self.kind.streamed
+        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone and many, keep=keep, count=count)
 
 
 def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:
     rows = [e.at(e.pointer(w), e.builder.mul(stride, e.index(row))) for row in range(e.lanes)]
-    scratch = [e.scratch(kind.block_bytes) for _ in rows]
+    size = kind.strip_blocks * kind.block_bytes
+    scratch = [e.scratch(size) for _ in rows]
     target = e.pointer(out)
 
     def block(b: Value, _: list[Value]) -> list[Value]:
-        start = e.builder.mul(b, e.index(kind.block_bytes))
+        start = e.builder.mul(b, e.index(size))
         blocks = [kind.emit_arranged(e, e.at(row, start), spare) for row, spare in zip(rows, scratch, strict=True)]
 
-        def move(offset: Value, size: int) -> None:
+        def move(offset: Value, width: int) -> None:
             strip_offset = e.builder.mul(e.builder.add(start, offset), e.index(e.lanes))
             for number, source in enumerate(blocks):
-                e.store(e.load(source, offset, e.integer(size)), e.at(target, strip_offset), size * number)
+                e.store(e.load(source, offset, e.integer(width)), e.at(target, strip_offset), width * number)
 
         _elements(e, kind, move)
         return []
 
-    e.loop(n_blocks, [], block)
+    e.loop(e.builder.udiv(n_blocks, e.index(kind.strip_blocks)), [], block)
 
 
 def emit_row(e: Emitter, kind: StripType, strip: Value, row: Value, out: Value, n_blocks: Value) -> None:
     source, target = e.pointer(strip), e.pointer(out)
 
     def block(b: Value, _: list[Value]) -> list[Value]:
-        start = e.builder.mul(b, e.index(kind.block_bytes))
+        start = e.builder.mul(b, e.index(kind.strip_blocks * kind.block_bytes))
         to = e.at(target, start)
 
         def move(offset: Value, size: int) -> None:
@@ -85,7 +138,7 @@ def emit_row(e: Emitter, kind: StripType, strip: Value, row: Value, out: Value, 
         kind.emit_restored(e, to)
         return []
 
-    e.loop(n_blocks, [], block)
+    e.loop(e.builder.udiv(n_blocks, e.index(kind.strip_blocks)), [], block)
 
 
 def _elements(e: Emitter, kind: StripType, move: Callable[[Value, int], None]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from llvmlite import ir
 
-from runtime.kernels.emitter import I8, I16, I32, Emitter, Value
+from runtime.kernels.basics import I8, I16, I32, Value
+from runtime.kernels.emitter import Emitter
 
 NONE = 0x80  # in the control of a byte shuffle: a zero
 Wait = Callable[[Value], None]

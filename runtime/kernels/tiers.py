@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from runtime.kernels.emitter import Builder, Emitter
+from runtime.kernels.basics import Builder
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
+from runtime.kernels.vbmi import Avx512Bf16, Avx512Vbmi
 from runtime.kernels.x86 import Avx2, Avx512, AvxVnni
+from runtime.quants.base import QuantType
 
-_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512)}
+_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512, Avx512Vbmi, Avx512Bf16)}
 
 
 def few_registers(tier: str) -> bool:
@@ -18,6 +21,11 @@ def strip_rows(tier: str) -> int:
     """Rows of a strip; 0 where the tier has no use for strips."""
     kind = _EMITTERS[tier]
     return kind.register // 4 if issubclass(kind, StripEmitter) else 0
+
+
+def activation_of(kind: QuantType, tier: str) -> str:
+    """The format of what weights of a type are multiplied with."""
+    return kind.rounded if kind.rounded and _EMITTERS[tier].multiplies_brains else kind.activation
 
 
 def emitter(tier: str, builder: Builder) -> Emitter:

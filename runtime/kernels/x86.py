@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import llvmlite.binding
 from llvmlite import ir
 
-from runtime.kernels.emitter import F16, F32, I1, I8, I16, I32, Operand, Type, Value, bits_of, with_element
+from runtime.kernels.basics import F16, F32, F64, I1, I8, I16, I32, Operand, Type, Value, bits_of, with_element
 from runtime.kernels.strips import StripEmitter, VnniStripEmitter
 
 _BYTE_VNNI_TAKES_BYTES = llvmlite.binding.llvm_version_info >= (22, 0, 0)  # before: <n x i32> operands
@@ -29,6 +29,10 @@ class Avx2(StripEmitter):
 
     def load_half(self, pointer: Value, offset: int, count: int) -> Value:
         return self.half(self.load_splat(pointer, offset, I16, count))
+
+    def flipped(self, values: Value, negative: Value) -> Value:
+        mask = self._by_register(self._opaque, self.sext(negative, I8))  # LLVM would choose by it, which takes longer
+        return self.sub(self.xor(values, mask), mask)
 
     def madd16(self, left: Value, right: Value) -> Value:
         return self._by_register(self._madd16, left, right)
@@ -91,6 +95,9 @@ class Avx2(StripEmitter):
         tied.attributes.add("nounwind")
         return tied
 
+    def held(self, value: Value, until: Value) -> Value:
+        return self._after(value, [until]) if self.registers == 16 else value
+
     def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
                    ) -> list[Value]:  # fmt: skip
         columns = [self._registers(vectors) for vectors in inputs]
@@ -123,6 +130,53 @@ class Avx2(StripEmitter):
     def _signed_by(self, value: Value, signs: Value) -> Value:
         """Bytes of `value`, negated where `signs` is negative; of no interest where it is zero."""
         return self.call("llvm.x86.avx2.psign.b", value.type, value, signs)
+
+    def octets(self, values: Value) -> Iterator[Value]:
+        # each half in all 16-byte lanes first, which LLVM would not do, and then one shuffle within lanes for each register
+        size = self.register
+        halves = [self._opaque(self.shuffle(values, [*range(first, first + 16)] * (size // 16))) for first in (0, 16)]
+        for quarter in range(4):
+            firsts = range(8 * (quarter % 2), 8 * (quarter % 2) + 8, size // 8)
+            parts = [self.shuffle(halves[quarter // 2], [first + i // 8 + i // 16 * 16 for i in range(size)]) for first in firsts]
+            yield parts[0] if len(parts) == 1 else self.concat(*parts)
+
+    def gather(self, table: Value, element: Type, indices: Sequence[Value]) -> Value:
+        """Most entries in all lanes of a register, which loads do by themselves, and then chosen, so that shuffles are few."""
+        if self.register == 64 and element.width == 32:  # sixteen choices one after the other take too long
+            return super().gather(table, element, indices)
+        lanes = 8 * self.register // element.width
+        parts = [self._gathered(table, element, indices[first : first + lanes]) for first in range(0, len(indices), lanes)]
+        while len(parts) > 1:
+            parts = [self.concat(*two) for two in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _gathered(self, table: Value, element: Type, indices: Sequence[Value]) -> Value:
+        """A register of entries."""
+        count, paired = len(indices), 2 if element.width == 64 and self.register == 32 else 1
+        if paired == 2:
+            low = self.cast(super().gather(table, F64, indices[:2]), ir.VectorType(element, 2))
+            vector = self.shuffle(low, range(count))
+        else:
+            vector = self._everywhere(table, element, indices[0], count)
+        for lane in range(paired, count):
+            vector = self._with_rest(vector, self._everywhere(table, element, indices[lane], count), lane)
+        return vector
+
+    def _everywhere(self, table: Value, element: Type, index: Value, count: int) -> Value:
+        entry = self.load(table, self.builder.mul(index, self.index(element.width // 8)), element)
+        return self._opaque(self.splat(entry, count))
+
+    def _with_rest(self, vector: Value, other: Value, first: int) -> Value:
+        """`vector` with the lanes from `first` on of `other`."""
+        count = vector.type.count
+        return self.shuffle(vector, [*range(first), *range(count + first, 2 * count)], other)
+
+    def anew(self, pointer: Value) -> Value:
+        kind = ir.FunctionType(pointer.type, [pointer.type])
+        tied = self.builder.asm(kind, "", "=r,0", [pointer], side_effect=False)
+        tied.attributes.add("readnone")
+        tied.attributes.add("nounwind")
+        return tied
 
     def lookup(self, table: Sequence[int], indices: Value) -> Value:
         return self._by_register(lambda piece: self._lookup(table, piece), indices)
@@ -207,6 +261,9 @@ class Avx512(AvxVnni):
     tier = "avx512"
     register = 64
     registers = 32
+
+    def flipped(self, values: Value, negative: Value) -> Value:
+        return self.builder.select(negative, self.sub(self.zero(values.type), values), values)
 
     def _signed_by(self, value: Value, signs: Value) -> Value:
         negative = self.builder.icmp_signed("<", signs, self.zero(signs.type))

@@ -15,7 +15,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from runtime.kernels import jit
-from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.basics import Value
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.tiers import emitter
 
 LANES = 16

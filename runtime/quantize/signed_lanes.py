@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels.emitter import Emitter, Value
+from runtime.kernels.basics import Value
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.tiers import emitter
 from runtime.quantize.lanes import LANES
 from runtime.quantize.thresholds import THRESHOLDS

@@ -23,6 +23,7 @@ class Activation(abc.ABC):
     name: str
     block_size: int
     block_bytes: int
+    together: int = 1  # blocks that `emit_quantize` takes at a time, or one
 
     def row_bytes(self, n: int) -> int:
         """Bytes of `n` packed values; `n` is a multiple of `block_size`."""
@@ -30,8 +31,8 @@ class Activation(abc.ABC):
         return n // self.block_size * self.block_bytes
 
     @abc.abstractmethod
-    def emit_quantize(self, e: Emitter, x: Value, out: Value) -> None:
-        """Pack one block of f32 at `x` into `out`."""
+    def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
+        """Pack `count` blocks of f32 at `x` into `out`."""
 
 
 class Q8K(Activation):
@@ -47,7 +48,7 @@ class Q8K(Activation):
     SCALE = 256  # byte offsets
     SUMS = 288
 
-    def emit_quantize(self, e: Emitter, x: Value, out: Value) -> None:
+    def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
         scale, inverse = _scales(e, x, 256)
         e.store(scale, out, self.SCALE)
 
@@ -74,7 +75,7 @@ class Q80(Activation):
     SCALE = 32
     BIAS = 36
 
-    def emit_quantize(self, e: Emitter, x: Value, out: Value) -> None:
+    def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
         scale, inverse = _scales(e, x, 32)
         low, high = (_round16(e, e.load(x, offset, e.floats(16)), inverse) for offset in (0, 64))
         e.store(e.trunc(low, e.I8), out, 0)
@@ -90,11 +91,23 @@ class F32(Activation):
     block_size = 1
     block_bytes = 4
 
-    def emit_quantize(self, e: Emitter, x: Value, out: Value) -> None:
+    def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
         e.store(e.load(x, 0, e.F32), out, 0)
 
 
-ACTIVATIONS: dict[str, Activation] = {kind.name: kind for kind in (Q8K(), Q80(), F32())}
+class BF16(Activation):
+    """Rounded to bfloat16."""
+
+    name = "bf16"
+    block_size = 1
+    block_bytes = 2
+    together = 32
+
+    def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
+        e.store(e.to_brain(e.load(x, 0, e.F32 if count == 1 else e.floats(count))), out, 0)
+
+
+ACTIVATIONS: dict[str, Activation] = {kind.name: kind for kind in (Q8K(), Q80(), F32(), BF16())}
 
 
 def _scales(e: Emitter, x: Value, count: int) -> tuple[Value, Value]:

@@ -25,6 +25,8 @@ class QuantType(abc.ABC):
     block_size: int  # values a block
     block_bytes: int
     activation: str = "f32"  # the format of the other side of a dot product, see runtime.quants.activations
+    rounded: str = ""
+    """That format where the CPU multiplies bfloat16 by bfloat16, if it is another."""
     cuda: str = ""
     """CUDA C++ that unpacks values [8 p, 8 p + 8) of the block at `b` (const u8*) into `w` (float*), with the helpers of
     runtime/cuda/source/common.cuh; empty: the GPU gets such tensors dequantised. Types of one value a block: 8 values."""

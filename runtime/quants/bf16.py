@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
-from runtime.quants.floating import FloatType
+from runtime.quants.floating import PARTS, FloatType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class BF16(FloatType):
     name = "BF16"
     type_id = 30
     block_bytes = 2
+    rounded = "bf16"
+    elements = (4,)  # a pair of values
+    strip_blocks = 2
+    strip_steps = (16, 1)
     together = 2
     cuda = """
     unsigned q[4];
@@ -29,3 +36,22 @@ class BF16(FloatType):
 
     def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
         return e.brain(e.load(w, offset, e.I16 if count == 1 else e.vector(e.I16, count)))
+
+    def emit_input(self, e: Emitter, x: Value, first: int, count: int) -> Value:
+        if not e.multiplies_brains:
+            return super().emit_input(e, x, first, count)
+        return self.emit_load(e, x, 2 * first, count)
+
+    def strip_values(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        for pair in range(w.count):
+            both = w.dwords(4 * pair)
+            for bits in (e.shl(both, 16), e.band(both, 0xFFFF0000)):
+                yield e.cast(bits, e.floats(e.lanes))
+
+    def emit_parts(self, e: StripEmitter, w: Strip, xs: list[Value], parts: list[list[Value]]) -> None:
+        if not e.multiplies_brains:
+            return super().emit_parts(e, w, xs, parts)
+        for pair, both in enumerate(w.paced((w.dwords(4 * pair) for pair in range(w.count)), w.count)):
+            for part, x in zip(parts, xs, strict=True):
+                part[pair % PARTS] = e.dot_brains(part[pair % PARTS], both, e.splat_i32(x, 4 * pair))
+        return None

@@ -1,16 +1,21 @@
-"""What the IQ2 and IQ3 types share: magnitudes looked up in a grid, and signs."""
+"""What the IQ1, IQ2 and IQ3 types share: entries of a grid, which for IQ2 and IQ3 are magnitudes, and signs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import abc
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Value
 from runtime.quants.grids import grid
-from runtime.quants.signed_block import Integers
+from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.super_block import load_half
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
@@ -19,8 +24,63 @@ Indices = npt.NDArray[np.integer]
 
 # Signs of 8 values in 7 bits: bit i for value i, and the last is such that the number of minus signs is even.
 _SEVEN = np.arange(128, dtype=np.uint8)
-_ODD = 0x6996  # bit n: whether n has an odd number of bits
 _EIGHT = _SEVEN | (np.unpackbits(_SEVEN[:, None], axis=1).sum(axis=1, dtype=np.uint8) & np.uint8(1)) << np.uint8(7)
+
+
+class CodebookType(SignedBlockType):
+    """value = factor * scale[group of 16] * sign * entry of the type's grid; entries are at most LARGEST, 63 or less.
+
+    Signs go to the inputs, so that what is multiplied with them is unsigned.
+    """
+
+    INDICES = 32  # of a block
+    apart: bool = False  # whether memory holds each by itself
+
+    @abc.abstractmethod
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        """The block's indices, <INDICES x i8>, and, of a larger grid, their upper bits as bytes (others of these may be set)."""
+
+    @abc.abstractmethod
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        """One of them, i64."""
+
+    @abc.abstractmethod
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        """Which of the block's values are negative, four <64 x i1>."""
+
+    def steps(self, e: Emitter) -> Sequence[int]:
+        together = max(1, e.indices_at_once // self.INDICES)
+        return (together, 1) if together > 1 else (1,)
+
+    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+        magnitudes, results = self._emit_magnitudes(e, w, count), sums
+        for k in range(count):
+            block, inputs = e.at(w, k * self.block_bytes), [e.at(x, k * Q8K.block_bytes) for x in xs]
+            results = self._emit_block(e, block, inputs, results, magnitudes)
+        return list(results)
+
+    def _emit_block(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], magnitudes: Iterator[Value]
+                    ) -> list[list[Value]]:  # fmt: skip
+        negative = self.emit_negative(e, w)
+        totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        for half, scales in enumerate(e.lane_scales(self.emit_scales(e, w), range(16), signed=True)):
+            weights, signs = (list(itertools.islice(parts, 2)) for parts in (magnitudes, negative))
+            inputs = [[e.flipped(*both) for both in zip(load_half(e, x, half), signs, strict=True)] for x in xs]
+            totals = e.dot_scaled(totals, weights, inputs, scales)
+            sums = [[e.held(column[0], total)] for column, total in zip(sums, totals, strict=True)]
+        return self.add_scaled(e, w, xs, totals, sums)
+
+    def _emit_magnitudes(self, e: Emitter, w: Value, count: int) -> Iterator[Value]:
+        """Those of `count` blocks in order, <64 x i8> each."""
+        blocks = [e.at(w, k * self.block_bytes) for k in range(count)]
+        indices = [self.emit_indices(e, block) for block in blocks]
+        joined = [part[0] if count == 1 else e.concat(*part) for part in zip(*indices, strict=True)]
+        alone = self.apart or (e.registers == 16 and self.INDICES == 32)  # more of them keep integer units busy for too long
+        single = functools.partial(self.emit_index, e, e.anew(w)) if alone else None
+        return e.entries(self.name, grid(self.name).tolist(), joined, single)
+
+    def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (e.flipped(*both) for both in zip(self._emit_magnitudes(e, w, 1), self.emit_negative(e, w), strict=True))
 
 
 def packed_signs(indices: Indices) -> Bytes:
@@ -53,55 +113,21 @@ def emit_odd(e: Emitter, values: Value) -> Value:
     return e.bor(e.shl(values, 1), 1)
 
 
-def emit_entries(e: Emitter, name: str, indices: Sequence[Value]) -> Value:
-    """Entries of a grid at eight or sixteen indices (i64), <64 x i8>."""
-    entries = grid(name)
-    table = e.table(f"grid_{name}", list(entries.tobytes()))
-    element = e.I64 if entries.shape[1] == 8 else e.I32
-    return e.cast(e.gather(table, element, indices), e.bytes(64))
+def emit_packed_signs(e: Emitter, sevens: Value) -> Iterator[Value]:
+    """Seven sign bits in each of 32 bytes -> four masks, see `CodebookType.emit_negative`."""
+    return e.sign_masks(e.even_signs(sevens))
 
 
-def emit_packed_signs(e: Emitter, words: Sequence[tuple[Value, Sequence[int]]]) -> Value:
-    """Eight times seven bits, from some bits of each word (i64) on -> <64 x i8>, -1 for a minus sign and 0."""
-    if e.register == 64:
-        return _emit_parities(e, words)
-    indices = [emit_field(e, word, first, 127) for word, firsts in words for first in firsts]
-    masks = -np.unpackbits(_EIGHT[:, None], axis=1, bitorder="little").astype(np.int8)
-    table = e.table("packed_signs", list(masks.tobytes()))
-    return e.cast(e.gather(table, e.I64, indices), e.bytes(64))
+def emit_sign_bits(e: Emitter, w: Value, offset: int) -> Iterator[Value]:
+    """The 256 bits at `offset` as four masks."""
+    return (e.bits(e.load(w, offset + 8 * quarter, e.I64)) for quarter in range(4))
 
 
-def _emit_parities(e: Emitter, words: Sequence[tuple[Value, Sequence[int]]]) -> Value:
-    """The same without a table, which costs more where a register holds all 64."""
-    parts = [e.trunc(e.shr(e.splat(word, len(firsts)), firsts), e.I32) for word, firsts in words]
-    indices = e.band(parts[0] if len(parts) == 1 else e.concat(*parts), 127)
-    nibbles = e.band(e.xor(indices, e.shr(indices, 4)), 15)
-    odd = e.builder.lshr(e.constant(indices.type, _ODD), nibbles)
-    return e.spread_mask(e.bor(indices, e.band(e.shl(odd, 7), 128)))
-
-
-def emit_signed(e: Emitter, magnitudes: Value, mask: Value) -> Value:
-    """Magnitudes, negated where the mask is -1."""
-    return e.sub(e.xor(magnitudes, mask), mask)
+def emit_upper(e: Emitter, w: Value, offset: int, word: Value, first: int, width: int) -> Value:
+    """The byte at `offset` as i64, and above it the `width` bits of `word` from bit `first` on."""
+    return e.bor(emit_byte(e, w, offset), e.shl(e.band(e.shr(word, first), (1 << width) - 1), 8))
 
 
 def emit_byte(e: Emitter, w: Value, offset: int) -> Value:
     """The byte at `offset` as i64."""
     return e.zext(e.load(w, offset, e.I8), e.I64)
-
-
-def emit_field(e: Emitter, word: Value, first: int, mask: int) -> Value:
-    """The bits of `mask` from bit `first` on."""
-    return e.band(e.shr(word, first), mask)
-
-
-def emit_upper(e: Emitter, w: Value, offset: int, word: Value, firsts: Sequence[int], mask: int) -> list[Value]:
-    """Eight indices of more than 8 bits (i64): the bytes at `offset`, and above each the bits of `mask` of `word` (i32) from one
-    of `firsts` on."""
-    if e.register < 64:
-        wide = e.zext(word, e.I64)
-        upper = [e.shl(emit_field(e, wide, first, mask), 8) for first in firsts]
-        return [e.bor(emit_byte(e, w, offset + i), high) for i, high in enumerate(upper)]
-    low = e.zext(e.load(w, offset, e.bytes(8)), e.I16)
-    upper = e.trunc(e.band(e.shr(e.splat(word, 8), firsts), mask), e.I16)
-    return e.unpacked(e.bor(low, e.shl(upper, 8)))

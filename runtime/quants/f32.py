@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
 from runtime.quants.floating import FloatType
+from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.strips import StripEmitter
 
 
 class F32(FloatType):
     name = "F32"
     type_id = 0
     block_bytes = 4
+    elements = (4,)
     cuda = """
     for (int i = 0; i < 8; i++) w[i] = reinterpret_cast<const float*>(b)[i];
     """
@@ -26,3 +30,6 @@ class F32(FloatType):
 
     def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
         return e.load(w, offset, e.F32 if count == 1 else e.floats(count))
+
+    def strip_values(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        return (e.cast(w.dwords(4 * k), e.floats(e.lanes)) for k in range(w.count))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +51,10 @@ class IQ1_M(OffsetBlockType):
         fields = e.band(e.shr(words, [3 * (i % 4) for i in range(16)]), 7)
         return codebook.emit_odd(e, e.trunc(fields, e.I8))
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        high = e.load(w, self.HIGH + 4 * quarter, e.I32)
-        indices = codebook.emit_upper(e, w, 8 * quarter, high, range(0, 32, 4), 7)
-        return emit_shifted(e, indices, high, range(3, 32, 4))
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        high = e.fields(e.zext(e.load(w, self.HIGH, e.vector(e.I32, 4)), e.I64), range(0, 32, 4), 4)
+        return emit_shifted(e, (e.load(w, 0, e.bytes(32)), high), functools.partial(self._index, e, e.anew(w)), e.band(high, 8))
+
+    def _index(self, e: Emitter, w: Value, index: int) -> Value:
+        half, nibble = divmod(index, 16)
+        return codebook.emit_upper(e, w, index, e.load(w, self.HIGH + 8 * half, e.I64), 4 * nibble, 3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,10 +46,17 @@ class IQ1_S(OffsetBlockType):
         scales = codebook.emit_odd(e, e.trunc(e.band(e.shr(words, 12), 7), e.I8))
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        words = e.load(w, self.HIGH + 4 * quarter, e.I32)
-        indices = codebook.emit_upper(e, w, 2 + 8 * quarter, words, (0, 3, 6, 9, 16, 19, 22, 25), 7)
-        return emit_shifted(e, indices, words, [15] * 4 + [31] * 4)
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        words = e.load(w, self.HIGH, e.vector(e.I16, 8))
+        high = e.fields(e.zext(e.cast(words, e.vector(e.I32, 4)), e.I64), (0, 3, 6, 9, 16, 19, 22, 25), 3)
+        minus = e.trunc(e.shr(words, 8), e.I8)
+        minus = e.band(e.shuffle(minus, [i // 4 for i in range(32)]), 128)
+        return emit_shifted(e, (e.load(w, 2, e.bytes(32)), high), functools.partial(self._index, e, e.anew(w)), minus)
+
+    def _index(self, e: Emitter, w: Value, index: int) -> Value:
+        group, place = divmod(index, 4)
+        word = e.zext(e.load(w, self.HIGH + 2 * group, e.I16), e.I64)
+        return codebook.emit_upper(e, w, 2 + index, word, 3 * place, 3)
 
 
 def shifted_entries(indices: codebook.Indices, shifts: Integers) -> Integers:
@@ -57,10 +65,11 @@ def shifted_entries(indices: codebook.Indices, shifts: Integers) -> Integers:
     return weights.reshape(-1, 256)
 
 
-def emit_shifted(e: Emitter, indices: list[Value], word: Value, signs: Sequence[int]) -> Value:
-    """8 * grid[index] +- 1 + 9 at eight indices, <64 x i8>; -1 where the bit of `word` (i32) that `signs` says is set."""
-    table = e.table("grid_IQ1", list((8 * grid(GRID) + 8).tobytes()))
-    entries = e.cast(e.gather(table, e.I64, indices), e.bytes(64))
-    words = e.splat(word if e.register == 64 else e.zext(word, e.I64), 8)  # 64 bytes test the former, 32 the latter sooner
-    plus = e.builder.icmp_signed("==", e.band(words, [1 << bit for bit in signs]), e.zero(words.type))
-    return e.add(entries, e.band(e.cast(e.sext(plus, e.I64), entries.type), 2))
+def emit_shifted(
+    e: Emitter, indices: Sequence[Value], single: Callable[[int], Value], minus: Value
+) -> Iterator[Value]:
+    """8 * grid[index] +- 1 + 9 at 32 indices, four <64 x i8>; -1 where the byte of `minus` is not zero."""
+    quarters = e.entries("IQ1", (8 * grid(GRID) + 8).tolist(), indices, single if e.registers == 16 else None)
+    plus = e.builder.icmp_signed("==", minus, e.zero(minus.type))
+    shifts = e.band(e.sext(plus, e.I8), 2)
+    return (e.add(*both) for both in zip(quarters, e.octets(shifts), strict=True))

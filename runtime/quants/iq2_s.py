@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.codebook import CodebookType
+from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
 
 
-class IQ2_S(SignedBlockType):
+class IQ2_S(CodebookType):
     # ggml-common.h block_iq2_s: f16 d; u8 qs[64]; u8 qh[8]; u8 scales[8]
     # value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
     # qs: 32 lower bytes of indices, whose upper two bits are in qh, lowest first; then 256 sign bits. Scale g: nibble g
@@ -39,8 +41,12 @@ class IQ2_S(SignedBlockType):
     def emit_scales(self, e: Emitter, w: Value) -> Value:
         return codebook.emit_nibble_scales(e, w, self.SCALES, 8)
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        high = e.zext(e.load(w, self.HIGH + 2 * quarter, e.I16), e.I32)
-        indices = codebook.emit_upper(e, w, 2 + 8 * quarter, high, range(0, 16, 2), 3)
-        mask = e.mask(e.load(w, self.SIGNS + 8 * quarter, e.I64))
-        return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), mask)
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        high = e.zext(e.load(w, self.HIGH, e.vector(e.I16, 4)), e.I64)
+        return e.load(w, 2, e.bytes(32)), e.fields(high, range(0, 16, 2), 2)
+
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        return codebook.emit_upper(e, w, 2 + index, e.load(w, self.HIGH, e.I64), 2 * index, 2)
+
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return codebook.emit_sign_bits(e, w, self.SIGNS)

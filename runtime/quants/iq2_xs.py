@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.codebook import CodebookType
+from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
 
 
-class IQ2_XS(SignedBlockType):
+class IQ2_XS(CodebookType):
     # ggml-common.h block_iq2_xs: f16 d; u16 qs[32]; u8 scales[8].  value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
     # qs: 9 bits of index, 7 bits of signs; scale g is nibble g of `scales`
     name = "IQ2_XS"
     type_id = 17
     block_bytes = 74
+    apart = True
     LARGEST = 43
     SCALES = 66
 
@@ -36,8 +39,16 @@ class IQ2_XS(SignedBlockType):
     def emit_scales(self, e: Emitter, w: Value) -> Value:
         return codebook.emit_nibble_scales(e, w, self.SCALES, 8)
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        words = [e.zext(e.load(w, 2 + 16 * quarter + 2 * i, e.I16), e.I64) for i in range(8)]
-        entries = codebook.emit_entries(e, self.name, [e.band(word, 511) for word in words])
-        pairs = [(e.load(w, 2 + 16 * quarter + 8 * half, e.I64), (9, 25, 41, 57)) for half in (0, 1)]
-        return codebook.emit_signed(e, entries, codebook.emit_packed_signs(e, pairs))
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        words = self._words(e, w)
+        return e.trunc(words, e.I8), e.trunc(e.band(e.shr(words, 8), 1), e.I8)
+
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        return e.band(e.zext(e.load(w, 2 + 2 * index, e.I16), e.I64), 511)
+
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return codebook.emit_packed_signs(e, e.trunc(e.shr(self._words(e, w), 9), e.I8))
+
+    @staticmethod
+    def _words(e: Emitter, w: Value) -> Value:
+        return e.load(w, 2, e.vector(e.I16, 32))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.codebook import CodebookType
+from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
 
 
-class IQ2_XXS(SignedBlockType):
+class IQ2_XXS(CodebookType):
     # ggml-common.h block_iq2_xxs: f16 d; u16 qs[32].  value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
     # 8 bytes of qs a group: four indices, then a word of four times 7 bits of signs and, in its upper 4 bits, the scale
     name = "IQ2_XXS"
     type_id = 16
     block_bytes = 66
+    apart = True
     LARGEST = 43
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -34,14 +37,21 @@ class IQ2_XXS(SignedBlockType):
         return e.mul(e.load_half(w, 0, count), 0.125)
 
     def emit_scales(self, e: Emitter, w: Value) -> Value:
-        groups = e.load(w, 2, e.vector(e.I64, 8))
-        scales = codebook.emit_odd(e, e.trunc(e.shr(groups, 60), e.I8))
+        scales = codebook.emit_odd(e, e.trunc(e.shr(self._words(e, w), 28), e.I8))
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        indices, signs = [], []
-        for start in (2 + 16 * quarter, 10 + 16 * quarter):
-            indices += [codebook.emit_byte(e, w, start + i) for i in range(4)]
-            word = e.load(w, start, e.I64)
-            signs.append((word, (32, 39, 46, 53)))
-        return codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), codebook.emit_packed_signs(e, signs))
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        words = e.load(w, 2, e.vector(e.I32, 16))
+        return (e.cast(e.shuffle(words, range(0, 16, 2)), e.bytes(32)),)
+
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        return codebook.emit_byte(e, w, 2 + 8 * (index // 4) + index % 4)
+
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        words = e.cast(self._words(e, w), e.vector(e.I64, 4))
+        return codebook.emit_packed_signs(e, e.fields(words, (0, 7, 14, 21, 32, 39, 46, 53), 7))
+
+    @staticmethod
+    def _words(e: Emitter, w: Value) -> Value:
+        """The signs and scale of each group, <8 x i32>."""
+        return e.shuffle(e.load(w, 2, e.vector(e.I32, 16)), range(1, 16, 2))

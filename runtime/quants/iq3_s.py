@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.offset_block import OffsetBlockType
+from runtime.quants.codebook import CodebookType
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
 
 
-class IQ3_S(OffsetBlockType):
+class IQ3_S(CodebookType):
     # ggml-common.h block_iq3_s: f16 d; u8 qs[64]; u8 qh[8]; u8 signs[32]; u8 scales[4]
     # value = d * (2 * scale[group] + 1) * sign * grid[index]; bit i of qh is the ninth bit of index i; scale g: nibble g
     name = "IQ3_S"
     type_id = 21
     block_bytes = 110
-    OFFSET = 15
+    LARGEST = 15
+    INDICES = 64
     HIGH = 66
     SIGNS = 74
     SCALES = 106
@@ -40,10 +42,11 @@ class IQ3_S(OffsetBlockType):
         scales = codebook.emit_nibble_scales(e, w, self.SCALES, 4)
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        low = e.zext(e.load(w, 2 + 16 * quarter, e.bytes(16)), e.I16)
-        ninth = e.band(e.sext(e.mask(e.load(w, self.HIGH + 2 * quarter, e.I16)), e.I16), 256)
-        indices = e.unpacked(e.bor(low, ninth))
-        mask = e.mask(e.load(w, self.SIGNS + 8 * quarter, e.I64))
-        weights = codebook.emit_signed(e, codebook.emit_entries(e, self.name, indices), mask)
-        return e.add(weights, e.constant(weights.type, self.OFFSET))
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        return e.load(w, 2, e.bytes(64)), e.mask(e.load(w, self.HIGH, e.I64))
+
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        return codebook.emit_upper(e, w, 2 + index, e.load(w, self.HIGH, e.I64), index, 1)
+
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return codebook.emit_sign_bits(e, w, self.SIGNS)

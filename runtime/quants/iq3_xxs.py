@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.signed_block import Integers, SignedBlockType
+from runtime.quants.codebook import CodebookType
+from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
 
 
-class IQ3_XXS(SignedBlockType):
+class IQ3_XXS(CodebookType):
     # ggml-common.h block_iq3_xxs: f16 d; u8 qs[96].  value = d / 4 * (2 * scale[group] + 1) * sign * grid[index]
     # qs: 64 indices, then for each group a word of four times 7 bits of signs and, in its upper 4 bits, the scale
     name = "IQ3_XXS"
     type_id = 18
     block_bytes = 98
+    apart = True
     LARGEST = 62
+    INDICES = 64
     WORDS = 66
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -38,8 +42,12 @@ class IQ3_XXS(SignedBlockType):
         scales = codebook.emit_odd(e, e.trunc(e.shr(words, 28), e.I8))
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        entries = codebook.emit_entries(e, self.name, [codebook.emit_byte(e, w, 2 + 16 * quarter + i) for i in range(16)])
-        both = e.load(w, self.WORDS + 8 * quarter, e.I64)
-        signs = codebook.emit_packed_signs(e, [(both, (0, 7, 14, 21, 32, 39, 46, 53))])
-        return codebook.emit_signed(e, entries, signs)
+    def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
+        return (e.load(w, 2, e.bytes(64)),)
+
+    def emit_index(self, e: Emitter, w: Value, index: int) -> Value:
+        return codebook.emit_byte(e, w, 2 + index)
+
+    def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
+        words = e.load(w, self.WORDS, e.vector(e.I64, 4))
+        return codebook.emit_packed_signs(e, e.fields(words, (0, 7, 14, 21, 32, 39, 46, 53), 7))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +62,11 @@ class IQ4_XS(SignedBlockType, StripType):
         scales = e.sub(e.bor(low, high), e.constant(low.type, 32))
         return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
+    def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (self._quarter(e, w, quarter) for quarter in range(4))
+
+    @staticmethod
+    def _quarter(e: Emitter, w: Value, quarter: int) -> Value:
         packed = e.load(w, 8 + 32 * quarter, e.bytes(32))
         both = e.shuffle(packed, [*range(16)] * 2 + [*range(16, 32)] * 2)
         return e.lookup(VALUES, e.shift_bytes(both, (0, -4, 0, -4), 15))

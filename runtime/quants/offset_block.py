@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.quants.activations import Q8K
@@ -22,18 +23,18 @@ class OffsetBlockType(SignedBlockType):
     LARGEST = 63
 
     @abc.abstractmethod
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        """weight + OFFSET of [64 quarter, 64 quarter + 64), <64 x i8>."""
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        """weight + OFFSET of the block's weights, four <64 x i8>."""
 
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        quants = self.emit_quants(e, w, quarter)
-        return e.sub(quants, e.constant(quants.type, self.OFFSET))
+    def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (e.sub(quants, e.constant(quants.type, self.OFFSET)) for quants in self.emit_quants(e, w))
 
     def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
-        packed = self.emit_scales(e, w)
+        packed, quants = self.emit_scales(e, w), self.emit_quants(e, w)
         offsets = e.mul(e.sext(packed, e.I16), self.OFFSET)
         totals = [e.to_lanes(e.madd16(offsets, e.load(x, Q8K.SUMS, e.vector(e.I16, 16)))) for x in xs]
         for half, scales in enumerate(e.lane_scales(packed, range(16), signed=True)):
-            quants = [self.emit_quants(e, w, quarter) for quarter in (2 * half, 2 * half + 1)]
-            totals = e.dot_scaled(totals, quants, [load_half(e, x, half) for x in xs], scales)
+            two = list(itertools.islice(quants, 2))
+            totals = e.dot_scaled(totals, two, [load_half(e, x, half) for x in xs], scales)
+            sums = [[e.held(column[0], total)] for column, total in zip(sums, totals, strict=True)]
         return self.add_scaled(e, w, xs, totals, sums)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +80,10 @@ class Q3_K(OffsetBlockType, StripType):
         scales = e.cast(e.bor(low, high), e.bytes(16))
         return e.sub(scales, e.constant(scales.type, 32))
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (self._quarter(e, w, quarter) for quarter in range(4))
+
+    def _quarter(self, e: Emitter, w: Value, quarter: int) -> Value:
         third = e.shift_bytes(e.doubled(e.load(w, 0, e.bytes(32))), (2 - 2 * quarter, 1 - 2 * quarter), 4)
         return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
 

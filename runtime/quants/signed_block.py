@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +41,8 @@ class SignedBlockType(SuperBlockType):
         """The block's scales, <16 x i8>."""
 
     @abc.abstractmethod
-    def emit_weights(self, e: Emitter, w: Value, quarter: int) -> Value:
-        """Weights [64 quarter, 64 quarter + 64), <64 x i8>."""
+    def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
+        """The block's weights, four <64 x i8>."""
 
     def dequantize(self, blocks: Bytes) -> Floats:
         factors, scales, weights = self.parts(blocks)
@@ -50,11 +51,11 @@ class SignedBlockType(SuperBlockType):
         return values.reshape(-1, self.block_size)
 
     def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
-        packed = self.emit_scales(e, w)
+        packed, weights = self.emit_scales(e, w), self.emit_weights(e, w)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for half, scales in enumerate(e.byte_scales(packed, self.LARGEST)):
-            weights = [self.emit_weights(e, w, quarter) for quarter in (2 * half, 2 * half + 1)]
-            totals = e.dot_bytes(totals, weights, [load_half(e, x, half) for x in xs], scales, self.LARGEST)
+            two = list(itertools.islice(weights, 2))
+            totals = e.dot_bytes(totals, two, [load_half(e, x, half) for x in xs], scales, self.LARGEST)
         return self.add_scaled(e, w, xs, totals, sums)
 
     def add_scaled(
@@ -68,9 +69,13 @@ class SignedBlockType(SuperBlockType):
         ]
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
+        for block in range(count):
+            self._emit_dequantize(e, e.at(w, block * self.block_bytes), e.at(out, 4 * block * self.block_size))
+
+    def _emit_dequantize(self, e: Emitter, w: Value, out: Value) -> None:
         scales = e.mul(e.float(e.sext(self.emit_scales(e, w), e.I32)), self.emit_factor(e, w, 16))
-        for quarter in range(4):
-            for half, weights in enumerate(e.halves(self.emit_weights(e, w, quarter))):
+        for quarter, whole in enumerate(self.emit_weights(e, w)):
+            for half, weights in enumerate(e.halves(whole)):
                 group = 4 * quarter + 2 * half
                 spread = e.shuffle(scales, [group] * 16 + [group + 1] * 16)
                 e.store(e.mul(e.float(e.sext(weights, e.I32)), spread), out, 4 * 16 * group)

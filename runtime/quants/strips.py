@@ -26,20 +26,25 @@ if TYPE_CHECKING:
 
 
 class Strip:
-    """A block of every row of a strip, as an emitter sees it.
+    """A block of every row of a strip, or `count` times what the type's `elements` divide, as an emitter sees it.
 
-    `ahead` is where the cache lines begin that are asked for meanwhile, `pace` how many for each register of weights: they are
-    spread over the work, because all at once they would wait for one another, and come in order, as memory gives most.
+    `ahead` is where the cache lines begin that are asked for meanwhile, `lines` of them: they are spread over the registers of
+    weights, because all at once they would wait for one another, and come in order, as memory gives most. `spread`: between them;
+    else after them.
     `once`: nobody reads these weights again soon, as where there is one column. `keep`: what was loaded stays in a register for
     the next who asks for it, as there are enough; otherwise a load costs less than to keep it elsewhere.
     """
 
-    def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, pace: float, *, once: bool, keep: bool) -> None:
+    def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, *, registers: int, once: bool, spread: bool,
+                 keep: bool, count: int = 1) -> None:  # fmt: skip
         self.e = e
+        self.count = count
         self.pointer = pointer
         self._ahead = ahead
         self._lines = iter(range(lines))
-        self._pace = pace
+        self._pace = lines / registers
+        self._all_lines = lines
+        self._spread = spread
         self._due = 0.0
         self._once = once
         self._kept: dict[tuple[int, str], Value] | None = {} if keep else None
@@ -68,13 +73,14 @@ class Strip:
         """Let no later load come before `value`."""
         self.pointer = self.e.after(self.pointer, value)
 
-    def paced(self, weights: Iterable[Value]) -> Iterator[Value]:
+    def paced(self, weights: Iterable[Value], registers: int = 0) -> Iterator[Value]:
         """The same registers, lines asked for between them; after them where columns are many or registers few, so that LLVM can
-        move loads."""
+        move loads. `registers`: how many a block has, if not one for each four values."""
+        pace = self._all_lines / registers if registers else self._pace
         for register in weights:
             yield register
-            self._due += self._pace
-            if self._once and self.e.registers == 32:
+            self._due += pace
+            if self._spread:
                 self._prefetch_due()
         self._prefetch_due()
 
@@ -99,11 +105,18 @@ class Strip:
 class StripType(LeafType):
     """A type that has leaves for strips too. A running sum is one vector, a lane for each row."""
 
-    elements: tuple[int, ...]  # sizes of what a block consists of, in order
+    elements: tuple[int, ...]  # sizes of what `strip_blocks` blocks consist of, in order
+    strip_blocks: int = 1
+    strip_steps: tuple[int, ...] = (1,)  # how many times `elements` one `emit_strip` takes, falling; the last is 1
     shared: bool = False  # whether groups that lie in the same bytes follow one another, so that keeping those pays
+    streamed: bool = True  # whether one column asks for lines as read once: they leave the second level of the cache sooner
     widest: int = 8
     """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
     fits the core's store of decoded instructions."""
+
+    def strips_together(self, columns: int) -> int:
+        """Strips that a leaf for so many columns takes at a time."""
+        return 1
 
     @abc.abstractmethod
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
@@ -122,8 +135,8 @@ class StripType(LeafType):
 
     def interleave(self, rows: Bytes, lanes: int) -> Bytes:
         """(rows, bytes a row), rows a multiple of `lanes` -> the same bytes in strips."""
-        blocks = self.arranged(rows.reshape(-1, self.block_bytes))
-        blocks = blocks.reshape(-1, lanes, rows.shape[1] // self.block_bytes, self.block_bytes)
+        size = self.strip_blocks * self.block_bytes
+        blocks = self.arranged(rows.reshape(-1, self.block_bytes)).reshape(-1, lanes, rows.shape[1] // size, size)
         parts, offset = [], 0
         for size in self.elements:
             part = blocks[..., offset : offset + size].transpose(0, 2, 1, 3)  # strips, blocks, lanes, bytes

@@ -36,7 +36,10 @@ class TQ1_0(TernaryType):
         digits = np.concatenate(shifted, axis=1).astype(np.int16) * 3 >> 8
         return halves(blocks[:, self.D :]), np.ones((len(blocks), 16), np.int8), digits - np.int16(self.OFFSET)
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (self._quarter(e, w, quarter) for quarter in range(4))
+
+    def _quarter(self, e: Emitter, w: Value, quarter: int) -> Value:
         source, powers = self._source(e, w, quarter)
         shifted = e.mul(source, e.constant(source.type, powers))
         carries = [e.builder.icmp_unsigned(">=", shifted, e.constant(source.type, limit)) for limit in (86, 171)]

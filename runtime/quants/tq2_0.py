@@ -31,8 +31,8 @@ class TQ2_0(TernaryType):
         weights = crumbs(blocks[:, : self.D]).astype(np.int8) - np.int8(self.OFFSET)
         return halves(blocks[:, self.D :]), np.ones((len(blocks), 16), np.int8), weights
 
-    def emit_quants(self, e: Emitter, w: Value, quarter: int) -> Value:
-        return emit_crumbs(e, w, 0, quarter)
+    def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
+        return (emit_crumbs(e, w, 0, quarter) for quarter in range(4))
 
     def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int]]]:
         for group in range(0, 16, 2):

@@ -9,9 +9,9 @@ import re
 import leaf_twins as twins
 import numpy as np
 import pytest
-from leaf_twins import BUDGETS, LEAF_TYPES, LIMIT_BUDGETS, Array, Guarded
+from leaf_twins import BUDGETS, LEAF_TYPES, Array, Guarded
 
-from runtime.kernels import jit
+from runtime.kernels import jit, tiers
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
@@ -23,9 +23,9 @@ FOUR = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 SEVEN = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
 
 every_type = pytest.mark.parametrize("kind", LEAF_TYPES, ids=lambda kind: kind.name)
-every_strip = pytest.mark.parametrize(
-    "kind", [kind for kind in LEAF_TYPES if isinstance(kind, StripType)], ids=lambda kind: kind.name
-)
+STRIPS = [kind for kind in LEAF_TYPES if isinstance(kind, StripType)]
+STRIPS_OF_BLOCKS = [kind for kind in STRIPS if kind.block_size > 1]
+every_strip = pytest.mark.parametrize("kind", STRIPS, ids=lambda kind: kind.name)
 at_either_end = pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
 
 
@@ -39,6 +39,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
+def form(kind: LeafType) -> str:
+    """The format of what the weights are multiplied with."""
+    return tiers.activation_of(kind, jit.TIER.name)
+
+
 def addresses(arrays: list[Array]) -> Array:
     return np.array([array.ctypes.data for array in arrays], np.int64)
 
@@ -47,7 +52,7 @@ def run_dot(leaves: Leaves, kind: LeafType, weights: Array, stride: int, rows: i
     """All of `packed` through the leaf for `columns`, (len(packed), rows)."""
     out = np.full((len(packed), rows), np.nan, np.float32)
     leaf = SEVEN(leaves.dot(kind.name, columns))
-    blocks = packed[0].nbytes // activation_bytes(kind.activation, max(kind.block_size, 1))
+    blocks = packed[0].nbytes // activation_bytes(form(kind), max(kind.block_size, 1))
     for first in range(0, len(packed), columns):
         inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
         leaf(weights.ctypes.data, stride, rows, inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
@@ -60,7 +65,7 @@ def widths(kind: LeafType) -> tuple[int, ...]:
 
 
 def packed_inputs(kind: LeafType, count: int, width: int, rng: np.random.Generator) -> list[Array]:
-    return [twins.pack(kind.activation, row) for row in rng.normal(0, 1, (count, width)).astype(np.float32)]
+    return [twins.pack(form(kind), row) for row in rng.normal(0, 1, (count, width)).astype(np.float32)]
 
 
 def test_the_tier_is_the_one_asked_for() -> None:
@@ -73,7 +78,7 @@ def test_dot_is_the_twin_and_the_same_for_any_columns(leaves: Leaves, kind: Leaf
         for rows in (1, 3):
             weights = twins.random_blocks(kind, rows * blocks, rng)
             packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
-            expected, magnitude = twins.dot(kind, weights, rows, packed)
+            expected, magnitude = twins.dot(kind, weights, rows, packed, form(kind))
             stride = blocks * kind.block_bytes
             results = [run_dot(leaves, kind, weights, stride, rows, packed, columns) for columns in COLUMNS]
             assert np.all(np.abs(results[0] - expected) <= BUDGETS[kind.name] * magnitude), (blocks, rows)
@@ -85,13 +90,13 @@ def test_dot_is_the_twin_and_the_same_for_any_columns(leaves: Leaves, kind: Leaf
 def test_blocks_at_their_limits(leaves: Leaves, kind: LeafType) -> None:
     blocks = 4
     inputs = twins.limit_inputs(blocks * kind.block_size)
-    packed = [twins.pack(kind.activation, row) for row in inputs]
+    packed = [twins.pack(form(kind), row) for row in inputs]
     weights = np.concatenate([np.repeat(block, blocks, axis=0) for block in twins.limit_blocks(kind)])
     rows = len(weights) // blocks
-    expected, magnitude = twins.dot(kind, weights, rows, packed)
+    expected, magnitude = twins.dot(kind, weights, rows, packed, form(kind))
     for columns in (1, 2):
         out = run_dot(leaves, kind, weights, blocks * kind.block_bytes, rows, packed, columns)
-        assert np.all(np.abs(out - expected) <= LIMIT_BUDGETS[kind.name] * magnitude)
+        assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
 
 
 @every_type
@@ -127,9 +132,10 @@ def test_half_precision_is_exact(leaves: Leaves) -> None:
 
 
 def awkward_rows(activation: str, rng: np.random.Generator) -> Array:
-    """Rows of one block each: ordinary, halfway cases, huge, tiny, empty, one spike."""
+    """Rows of one block each, or of values without blocks: ordinary, halfway cases, huge, tiny, empty, one spike."""
     n = ACTIVATIONS[activation].block_size
-    ties = np.concatenate([[127.0], np.resize([0.5, 1.5, 2.5, -0.5, -1.5, 126.5], n - 1)]) if n > 1 else np.array([0.5])
+    n = n if n > 1 else 70
+    ties = np.concatenate([[127.0], np.resize([0.5, 1.5, 2.5, -0.5, -1.5, 126.5], n - 1)])
     ordinary, spike = rng.normal(0, 1, n), np.zeros(n)
     spike[n // 2] = -3.25
     rows = [ordinary, ties, ordinary * 1e38 / 4, ordinary * 1e-30, ordinary * 1e-42, np.zeros(n), -np.zeros(n), spike]
@@ -194,6 +200,13 @@ def lanes(leaves: Leaves) -> int:
     return leaves.strip_rows
 
 
+def strip_sizes(kind: StripType) -> tuple[tuple[int, int], ...]:
+    """Blocks a row, and strips: some steps of a leaf and a rest, several strips together and a rest."""
+    if kind.block_size > 1:
+        return (1, 1), (2, 3), (5, 1)
+    return tuple((kind.strip_blocks * times, strips) for times, strips in ((1, 1), (35, 7), (64, 4), (333, 2)))
+
+
 def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array], columns: int) -> Array:
     """Like `run_dot`; `rows` as in a file."""
     out = np.full((len(packed), len(rows)), np.nan, np.float32)
@@ -210,24 +223,24 @@ def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array]
 def test_a_strip_is_the_twin_and_the_same_for_any_columns(
     leaves: Leaves, lanes: int, kind: StripType, rng: np.random.Generator
 ) -> None:
-    for blocks, strips in ((1, 1), (2, 3), (5, 1)):
+    for blocks, strips in strip_sizes(kind):
         rows = twins.random_blocks(kind, strips * lanes * blocks, rng).reshape(strips * lanes, -1)
         packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
-        expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed)
+        expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed, form(kind))
         results = [run_strips(leaves, kind, rows, packed, columns) for columns in leaves.columns(kind.name, "strip")]
         assert np.all(np.abs(results[0] - expected) <= BUDGETS[kind.name] * magnitude)
         for other in results[1:]:
             assert np.array_equal(results[0], other)
 
 
-@every_strip
+@pytest.mark.parametrize("kind", STRIPS_OF_BLOCKS, ids=lambda kind: kind.name)
 def test_strips_of_blocks_at_their_limits(leaves: Leaves, lanes: int, kind: StripType) -> None:
     blocks = 4
-    packed = [twins.pack(kind.activation, row) for row in twins.limit_inputs(blocks * kind.block_size)]
+    packed = [twins.pack(form(kind), row) for row in twins.limit_inputs(blocks * kind.block_size)]
     limits = np.concatenate([np.repeat(block, blocks, axis=0) for block in twins.limit_blocks(kind)])
     rows = limits.reshape(len(limits) // blocks, -1)
     rows = np.resize(rows, (-(-len(rows) // lanes) * lanes, rows.shape[1]))
-    expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed)
+    expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed, form(kind))
     for columns in (1, 2):
         out = run_strips(leaves, kind, rows, packed, columns)
         assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
@@ -238,7 +251,7 @@ def test_strips_of_blocks_at_their_limits(leaves: Leaves, lanes: int, kind: Stri
 def test_strips_stay_in_their_buffers(
     leaves: Leaves, lanes: int, kind: StripType, at_end: bool, rng: np.random.Generator
 ) -> None:
-    for strips, blocks in ((1, 1), (2, 3)):
+    for blocks, strips in strip_sizes(kind)[:2]:
         rows = twins.random_blocks(kind, strips * lanes * blocks, rng).reshape(strips * lanes, -1)
         packed = packed_inputs(kind, 8, blocks * kind.block_size, rng)
         expected = run_strips(leaves, kind, rows, packed, 1)
@@ -260,7 +273,7 @@ def test_strips_stay_in_their_buffers(
 def test_rows_become_a_strip_and_come_back(
     leaves: Leaves, lanes: int, kind: StripType, at_end: bool, rng: np.random.Generator
 ) -> None:
-    for blocks in (1, 3):
+    for blocks in (kind.strip_blocks, 3 * kind.strip_blocks):
         rows = rng.integers(0, 256, (lanes, blocks * kind.block_bytes), np.uint8)
         source, strip = Guarded.copy(rows, at_end=at_end), Guarded(rows.nbytes, at_end=at_end)
         FOUR(leaves.interleave(kind.name))(source.address, rows.shape[1], strip.address, blocks)
@@ -282,11 +295,16 @@ def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None
 
 
 WIDE = r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b"
-FORBIDDEN = {"portable": r"%[yz]mm|\bv[a-z]+ps\b", "avx2": rf"{WIDE}|vpdpbusd", "avxvnni": WIDE, "avx512": r"extrq|insertq"}
-REQUIRED = {"portable": r"pmaddwd", "avx2": r"vpmaddubsw.*%ymm", "avxvnni": r"vpdpbusd.*%ymm", "avx512": r"vpdpbusd.*%zmm"}
+FORBIDDEN = {"portable": r"%[yz]mm|\bv[a-z]+ps\b", "avx2": rf"{WIDE}|vpdpbusd", "avxvnni": WIDE}
+NEVER = r"extrq|insertq"
+PRODUCTS = {"portable": r"pmaddwd", "avx2": r"vpmaddubsw.*%ymm", "avxvnni": r"vpdpbusd.*%ymm"}
+OF_AVX512 = r"vpdpbusd.*%zmm"
+VBMI = {"dot.IQ2_XXS.1": r"(?s)vpermt2b.*vpmultishiftqb.*%zmm", "dot.IQ3_XXS.2": r"vgf2p8affineqb"}
+REQUIRED = {"avx512vbmi": VBMI, "avx512bf16": {**VBMI, "strip.BF16.8": r"vdpbf16ps.*%zmm"}}
 
 
-LOOKED_AT = ("dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "strip.Q4_K.1", "strip.Q6_K.4", "quantize.q8_k", "row.Q4_0")
+LOOKED_AT = ("dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "strip.Q4_K.1", "strip.Q6_K.4", "strip.BF16.8", "strip.F16.1")
+LOOKED_AT += ("dot.IQ2_XXS.1", "dot.IQ3_XXS.2", "quantize.q8_k", "row.Q4_0")
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)
@@ -295,6 +313,9 @@ def test_machine_code_is_the_tiers(name: str) -> None:
     if name.startswith(("strip.", "row.")) and tier == "portable":
         pytest.skip("the tier has no strips")
     assembly = Leaves(KernelCache(None)).assembly(name)
-    assert not (found := re.search(rf"{FORBIDDEN[tier]}|extrq|insertq", assembly)), found
+    forbidden = [NEVER, *(FORBIDDEN[tier] for _ in range(tier in FORBIDDEN))]
+    assert not (found := re.search("|".join(forbidden), assembly)), found
     if "_K." in name and name.startswith(("dot", "strip")):
-        assert re.search(REQUIRED[tier], assembly)
+        assert re.search(PRODUCTS.get(tier, OF_AVX512), assembly)
+    if name in (wanted := REQUIRED.get(tier, {})):
+        assert re.search(wanted[name], assembly)
