@@ -53,7 +53,7 @@ async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> d
     """The prompt instead of an answer."""
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await _prompt(parts, prepared, resident, body)
-    return replies.generate_reply(body.model, debug=replies.debug_info(text.shown(), len(body.images or ())))
+    return replies.generate_reply(body.model, debug=replies.debug_info(text.shown(), len(_pictures(prepared, body))))
 
 
 async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: Told | None = None) -> stream.Parts:
@@ -62,7 +62,7 @@ async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: To
     async def make_prompt(resident: Resident) -> Prompt:
         return await _prompt(parts, prepared, resident, body)
 
-    pictures = [{"images": body.images}]
+    pictures = [{"images": _pictures(prepared, body)}]
     answers = answer.run(parts, prepared, make_prompt, cut=body.truncate, context=body.context or (), shown=pictures)
     async with contextlib.aclosing(answers) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
@@ -75,6 +75,12 @@ async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: To
                 yield replies.generate_reply(body.model, done_reason=piece.reason, context=context, metrics=piece.metrics)
             elif piece.content or piece.thinking or piece.logprobs:
                 yield replies.generate_reply(body.model, piece.content, thinking=piece.thinking, logprobs=piece.logprobs)
+
+
+def _pictures(prepared: Call, body: GenerateRequest) -> list[str]:
+    """What the model has to see: pictures of the request, and of the messages that stand before it."""
+    before = () if body.raw or body.context is not None else prepared.stored.messages
+    return [*(image for message in before for image in message.get("images", ())), *(body.images or ())]
 
 
 async def _prompt(parts: Services, prepared: Call, resident: Resident, body: GenerateRequest) -> Prompt:

@@ -71,7 +71,10 @@ def from_model(making: Making, manifest: Manifest) -> list[Part]:
 
 def hold(making: Making, digest: str) -> int:
     """Keeps a blob of the store, and gives its size; InternalError with Ollama's words when it is not there."""
-    size = making.hold(digest)
+    try:
+        size = making.hold(digest)
+    except BadRequest as error:  # what is no digest; only an empty one is told apart from what fails later
+        raise InternalError(error.message) from None
     if size is None:
         raise InternalError(f"open {making.path(digest)}: no such file or directory")
     return size

@@ -186,3 +186,11 @@ async def test_a_load_that_makes_no_progress_is_given_up(start: Any) -> None:
     status, answer = await live.post("/api/generate", model="demo-moe", prompt="x", stream=False)
     assert (status, answer) == (500, {"error": "timed out waiting for the model runner to start - no progress was made"})
     assert live.services.residency.list() == []
+
+
+async def test_pictures_of_the_models_own_messages_count(live: Any) -> None:
+    model = await derived(live, messages=[{"role": "user", "content": "a", "images": ["aGk="]}])
+    _, answer = await generate(live, "b", model=model, images=["aGk="], _debug_render_only=True)
+    assert answer["_debug_info"]["image_count"] == 2
+    status, answer = await generate(live, "b", model=model, stream=False)
+    assert (status, "does not support multimodal requests" in answer["error"]) == (400, True)

