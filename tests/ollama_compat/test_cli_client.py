@@ -123,6 +123,23 @@ def test_blobs_are_sent_once(server: FakeOllama, tmp_path: Path) -> None:
     assert server.requests[-1][2]["files"] == {"m.gguf": digest}
 
 
+def test_an_importance_matrix(server: FakeOllama, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/Modelfile").write_text("FROM x")
+    (tmp_path / "m.dat").write_bytes(b"matrix")  # beside, not in the Modelfile's directory
+    digest = f"sha256:{hashlib.sha256(b'matrix').hexdigest()}"
+    args = ("create", "m", "-f", "models/Modelfile", "--imatrix")
+    assert run(*args, "m.dat", "-q", "iq2_xxs", host=server.host, folder=tmp_path).status == 0
+    assert ("POST", f"/api/blobs/{digest}", "matrix") in server.requests
+    assert server.requests[-1][2] == {"model": "m", "from": "x", "quantize": "IQ2_XXS", "imatrix": {"m.dat": digest}}
+    for more, told in (
+        (["m.dat"], "--imatrix requires --quantize"),
+        (["none", "-q", "q4_0"], f"open {tmp_path}/none: no such file or directory"),
+    ):
+        result = run(*args, *more, host=server.host, folder=tmp_path)
+        assert (result.status, result.err.split("\n")[-2]) == (1, f"Error: {told}")
+
+
 def test_refused_blob(server: FakeOllama, tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     (tmp_path / "Modelfile").write_text("FROM m.gguf")

@@ -53,6 +53,7 @@ def names(answer: str) -> list[str]:
         (["run", "--verbose="], ["--verbose=true", "--verbose=false", ":4"]),
         (["run", "--hide"], ["--hidethinking", ":4"]),
         (["create", "x", "-f", ""], [":0"]),
+        (["create", "x", "--imatrix", ""], [":0"]),
         (["create", "x", "-q", "q4"], ["q4_K_M", "q4_K_S", ":4"]),
         (["stop", ""], ["qwen3:30b", ":4"]),
         (["rm", "a", "b", "ll"], ["llama3.2", ":4"]),
