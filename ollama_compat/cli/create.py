@@ -12,7 +12,7 @@ from ollama_compat.cli.body import FILE_FIELDS, create_body, expand, sent_names
 from ollama_compat.cli.client import Client
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.digest import digests
-from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.errors import CommandError, StatusError
 from ollama_compat.cli.json_output import print_lines
 from ollama_compat.cli.progress import Progress, Spinner
 from ollama_compat.cli.transfer import Steps
@@ -35,7 +35,7 @@ def create(call: Call) -> None:
         spinner.finish()
         _quantize(body, call.flags.text("quantize"), call.flags.text("draft-quantize"))
         if call.flags.text("imatrix"):
-            _weigh(body, call.flags.text("imatrix"))
+            _weigh(call.client, body, call.flags.text("imatrix"))
         for field in (*FILE_FIELDS, "imatrix"):
             if field in body:
                 body[field] = _send(call.client, body[field], progress)
@@ -85,9 +85,13 @@ def _quantize(body: dict[str, Any], level: str, draft_level: str) -> None:
         body["draft_quantize"] = _spelled(draft_level)
 
 
-def _weigh(body: dict[str, Any], file: str) -> None:
+def _weigh(client: Client, body: dict[str, Any], file: str) -> None:
     if "quantize" not in body:
         raise CommandError("--imatrix requires --quantize")
+    try:
+        client.loading()  # a route that an Ollama has not; it would quantise without a word about the matrix
+    except StatusError as error:
+        raise CommandError("this server knows no importance matrices") from error
     path = expand(file, Path.cwd())
     try:
         body["imatrix"] = digests(path)

@@ -138,6 +138,10 @@ def test_an_importance_matrix(server: FakeOllama, tmp_path: Path) -> None:
     ):
         result = run(*args, *more, host=server.host, folder=tmp_path)
         assert (result.status, result.err.split("\n")[-2]) == (1, f"Error: {told}")
+    server.script({"GET /api/moellama/loading": Reply("404 page not found", 404)})
+    result = run(*args, "m.dat", "-q", "q4_K_M", host=server.host, folder=tmp_path)
+    assert (result.status, result.err.split("\n")[-2]) == (1, "Error: this server knows no importance matrices")
+    assert not any(path == "/api/create" for _, path, _ in server.requests)
 
 
 def test_refused_blob(server: FakeOllama, tmp_path: Path) -> None:
