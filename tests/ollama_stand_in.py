@@ -70,7 +70,7 @@ class StandIn(BaseHTTPRequestHandler):
     def _completion(self) -> None:
         last = {
             "choices": [],
-            "usage": {"prompt_tokens": 64, "completion_tokens": 8},
+            "usage": {"prompt_tokens": 80, "completion_tokens": 8},  # 16 of them were known
             "timings": {"prompt_n": 64, "prompt_ms": 6.4},
         }
         events = [{"choices": [{"delta": {"content": text}}]} for text in ("a ", "b")] + [last]

@@ -32,10 +32,11 @@ class Answer:
     whole: float  # until the end
     chunks: int
     load: float
-    prompt_tokens: int
+    prompt_tokens: int  # that were read: a server may have some of them from before
     prompt_seconds: float
     tokens: int
     seconds: float  # of the tokens after the first
+    prompt_length: int = 0  # tokens of the whole prompt
 
     @property
     def decode(self) -> float:
@@ -74,6 +75,7 @@ def _ollama(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
     return clock.answer(
         load=last.get("load_duration", 0) / 1e9,
         prompt_tokens=last.get("prompt_eval_count", 0),
+        prompt_length=last.get("prompt_eval_count", 0),
         prompt_seconds=last.get("prompt_eval_duration", 0) / 1e9,
         tokens=last.get("eval_count", 0),
         seconds=last.get("eval_duration", 0) / 1e9,
@@ -117,6 +119,7 @@ def _openai(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
     return clock.answer(
         load=0.0,
         prompt_tokens=timings.get("prompt_n") or usage.get("prompt_tokens", 0),
+        prompt_length=usage.get("prompt_tokens", 0),
         prompt_seconds=timings.get("prompt_ms", 0) / 1e3,
         tokens=usage.get("completion_tokens", 0),
         seconds=timings.get("predicted_ms", 0) / 1e3,

@@ -52,7 +52,7 @@ def pace(side: Side, prompts: Prompts, context: int) -> Pace:
     load = _load(side, fitting)
     text = prompts.text(SHORT)
     answer = asking.chat(side, text, fitting)
-    prompts.learn(len(text.split()), answer.prompt_tokens)
+    prompts.learn(len(text.split()), answer.prompt_length)
     answer = asking.chat(side, prompts.text(SHORT), fitting)  # the first one was the warm-up
     return Pace(answer.prefill or 1e3, answer.decode or 1e2, load)
 

@@ -320,7 +320,7 @@ def test_an_answer_on_both_clocks(stand_in: Address) -> None:
 
 def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
     answer = asking.chat(Side("s", "openai", stand_in, "m"), "one two", {"num_predict": 8})
-    assert (answer.text, answer.tokens, answer.prompt_tokens) == ("a b", 8, 64)
+    assert (answer.text, answer.tokens, answer.prompt_tokens, answer.prompt_length) == ("a b", 8, 64, 80)
     assert answer.prefill == pytest.approx(10_000)
     assert answer.decode == answer.decode_here  # it told no time
 
