@@ -52,6 +52,8 @@ def main() -> None:
         for text in texts
         for think in (None, True, False)
     ] + cases["continued"]
+    tables = json.loads(lzma.decompress((HERE / "ollama_tables.json.xz").read_bytes()))
+    answers += [{"parser": parser, "text": text, "think": None} for parser, texts in tables.items() for text in texts]
     asked = [{**case, "tools": cases["tools"], "pieces": [case["text"]]} for case in answers]
     write("ollama_parsers.json.xz", [case | answer for case, answer in zip(answers, ask(program, asked), strict=True)])
 
