@@ -11,6 +11,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_MAGIC = bytes.fromhex("28b52ffd")  # what a frame begins with
 MOST = 20 << 20  # bytes of a body once it is inflated
 _WINDOW_LOG = 23  # a decoder may look back 8 MiB
 
@@ -20,6 +21,10 @@ def inflate(body: bytes) -> bytes:
     options = {int(zstd.DecompressionParameter.window_log_max): _WINDOW_LOG}
     parts, size = [], 0
     while body:
+        if len(body) < len(_MAGIC):
+            raise BadRequest("unexpected EOF")
+        if not body.startswith(_MAGIC):
+            raise BadRequest("invalid input: magic number mismatch")
         decoder = zstd.ZstdDecompressor(options=options)
         try:
             part = decoder.decompress(body, MOST - size + 1)

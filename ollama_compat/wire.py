@@ -62,13 +62,16 @@ async def _decoded(body: bytes, kind: type[_Request], package: str) -> _Request:
 async def read_enveloped(request: web.Request, kind: type[_Request], package: str, envelope: Envelope) -> _Request:
     """As `read`, for a dialect of the API that has its own form of errors: from here on they are written by `envelope`.
 
-    Bodies may be compressed with zstd.
+    Bodies may be compressed with zstd; one that cannot be inflated is told in the native form, as by Ollama.
     """
-    request[ENVELOPE] = envelope
+    zipped = request.headers.get(hdrs.CONTENT_ENCODING) == "zstd"
+    if not zipped:
+        request[ENVELOPE] = envelope
     body = await read_body(request)
+    if zipped:
+        body = await asyncio.to_thread(inflate, body)
+        request[ENVELOPE] = envelope
     try:
-        if request.headers.get(hdrs.CONTENT_ENCODING) == "zstd":
-            body = await asyncio.to_thread(inflate, body)
         return await _decoded(body, kind, package)
     except BadRequest as error:
         raise Refused(error.message) from None

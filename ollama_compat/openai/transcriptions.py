@@ -19,6 +19,8 @@ async def read_form(request: web.Request) -> dict[str, bytes]:
     """The fields of the form. Refused when it is none."""
     if not request.content_type.startswith("multipart/form-data"):
         raise Refused("failed to parse multipart form: request Content-Type isn't multipart/form-data")
+    if "boundary=" not in request.headers.get("Content-Type", ""):
+        raise Refused("failed to parse multipart form: no multipart boundary param in Content-Type")
     fields: dict[str, bytes] = {}
     room = _LIMIT
     try:
