@@ -72,6 +72,8 @@ class Resident:
         if self.leaving or self.runner.dead.is_set() or wanted.adapters != self.wanted.adapters:
             return False
         mine, theirs = self.wanted.options, wanted.options
+        if wanted.embedding and theirs.num_batch != mine.num_batch:
+            return False  # no input may be longer than the batch
         explicit = (
             (theirs.num_gpu, mine.num_gpu, -1),
             (theirs.main_gpu, mine.main_gpu, None),

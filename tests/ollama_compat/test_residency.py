@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import contextlib
 import math
 import random
@@ -236,6 +237,18 @@ async def test_memory_that_loaded_models_are_yet_to_take_is_not_free(make: Make)
     assert world.names() == ["a", "b"]
     await world.touch("c")
     assert world.names() == ["c"]
+
+
+@pytest.mark.parametrize(("embedding", "loads"), [(True, 2), (False, 1)])
+async def test_an_embedding_model_is_not_left_with_a_batch_that_one_client_asked_for(
+    make: Make, embedding: bool, loads: int
+) -> None:
+    world = make()
+    for options in ({"num_batch": 2}, {}, {}):
+        wanted = dataclasses.replace(world.wanted("a", **options), embedding=embedding)
+        async with world.residency.use(wanted, None):
+            pass
+    assert sum(entry.startswith("load") for entry in world.diary) == loads
 
 
 async def test_the_runner_is_told_how_much_memory_is_free(make: Make) -> None:
