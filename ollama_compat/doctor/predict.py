@@ -20,7 +20,7 @@ ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 15, 19, 5  # of the Program: a layer of ei
 LINES_DENSE, LINES_EXPERTS, LINES_ENDS = 9, 9, 3  # of these, those that take a step's rows one by one; and one for each answer
 STATE_PASSES, HIDDEN_PASSES = 2.4, 1.0  # over a token's state and hidden values in a layer, in units of a norm, packing and a sum
 STEP = 512  # rows of a step of a prompt
-# int8 operations a cycle and core, at the most
+# int8 operations a cycle and core, by how tiers' names begin
 PEAK = {"avx512bf16": 256, "avx512vbmi": 256, "avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
 
 
@@ -147,7 +147,8 @@ class Predictor:
 
     def _peak(self, shape: Shape) -> float:
         """Operations a second of the integer units of the cores that it runs on."""
-        return float(PEAK.get(self._machine["isa"], 8) * self._machine["clock"] * self.rates(shape)["threads"])
+        tier = next(name for name in PEAK if self._machine["isa"].startswith(name) or name == "portable")
+        return float(PEAK[tier] * self._machine["clock"] * self.rates(shape)["threads"])
 
 
 def cycles_per_byte(machine: Mapping[str, Any], type_name: str) -> float:
