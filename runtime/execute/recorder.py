@@ -146,7 +146,7 @@ class Recorder:
         self._strips = Strips(leaves, strip_rows)
         self._embeds: dict[int, int] = {}  # rows of the program that read a table, by its address
         self._rotary: list[tuple[Rotation, Buffer]] = []
-        self._records_of: dict[int, int] = {}  # addresses for records of attention, by how many floats
+        self._owned: dict[tuple[str, int], int] = {}  # addresses that `_own` gave
         self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
 
     def nbytes(self, blocks: int = 0, states: int = 0) -> int:
@@ -257,11 +257,11 @@ class Recorder:
         )
         out = self._like(q, heads.head_count * heads.value_length)
         size = segments.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
-        scratch = self._buffers.take(self._threads * size)
+        scratch = self._own("scratch of attention", self._threads * size)
         self._row(
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
-            *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch.address, size),
+            *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch, size),
             *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
             *self._records(heads),
         )
@@ -373,6 +373,13 @@ class Recorder:
         self._kept.append(array)
         return array.ctypes.data
 
+    def _own(self, purpose: str, nbytes: int) -> int:
+        """Address of so many bytes that serve one purpose: a late thread may still write to its part (see `desk`)."""
+        key = purpose, nbytes
+        if key not in self._owned:
+            self._owned[key] = self._keep(aligned_array((nbytes,), np.uint8))
+        return self._owned[key]
+
     def _value(self, width: int) -> Value:
         limit = self._limits.rows
         return Value(self._buffers.take(4 * limit * width), width, self.step.counts.ctypes.data, limit)
@@ -469,11 +476,9 @@ class Recorder:
         """For attention whose segments are pieces of their own: where records lie, for how many there is room, and where pieces
         are counted. There is room for one text as long as can be; pages that no text needs are not touched."""
         count = math.ceil(self._limits.table * BLOCK_TOKENS / segments.SEGMENT) * heads.head_count
-        floats = count * (segments.HEAD + heads.value_length)
-        if floats not in self._records_of:
-            self._records_of[floats] = self._keep(aligned_array((floats,), np.float32))
+        records = self._own("records of attention", 4 * count * (segments.HEAD + heads.value_length))
         done = self._keep(aligned_array((attention.SPLIT_ROWS * heads.head_count_kv,), np.int64))
-        return self._records_of[floats], count, done
+        return records, count, done
 
     def _rotary_table(self, rotation: Rotation) -> Buffer:
         for known, table in self._rotary:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.desk import claim, commit, show, take
+from runtime.kernels.desk import claim, commit, helps, show, take
 from runtime.kernels.driver import FAST, driver, inline, rms_scale, row_driver
 from runtime.kernels.jit import njit
 from runtime.kernels.matmul import WIDEST, copy
@@ -249,4 +249,5 @@ def attend(args: int, desk: int, thread: int, threads: int) -> None:
         if total * (a[3] // a[4]) <= a[24]:
             _attend_few(args, desk, thread, count, max(min(total // (ITEMS * threads), LONGEST_PIECE), 1))
             return
-    _attend_many(args, desk, thread, threads, count)
+    if not helps(desk):  # a helper that is late finds another step's rows here
+        _attend_many(args, desk, thread, threads, count)

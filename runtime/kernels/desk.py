@@ -76,6 +76,12 @@ def take(desk: int) -> Any:
 
 
 @njit(inline="always")
+def helps(desk: int) -> Any:
+    """Whether the piece is another thread's: then nothing may be done that does not wait for `commit`."""
+    return i64(desk, FIELDS)[VICTIM] != 0
+
+
+@njit(inline="always")
 def show(desk: int, piece: int, nbytes: int) -> Any:
     """Let others see the piece, whose results take so many bytes: the address where they are to be kept until they `commit`, or 0
     where there is no room for them. Then they are written where they belong, and nobody does them again; below 0: the piece is
