@@ -160,7 +160,10 @@ class Desks:
             contested = CONTESTED | piece << PIECE_SHIFT | 7 << NUMBER_SHIFT
             victim[STATE] = BUSY if late else contested
             _call(entry[0], entry[1], helper.ctypes.data)
-            if helper[PROGRESS] == GIVEN:
+            if helper[PROGRESS] == GIVEN:  # what the helper has left, an owner does
+                helper[VICTIM] = 0
+                _call(entry[0], entry[1], helper.ctypes.data)
+                helper[VICTIM] = victim.ctypes.data
                 return -1
             if helper[PROGRESS] == TAKEN:
                 assert victim[STATE] == (BUSY if late else contested)
