@@ -138,7 +138,8 @@ def awkward_rows(activation: str, rng: np.random.Generator) -> Array:
     ties = np.concatenate([[127.0], np.resize([0.5, 1.5, 2.5, -0.5, -1.5, 126.5], n - 1)])
     ordinary, spike = rng.normal(0, 1, n), np.zeros(n)
     spike[n // 2] = -3.25
-    rows = [ordinary, ties, ordinary * 1e38 / 4, ordinary * 1e-30, ordinary * 1e-42, np.zeros(n), -np.zeros(n), spike]
+    halves = 1 + np.arange(n) / 256  # every other one between two of bfloat16
+    rows = [ordinary, ties, halves, ordinary * 1e38 / 4, ordinary * 1e-30, ordinary * 1e-42, np.zeros(n), -np.zeros(n), spike]
     return np.stack(rows).astype(np.float32)
 
 
