@@ -39,6 +39,7 @@ from runtime.execute.shortlist import LIST, LIST_GROUPS, LIST_ROOM, Shortlist  #
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
 Open = Callable[..., "hybrid.HybridExecutor"]
+ROUNDED_BF16 = 1e-4  # of a CPU that rounds its inputs to bfloat16 too, as its instruction for it wants them
 
 
 def silent(phase: str, done: int, total: int) -> None:
@@ -210,7 +211,7 @@ def test_single_tokens_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: O
     for resident, over_pcie in ((None, 0.0), (0, 0.0), (2, 0.0), (0, 0.5)):
         text = Text(opened(path, resident=resident, over_pcie=over_pcie), blocks_for(64))
         logits = np.concatenate([text.feed([token]) for token in tokens])
-        assert naive.nmse(logits[0], expected[0]) <= 1e-6, (resident, over_pcie)
+        assert naive.nmse(logits[0], expected[0]) <= (ROUNDED_BF16 if kind == "BF16" else 1e-6), (resident, over_pcie)
         assert naive.nmse(logits, expected) <= 5e-4, (resident, over_pcie)
 
 
@@ -224,7 +225,7 @@ def test_prompts_are_those_of_the_cpu(kind: str, tmp_path: Path, opened: Open) -
         expected = Text(cpu, blocks_for(64)).feed(tokens)
     for resident in (None, 0, 2):
         logits = Text(opened(path, resident=resident), blocks_for(64)).feed(tokens)
-        assert naive.nmse(logits[0], expected[0]) <= 1e-5, resident
+        assert naive.nmse(logits[0], expected[0]) <= (ROUNDED_BF16 if kind == "BF16" else 1e-5), resident
         assert naive.nmse(logits, expected) <= 2e-3, resident
 
 
@@ -370,12 +371,12 @@ def test_a_context_grows_where_it_is(num_gpu: int, tmp_path: Path, opened: Open)
 
 
 def test_a_context_that_the_card_has_no_room_for_is_refused(tmp_path: Path, opened: Open) -> None:
-    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
-    executor = opened(path, ctx=256)
+    shape = dataclasses.replace(tiny_gguf.variant("qwen3moe", "F32"), context=1 << 16)  # more than what is taken at once
+    executor = opened(tiny_gguf.write(tmp_path / "m.gguf", shape), ctx=256)
     executor._spare = 0
     blocks = executor.n_blocks
     with pytest.raises(CannotGrow, match="more are needed on the card"):
-        executor.grow(1024, 0)
+        executor.grow(1 << 16, 0)
     assert executor.n_blocks == blocks
 
 
@@ -423,7 +424,7 @@ def test_two_models_share_a_card(options: dict[str, int], demo_model: Path, open
 
 
 def test_a_card_that_others_hold_is_told(demo_model: Path) -> None:
-    request = Load(str(demo_model), num_ctx=512, num_parallel=1, num_batch=256, vram=420 << 20, shared=True)
+    request = Load(str(demo_model), num_ctx=512, num_parallel=1, num_batch=256, vram=400 << 20, shared=True)
     with pytest.raises(CardTaken, match=r"other models|more are needed"):
         hybrid.load(request, silent)
 
