@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.core import FloatArray
 from runtime.frames import Sampling
-from runtime.sampling import filters, masks
+from runtime.sampling import filters
 from runtime.sampling.candidates import Candidates, highest
 from runtime.sampling.dry import Breakers, Dry
 from runtime.sampling.masks import Mask
@@ -114,12 +114,14 @@ class Sampler:
             self._mirostat = Mirostat(options.mirostat, options.mirostat_tau, options.mirostat_eta, len(logits))
         if mask is None:
             return self._choose(logits)
+        from runtime.kernels import masked  # numba comes with the first mask and not with this module
+
         if self._random is None:
-            best: int = masks.best(logits, mask)
+            best: int = masked.best(logits, mask)
             if best < 0 or not math.isfinite(logits[best]):
                 raise NotANumber
             return best
-        ids, permitted = masks.permitted(logits, mask)
+        ids, permitted = masked.permitted(logits, mask)
         return int(ids[self._choose(permitted)])
 
     def _choose(self, logits: FloatArray) -> int:

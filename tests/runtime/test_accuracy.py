@@ -70,7 +70,7 @@ def test_other_mixes(mix: str, demo_model: Path, tmp_path: Path) -> None:
     assert agreement >= golden["self_agreement"] - 0.01
     tokens = golden["tokens"]
     ours = logprobs[np.arange(len(tokens) - 1), tokens[1:]].mean()
-    assert abs(np.exp(golden["target"][:-1].mean() - ours) - 1) <= 0.01
+    assert abs(np.exp(golden["target"][:-1].mean() - ours) - 1) <= 0.015
 
 
 def test_greedy_text(demo_model: Path, executors: Callable[..., CpuExecutor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import naive
 import numpy as np
 import pytest
 import tiny_gguf
@@ -61,7 +62,8 @@ def test_both_parts_make_the_whole(architecture: str, first: int, tmp_path: Path
             batch = Batch(part, at + every, np.zeros(rows, np.int32), np.array([blocks_for(64)], np.int32), every)
             front.run(batch)
             logits = rest.run(batch, front.upload(rows).numpy())
-            np.testing.assert_allclose(logits, text.feed(part.tolist()), rtol=1e-4, atol=1e-4)
+            # keys and values are rounded to f16, for a difference in the last bit to another neighbour
+            assert naive.nmse(logits, text.feed(part.tolist())) <= 1e-7
             at += rows
     weights.close()
 

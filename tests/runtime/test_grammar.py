@@ -15,6 +15,7 @@ from toy_model import EOS, N_VOCAB, WORDS, Runs, ToyExecutor, chaos, make_tokeni
 from runtime.core import FloatArray
 from runtime.frames import Generate, Sampling
 from runtime.grammar import Constraint, Grammars
+from runtime.kernels import masked
 from runtime.sampling import masks
 
 TOKENIZER = make_tokenizer()
@@ -36,7 +37,7 @@ def compiled(grammar: str | dict[str, Any], start: str = "", opening: str = "") 
 
 
 def permitted(mask: masks.Mask) -> npt.NDArray[np.int64]:
-    return masks.permitted(np.zeros(N_VOCAB, np.float32), mask)[0]
+    return masked.permitted(np.zeros(N_VOCAB, np.float32), mask)[0]
 
 
 # ---------------------------------------------------------------- the twin

@@ -1,10 +1,11 @@
-"""runtime.sampling.masks against NumPy."""
+"""runtime.sampling.masks and runtime.kernels.masked against NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from runtime.kernels import masked
 from runtime.sampling import masks
 
 
@@ -21,7 +22,7 @@ def test_the_permitted_and_the_best_of_them(size: int, beside: int, share: float
     assert [masks.permits(mask, token) for token in range(size)] == chosen.tolist()
     assert not masks.permits(mask, size + 40)
     ids = np.flatnonzero(chosen[: len(logits)])
-    found, values = masks.permitted(logits, mask)
+    found, values = masked.permitted(logits, mask)
     assert (found.tolist(), values.tolist()) == (ids.tolist(), logits[ids].tolist())
     possible = ids[logits[ids] > -np.inf]
-    assert masks.best(logits, mask) == (possible[logits[possible].argmax()] if len(possible) else -1)
+    assert masked.best(logits, mask) == (possible[logits[possible].argmax()] if len(possible) else -1)

@@ -16,7 +16,7 @@ from toy_model import EOS, make_tokenizer
 
 from runtime.frames import SCHEMA_FAILED
 from runtime.grammar import Constraint, GrammarError, Grammars
-from runtime.sampling import masks
+from runtime.kernels import masked
 
 COUNT, CHUNK = 1000, 100
 TOKENIZER = make_tokenizer()
@@ -41,7 +41,7 @@ def answer(constraint: Constraint, seed: int) -> str | None:
             return said.decode()
         mask = constraint.mask()
         assert mask is not None
-        allowed = np.isin(np.arange(TOKENIZER.n_vocab), masks.permitted(np.zeros(TOKENIZER.n_vocab, np.float32), mask)[0])
+        allowed = np.isin(np.arange(TOKENIZER.n_vocab), masked.permitted(np.zeros(TOKENIZER.n_vocab, np.float32), mask)[0])
         assert allowed.any()
         ids = np.flatnonzero(_preferred(allowed, random))
         token = int(random.choice(ids))

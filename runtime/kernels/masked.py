@@ -1,0 +1,41 @@
+"""Choosing by a mask (runtime.sampling.masks): loops over its bits.
+
+NumPy reads bits only after it has made bytes of them, which takes longer than all else that a mask is for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.core import FloatArray
+from runtime.kernels.jit import njit
+
+Mask = npt.NDArray[np.uint8]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def best(logits: FloatArray, mask: Mask) -> int:
+    """The permitted token with the highest logit, of equal ones the lowest; -1 if none has one above minus infinity."""
+    chosen, highest = -1, -np.inf
+    for at in range(min(len(mask), (len(logits) + 7) // 8)):
+        bits = mask[at]
+        if bits != 0:
+            for token in range(8 * at, min(8 * at + 8, len(logits))):
+                if (bits >> (token & 7)) & 1 != 0 and logits[token] > highest:
+                    chosen, highest = token, logits[token]
+    return chosen
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def permitted(logits: FloatArray, mask: Mask) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """The permitted tokens, rising, and their logits."""
+    ids, values, count = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32), 0
+    for at in range(min(len(mask), (len(logits) + 7) // 8)):
+        bits = mask[at]
+        if bits != 0:
+            for token in range(8 * at, min(8 * at + 8, len(logits))):
+                if (bits >> (token & 7)) & 1 != 0:
+                    ids[count], values[count] = token, logits[token]
+                    count += 1
+    return ids[:count], values[:count]
