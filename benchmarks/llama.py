@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from driven import ROUNDS, Model, with_model
+from routed import Routed
 
 PROMPTS = (512, 2048, 4096)
 TOKENS = 64
@@ -21,7 +22,8 @@ SECONDS = 240  # that one call may take
 
 def places(layers: int, experts: int) -> dict[str, tuple[int, int | None, tuple[int, ...]]]:
     """What is compared: by its name, layers whose experts llama.cpp keeps in RAM, experts of a layer that we hold in VRAM, and
-    lengths of prompts. llama.cpp places experts by layers and we by experts, so a half is as many bytes for both."""
+    lengths of prompts. llama.cpp places experts by layers and we by experts, so a half is as many bytes
+    for both; ours are chosen evenly there, as random routers prefer some, which would be found in VRAM more than half of the time."""
     return {"ram": (layers, 0, PROMPTS), "half": (layers // 2, experts // 2, ()), "vram": (0, None, (2048,))}
 
 
@@ -67,7 +69,8 @@ def in_turns(theirs: LlamaCpp, path: Path, layers: int, experts: int, rounds: in
 
         def both(model: Model, place: str = place, cpu_moe: int = cpu_moe, prompts: tuple[int, ...] = prompts) -> dict[str, Any]:
             calls = [lambda: theirs.speeds(cpu_moe, prompts)]
-            measures: dict[str, Callable[[], float]] = {"decode": model.decode}
+            even = Routed(model, 0.0, 0.0) if place == "half" else model
+            measures: dict[str, Callable[[], float]] = {"decode": even.decode}
             measures |= {f"prefill_{n}": lambda n=n: model.prefill(n) for n in prompts}
             if place == "ram":
                 calls.append(lambda: theirs.users(cpu_moe))
