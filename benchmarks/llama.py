@@ -23,7 +23,7 @@ SECONDS = 240  # that one call may take
 def places(layers: int, experts: int) -> dict[str, tuple[int, int | None, tuple[int, ...]]]:
     """What is compared: by its name, layers whose experts llama.cpp keeps in RAM, experts of a layer that we hold in VRAM, and
     lengths of prompts. llama.cpp places experts by layers and we by experts, so a half is as many bytes
-    for both; ours are chosen evenly there, as random routers prefer some, which would be found in VRAM more than half of the time."""
+    for both; ours are chosen evenly there: random routers prefer some, which would be in VRAM more than half of the time."""
     return {"ram": (layers, 0, PROMPTS), "half": (layers // 2, experts // 2, ()), "vram": (0, None, (2048,))}
 
 
