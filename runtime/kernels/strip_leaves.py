@@ -13,7 +13,7 @@ from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import Strip, StripType
 
 PREFETCH_AHEAD = {16: 12288, 32: 8192}
-"""Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what other distances gave."""
+"""Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what others gave."""
 
 KEPT = 2
 """Columns of the widest leaf that keeps what it has loaded; with more there is no room."""
