@@ -17,7 +17,7 @@ def physical() -> int:
 
 
 def usable(wanted: int) -> int:
-    """Of `wanted` threads those that can run at the same time, hyper-threads included: more would wait for one another's turns."""
+    """Of `wanted` threads those that can run at the same time, hyper-threads included: more would only take turns."""
     return min(wanted, max(1, math.ceil(min(len(_allowed()), granted()))))
 
 
