@@ -21,6 +21,7 @@ from ollama_compat.doctor.system import System
 from runtime.gguf_file import GGUFError
 
 USUAL_TYPES = ("Q4_K", "Q6_K")
+UNSTEADY = 1.25  # times as much bandwidth a moment later
 HEADER = ("MODEL", "SIZE", "WHERE", "READ A TOKEN", "DECODE", "LIMIT", "PROMPT", "HELD BY", "MOST HELP")
 
 
@@ -125,7 +126,7 @@ def _memory(found: System) -> str:
 
 def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
     one, every = machine["read_one"] / 1e9, machine["read_all"] / 1e9
-    yield "bandwidth", f"{one:.1f} GB/s read by one thread, {every:.1f} by {machine['threads']}"
+    yield "bandwidth", f"{one:.1f} GB/s read by one thread, {every:.1f} by {machine['threads']}{_unsteady(machine)}"
     for name, rate in machine["rates"]["types"].items():
         cycles = cycles_per_byte(machine, name)
         near, far = (1e-9 / rate[place] for place in ("cache", "memory"))
@@ -139,6 +140,13 @@ def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else "not measured (no way past the cache)"
     yield from _card_rows(machine["gpu"])
+
+
+def _unsteady(machine: dict[str, Any]) -> str:
+    """What all threads got at least and at most, where that differs much: predictions are of means."""
+    found = [every / 1e9 for _, every in machine["reads"]]
+    told = f" ({min(found):.1f} to {max(found):.1f} within seconds: others have a part of this machine)"
+    return told if max(found) > UNSTEADY * min(found) else ""
 
 
 def _card_rows(card: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -124,7 +124,8 @@ class Predictor:
         stays = part.share == 1.0 and shape.bytes_a_token <= self._cache_bytes  # no token pushes it out
         near = stays or shape.nbytes <= self._cache_bytes
         nbytes, short = max(1, part.nbytes), part.rows * rates["output_prompt"]
-        return Product(rates["types"][part.type_name], part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes)
+        rate, width = rates["types"][part.type_name], part.values / max(1, part.rows)
+        return Product(rate, part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes, width)
 
     # ------------------------------------------------------------ limits
 

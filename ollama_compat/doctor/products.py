@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 
 WIDEST = 8  # columns of the widest leaf
+SHORT, LONG = 512, 2048  # values of the rows by which it was measured from memory
 CORES = {1: "cache", 2: "cache_two", 4: "cache_four"}  # by columns: the rate of a pass over weights in the core's own cache
 
 
@@ -18,7 +19,7 @@ CORES = {1: "cache", 2: "cache_two", 4: "cache_four"}  # by columns: the rate of
 class Product:
     """Weights of one type. `rate`: a TypeRate (see runtime.measure.rates); `values`: of a byte; `near`: they lie in the last
     cache; `scattered`: as experts that are chosen anew; `bandwidth`: by how much the memory is faster than it was measured;
-    `short`: seconds a byte and column that short rows cost more."""
+    `short`: seconds a byte and column that short rows cost more; `width`: values of a row."""
 
     rate: Mapping[str, float]
     values: float
@@ -26,6 +27,7 @@ class Product:
     scattered: bool = False
     bandwidth: float = 1.0
     short: float = 0.0
+    width: float = 0.0
 
     def seconds(self, columns: int) -> float:
         """Of a byte, multiplied by so many rows."""
@@ -49,9 +51,17 @@ class Product:
         if self.near:
             coming = self.rate["last_cache"]
         else:
-            more = self.rate["memory_four"] - self.rate["memory"] if columns >= 4 else 0.0
+            more = self._wide(columns) - self.rate["memory"] if columns >= 4 else 0.0
             coming = (self.rate["scattered" if self.scattered else "memory"] + more) / self.bandwidth
         return max(coming, self._core(columns))
+
+    def _wide(self, columns: int) -> float:
+        """Of a pass over weights from memory: by how long rows are, which is what the first cache has to hold of activations."""
+        if columns < WIDEST:
+            return self.rate["memory_four"]
+        short, long = self.rate["memory_eight_short"], self.rate["memory_eight"]
+        part = (min(max(self.width, SHORT), LONG) - SHORT) / (LONG - SHORT)
+        return short + part * (long - short)
 
 
 def _passes(columns: int) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import statistics
+import time
 from typing import Any
 
 from runtime import models, published
@@ -16,7 +18,7 @@ from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, isa, jit
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
-from runtime.measure.rates import rates
+from runtime.measure.rates import Rates, average, rates
 from runtime.measure.stage import Stage
 from runtime.measure.subject import options
 from runtime.quants import BY_NAME, LeafType
@@ -25,7 +27,8 @@ from runtime.weights import Progress
 log = logging.getLogger(__name__)
 
 SECONDS = 0.05  # of each single measurement of a kernel
-STEPS = 5  # that progress is reported of
+STEPS = 4  # that progress is reported of
+MOST_ROUNDS, ALL_SECONDS = 4, 9.0  # of all measurements of kernels, as many as there is time for
 NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
 
 
@@ -43,7 +46,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
     one, all_ = Stage(leaves, 1), Stage(leaves, threads)
     try:
-        progress("reading memory", 1, STEPS)
+        progress("timing memory and kernels", 1, STEPS)
         found: dict[str, Any] = {
             "isa": jit.TIER.name,
             "isa_executed": list(isa.probe(jit.FOLDER)),
@@ -51,17 +54,9 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "threads": threads,
             "thread_bytes": THREAD_BYTES,
             "clock": memory.clock(one),
-            "read_one": memory.read_speed(one, buffer),
-            "read_all": memory.read_speed(all_, buffer),
         }
-        asked = buffer, types, arguments["cache_bytes"], SECONDS
-        progress("timing kernels on one core", 2, STEPS)
-        found["rates_one"] = dataclasses.asdict(rates(one, *asked, states=states))
-        progress("timing kernels on all cores", 3, STEPS)
-        found["rates"] = dataclasses.asdict(rates(all_, *asked, states=states))
-        for name, rate in found["rates"]["types"].items():  # cores share nothing there, and barriers would blur so short a time
-            rate |= {near: found["rates_one"]["types"][name][near] / threads for near in NEAR}
-        progress("reading the disk", 4, STEPS)
+        found |= _rounds(one, all_, buffer, types, arguments["cache_bytes"], states=states)
+        progress("reading the disk", 2, STEPS)
         large = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
         found["disk"] = large or disk.folder_speed(arguments["folder"])
         found["gpu"] = _gpu(all_, buffer, arguments, progress) if arguments["gpu"] and wants_gpu(1, False, 0) else None
@@ -69,6 +64,22 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     finally:
         one.close()
         all_.close()
+
+
+def _rounds(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, *, states: bool) -> dict[str, Any]:
+    """Memory and kernels by one core and by all, in turns: means, and bytes a second that each round read (`reads`)."""
+    reads: list[tuple[float, float]] = []
+    rounds: list[tuple[Rates, Rates]] = []
+    begin = time.perf_counter()
+    while not rounds or (len(rounds) < MOST_ROUNDS and (time.perf_counter() - begin) * (1 + 1 / len(rounds)) < ALL_SECONDS):
+        reads.append((memory.read_speed(one, buffer), memory.read_speed(all_, buffer)))
+        alone, together = (rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in (one, all_))
+        rounds.append((alone, together))
+    single, every = (dataclasses.asdict(average(several)) for several in zip(*rounds, strict=True))
+    for name, rate in every["types"].items():  # cores share nothing there, and barriers would blur so short a time
+        rate |= {near: single["types"][name][near] / all_.threads for near in NEAR}
+    read_one, read_all = (statistics.harmonic_mean(speeds) for speeds in zip(*reads, strict=True))
+    return {"read_one": read_one, "read_all": read_all, "reads": reads, "rates_one": single, "rates": every}
 
 
 def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -11,13 +11,15 @@ import random
 import numpy as np
 import numpy.typing as npt
 
-from runtime.execute.recorder import Recorder
+from runtime.execute.recorder import Recorder, Value, view
 from runtime.measure.stage import Record, Stage
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor
 
 WIDTH = 2048  # values of a weight row
 NARROW = 256  # the row that shows what a row costs beside its bytes
+SHORT = 512  # values of a weight row whose activations take little room in the first cache
+WIDE = 8  # columns of the widest leaf
 ROWS = 64  # that the rows of a matrix are a multiple of, as in models
 CACHED = 192 << 10  # bytes of weights a thread that stay in its core's cache
 TURNS = 50  # that they are multiplied in a run
@@ -35,6 +37,8 @@ class TypeRate:
 
     memory: float  # seconds a byte, one activation row, weights from memory
     memory_four: float  # the same, four activation rows
+    memory_eight: float  # the same, eight, whose activations take much of the first cache
+    memory_eight_short: float  # eight that take little of it, by rows of SHORT values
     scattered: float  # one row again, matrices of an expert's size here and there in memory
     cache: float  # the same, weights in the cores' caches
     cache_two: float  # two and four rows there
@@ -49,6 +53,7 @@ def type_rate(stage: Stage, memory: Memory, name: str, cache_bytes: int, row: fl
     bytes_a_row = _row_bytes(name, WIDTH)
     large = matrices(memory, name, memory.nbytes // bytes_a_row, LARGE)
     experts = _mixed(matrices(memory, name, memory.nbytes // bytes_a_row, max(ROWS, EXPERT // bytes_a_row // ROWS * ROWS)))
+    short = matrices(memory, name, memory.nbytes // _row_bytes(name, SHORT), LARGE, SHORT)
     middle, width = _in_last_cache(stage, memory, name, cache_bytes)
     small = matrices(memory, name, max(stage.threads, CACHED // bytes_a_row * stage.threads), 1 << 20) * TURNS
     rows = MATRIX * min(8, stage.threads)
@@ -56,6 +61,8 @@ def type_rate(stage: Stage, memory: Memory, name: str, cache_bytes: int, row: fl
     return TypeRate(
         memory=bench.usual(large),
         memory_four=bench.usual(large, 4),
+        memory_eight=bench.usual(large, WIDE),
+        memory_eight_short=bench.usual(short, WIDE, SHORT),
         scattered=bench.usual(experts),
         cache=bench.fastest(small),
         cache_two=bench.fastest(small, 2),
@@ -128,8 +135,15 @@ def products(tensors: list[Tensor], width: int = WIDTH) -> Record:
     """The recording of these products of the same rows."""
 
     def record(recorder: Recorder) -> None:
-        x = recorder._value(width)
+        x = activations(recorder, width)
         for tensor in tensors:
             recorder.linear(x, (tensor, None))
 
     return record
+
+
+def activations(recorder: Recorder, width: int) -> Value:
+    """Rows of random values. Pages that nobody has written to are one and the same, and reading them is no measure."""
+    value = recorder._value(width)
+    view(value, value.limit)[:] = np.random.default_rng(0).standard_normal(width, np.float32)
+    return value

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,19 @@ from runtime.execute.recorder import Limits, Recorder
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Attending, DeltaWeights, Heads, Recurrence, Rotation, Routing
 from runtime.measure.batches import Texts
-from runtime.measure.products import NARROW, PROMPT, ROWS, WIDTH, TypeRate, matrices, net, output_prompt, products, type_rate
+from runtime.measure.products import (
+    NARROW,
+    PROMPT,
+    ROWS,
+    WIDTH,
+    TypeRate,
+    activations,
+    matrices,
+    net,
+    output_prompt,
+    products,
+    type_rate,
+)
 from runtime.measure.stage import BLOCKS, Stage
 from runtime.quants import BY_NAME
 
@@ -85,6 +98,19 @@ def rates(
         state=state,
         state_prompt=state_prompt,
     )
+
+
+def average(several: Sequence[Rates]) -> Rates:
+    """The means of what was measured several times, one after the other: a host moves the cores of a virtual machine about, and
+    others take their share of its memory."""
+    types = {name: TypeRate(**_means([found.types[name] for found in several])) for name in several[0].types}
+    return Rates(threads=several[0].threads, types=types, **_means(several))
+
+
+def _means(several: Sequence[Rates] | Sequence[TypeRate]) -> dict[str, float]:
+    """Of all fields that are seconds."""
+    names = [field.name for field in dataclasses.fields(several[0]) if field.type == "float"]
+    return {name: statistics.fmean(getattr(found, name) for found in several) for name in names}
 
 
 # ------------------------------------------------------------ steps and rows
@@ -185,12 +211,14 @@ def _attention(stage: Stage, heads: Heads, rows: int, first: int, seconds: float
     """Seconds for `rows` tokens of one text, the first at position `first`."""
 
     def record(recorder: Recorder) -> None:
-        q, k, v = (recorder._value(count * heads.key_length) for count in (heads.head_count, *[heads.head_count_kv] * 2))
+        q, k, v = (activations(recorder, count * heads.key_length) for count in (heads.head_count, *[heads.head_count_kv] * 2))
         recorder.attention(q, k, v, Attending(0, heads, Rotation(np.ones(heads.key_length // 2), 1.0)))
 
     def text(recorder: Recorder) -> None:
         recorder.step.positions[:] = np.arange(first, first + rows)
         recorder.step.tables[0, :] = np.arange(BLOCKS)
+        for cache in recorder.caches:  # pages that nobody has written to are one and the same
+            cache.keys[:BLOCKS] = cache.values[:BLOCKS] = 1
 
     return stage.run(record, rows, seconds, text).usual
 
@@ -202,7 +230,7 @@ def _router(stage: Stage, row: float, seconds: float) -> float:
     experts, chosen = 64, 8
 
     def record(recorder: Recorder) -> None:
-        logits = recorder._value(experts)
+        logits = activations(recorder, experts)
         for _ in range(IDLE_ROWS):
             recorder.chosen(logits, Routing(chosen, True, 1.0))
 
@@ -224,7 +252,7 @@ def _states(stage: Stage, row: float, cache_bytes: int, seconds: float) -> tuple
         """Seconds of a token and a layer."""
 
         def record(recorder: Recorder) -> None:
-            qkv, z, alpha, beta = (recorder._value(width) for width in (STATE.channels, heads * size, heads, heads))
+            qkv, z, alpha, beta = (activations(recorder, width) for width in (STATE.channels, heads * size, heads, heads))
             for layer in range(layers):
                 recorder.delta(layer, qkv, z, alpha, beta, STATE, weights)
 
@@ -243,7 +271,7 @@ def _elements(stage: Stage, usual: str, seconds: float) -> tuple[float, float]:
         """Seconds of a row."""
 
         def record(recorder: Recorder) -> None:
-            x, weight = recorder._value(width), np.ones(width, np.float32)
+            x, weight = activations(recorder, width), np.ones(width, np.float32)
             for _ in range(WIDTH // width):
                 normed = recorder.rms_norm(x, weight, 1e-6)
                 recorder._packed(normed, form)

@@ -16,7 +16,7 @@ from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
 from runtime.weights import aligned_array
 
-ROUNDS = 7  # the least of one measurement
+ROUNDS = 3  # the least of one measurement
 LONGEST_ROUNDS = 200
 BLOCKS = 32  # of the cache, for a text of as many blocks
 Record = Callable[[Recorder], None]
@@ -26,7 +26,7 @@ Record = Callable[[Recorder], None]
 class Times:
     """Seconds of one run, over several."""
 
-    usual: float  # the lower quartile: what others do on the machine only ever adds time
+    usual: float  # the median
     fastest: float
 
 
@@ -66,4 +66,4 @@ class Stage:
             begin = time.perf_counter()
             self._pool.run(program, counters, single)
             times.append(time.perf_counter() - begin)
-        return Times(statistics.quantiles(times, n=4)[0], min(times))
+        return Times(statistics.median(times), min(times))

@@ -26,7 +26,7 @@ GB = 1e9
 
 
 def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]:
-    far = dict.fromkeys(("memory", "memory_four", "scattered"), memory)
+    far = dict.fromkeys(("memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"), memory)
     return {"cache": cache, "cache_two": cache, "cache_four": cache, "last_cache": 2 * cache, "prompt": prompt, **far}
 
 
@@ -48,6 +48,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         "clock": 4e9,
         "read_one": 10 * GB,
         "read_all": 20 * GB,
+        "reads": [(10 * GB, 20 * GB)],
         "rates": rates,
         "rates_one": rates,
         "disk": None,
@@ -139,12 +140,20 @@ def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
 
 def test_a_step_s_rows_share_what_is_read() -> None:
     """Eleven rows are passes of 8, 2 and 1; the first waits for memory, the others for the cores."""
-    weights = {**rate(1e-11, 5e-10, 1e-12), "cache_two": 2e-11, "scattered": 6e-10, "memory_four": 1e-9}
-    assert Product(weights, values=2.0).seconds(11) == pytest.approx(1e-9 + 2e-11 + 1e-11)
+    weights = {**rate(1e-11, 5e-10, 1e-12), "cache_two": 2e-11, "scattered": 6e-10, "memory_four": 1e-9, "memory_eight": 3e-9}
+    assert Product(weights, values=2.0).seconds(7) == pytest.approx(1e-9 + 2e-11 + 1e-11)
+    assert Product(weights, values=2.0, width=4096).seconds(11) == pytest.approx(3e-9 + 2e-11 + 1e-11)
     assert Product(weights, values=2.0, near=True).seconds(11) == pytest.approx(2 * 8 * 2 * 1e-12 + 2e-11 + 1e-11)
     assert Product(weights, values=2.0, scattered=True).seconds(1) == pytest.approx(6e-10)
     assert Product(weights, values=2.0, bandwidth=100.0).seconds(1) == pytest.approx(1e-11)
     assert Product(weights, values=2.0, near=True, short=1e-9).seconds(8) == pytest.approx(2 * 8 * 2e-12 + 8e-9)
+
+
+def test_eight_rows_wait_longer_for_long_rows_of_weights() -> None:
+    weights = {**rate(1e-12, 1e-10), "memory_eight_short": 2e-10, "memory_eight": 5e-10}
+    widths = {64: 2e-10, 512: 2e-10, 1024: 3e-10, 2048: 5e-10, 8192: 5e-10}
+    found = {width: Product(weights, values=2.0, width=width).seconds(8) for width in widths}
+    assert found == pytest.approx(widths)
 
 
 def test_experts_are_chosen_by_chance() -> None:
@@ -454,6 +463,17 @@ def test_the_exit_status_names_what_will_not_work(
     out, err = capsys.readouterr()
     assert "demo-moe:latest: it needs" in err
     assert "qwen3-30b-a3b" in out
+
+
+def test_memory_whose_speed_changes_is_told_of(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["doctor"]) == 0
+    assert "20.0 by 2\n" in capsys.readouterr().out
+    unsteady = machine({name: rate(1e-11, 2e-11) for name in ("Q4_K", "Q6_K")}, reads=[(9 * GB, 36 * GB), (9 * GB, 18 * GB)])
+    monkeypatch.setattr(work, "run", lambda *_: unsteady)
+    assert main(["doctor"]) == 0
+    assert "20.0 by 2 (18.0 to 36.0 within seconds: others" in capsys.readouterr().out
 
 
 def test_a_model_that_there_is_not(measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,8 @@ RATES = {
         {"rows": 2048, "head": 1e-3, "layer": 6e-3, "streamed": 9e-3},
     ],
 }
-FAR, NEAR = ("memory", "memory_four", "scattered"), ("cache", "cache_two", "cache_four")
+FAR = "memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"
+NEAR = ("cache", "cache_two", "cache_four")
 RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
 STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"
 CPU = dict.fromkeys((*STEP, "attention", "look", "attention_prompt", "look_prompt"), 0.0)
@@ -56,6 +57,7 @@ MACHINE: dict[str, Any] = {
     "thread_bytes": 1,
     "clock": 4e9,
     "read_all": 50 * GB,
+    "reads": [(10 * GB, 50 * GB)],
     "rates": CPU | {"threads": 8, "types": {"Q4_K": RATE}},
     "rates_one": CPU | {"threads": 1, "types": {"Q4_K": RATE}},
     "gpu": {"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.core import ModelError
@@ -15,7 +16,8 @@ from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.bench import Case, bench, plan
 from runtime.measure.parts import part_of, shares
-from runtime.measure.rates import _apart, rates
+from runtime.measure.products import TypeRate
+from runtime.measure.rates import Rates, _apart, average, rates
 from runtime.measure.stage import Stage
 
 MIB = 1 << 20
@@ -76,6 +78,27 @@ def test_rates(stage: Stage) -> None:
     told = dataclasses.asdict(found)
     del told["types"]
     assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
+
+
+def test_what_was_measured_several_times_is_averaged() -> None:
+    names = [field.name for field in dataclasses.fields(TypeRate)], [field.name for field in dataclasses.fields(Rates)[2:]]
+    several = [
+        Rates(threads=2, types={"F32": TypeRate(*(x + i for i, _ in enumerate(names[0])))}, **dict.fromkeys(names[1], 10 * x))
+        for x in (1.0, 2.0, 6.0)
+    ]
+    found = average(several)
+    assert found.threads == 2
+    assert dataclasses.astuple(found.types["F32"]) == tuple(3.0 + i for i, _ in enumerate(names[0]))
+    assert {getattr(found, name) for name in names[1]} == {30.0}
+
+
+def test_a_buffer_has_no_value_that_takes_a_cpu_longer() -> None:
+    """As scales of eight bits, where 5 is 2^-122, and as floats of two kinds."""
+    values = memory.filled(1 << 16)
+    assert values.min() > 5
+    for kind in (np.float16, np.float32):
+        found = np.abs(values.view(kind).astype(np.float64))
+        assert np.finfo(kind).tiny < found.min() <= found.max() < 10
 
 
 @pytest.mark.parametrize(
