@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ ASKED = {"num_ctx": TEXT, "num_parallel": 1, "num_batch": 4096}  # of every load
 READ = 2 << 30  # bytes of the buffer that memory's speed is measured with
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Some tokens of a text. `hit_rate`: None where no experts move, so that none are counted; `moved`: bytes of experts that
+    came to the card, a token; `at`: tokens before them."""
+
+    tokens_a_second: float
+    hit_rate: float | None = None
+    moved: float = 0.0
+    at: int = AT
+
+
 class Model:
     """One loaded model. `options`: fields of frames.Load, and those of hybrid.load."""
 
@@ -47,7 +59,6 @@ class Model:
             raise SystemExit("the card cannot be used")
         self.executor = executor
         self.rng = np.random.default_rng(0)
-        self.hit_rate: float | None = None  # of the last texts decoded; None: no experts move, so none are counted
         self.prefill(AT + 72)
         self.decode(8)
 
@@ -65,13 +76,30 @@ class Model:
 
     def decode(self, tokens: int = TOKENS, at: int = AT) -> float:
         """Tokens a second."""
-        executor = self.executor
-        start, hits, lookups = time.perf_counter(), executor.expert_hits, executor.expert_lookups
+        return self.decoded(tokens, at).tokens_a_second
+
+    def decoded(self, tokens: int = TOKENS, at: int = AT, before: Callable[[], None] = lambda: None) -> Decoded:
+        """So many tokens, one after the other; `before` comes before each."""
+        cache = self.executor._cache
+        start, hits, lookups, moved = time.perf_counter(), cache.hits, cache.lookups, cache.moved_bytes
         for position in range(at, at + tokens):
+            before()
             self.feed(1, position)
-        seconds, lookups = time.perf_counter() - start, executor.expert_lookups - lookups
-        self.hit_rate = (executor.expert_hits - hits) / lookups if lookups else None
-        return tokens / seconds
+        seconds, lookups = time.perf_counter() - start, cache.lookups - lookups
+        hit_rate = (cache.hits - hits) / lookups if lookups else None
+        return Decoded(tokens / seconds, hit_rate, (cache.moved_bytes - moved) / tokens, at)
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Experts stay where they are."""
+        cache = self.executor._cache
+        with torch.inference_mode(), torch.cuda.stream(self.executor._stream):
+            cache.settle()
+        cache.move = lambda: None  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del cache.move
 
     def prefill(self, tokens: int) -> float:
         """Tokens a second of a prompt, until its last row's logits are there."""
@@ -156,9 +184,9 @@ def bandwidths() -> dict[str, float]:
     return {f"{name}_gb_s": round(found[key] / 1e9, 1) for name, key in MEASURED.items()}
 
 
-def share(model: Model, tokens_a_second: float, rates: dict[str, float]) -> float:
+def share(model: Model, decoded: Decoded, rates: dict[str, float]) -> float:
     """A decode speed over what memory, with the bus where the card reads experts over it, and VRAM allow."""
     both = rates["dram_beside_pcie_gb_s"] + rates["pcie_beside_dram_gb_s"]
     pipes = max(rates["dram_gb_s"], both) if model.executor._ops.over_pcie else rates["dram_gb_s"]
-    bytes_read = traffic(model.executor, model.hit_rate)
-    return round(tokens_a_second * (bytes_read.ram / pipes + bytes_read.vram / rates["vram_gb_s"]) / 1e9, 3)
+    bytes_read = traffic(model.executor, decoded.hit_rate, decoded.at)
+    return round(decoded.tokens_a_second * (bytes_read.ram / pipes + bytes_read.vram / rates["vram_gb_s"]) / 1e9, 3)

@@ -2,7 +2,9 @@
 
 - `decode`: experts in RAM, with a share over PCIe, half of them in VRAM (chosen evenly, and with skew), all in VRAM;
   `prefill`, `users`: the same for prompts and for several texts at a time
-- `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB, and beside each as many whole layers as fit (the classic offload)
+- `moe67b`: a 67B-class model on cards of 24, 12 and 8 GiB: experts chosen with skew, the same with experts that stand still
+  (`still`), answers to prompts by the choice of random weights (`answer`), hit rates and bytes moved; and beside each as many
+  whole layers as fit (the classic offload)
 - `deepseek`: two layers with experts of DeepSeek-V3's size, all of them in RAM, extrapolated to its 61, and its plan for 24 GiB
 - `breakdown`: microseconds a token by part
 - `mailbox`: ten million hand-offs between card and CPU, none of them lost, doubled or answered with another's rows
@@ -23,6 +25,7 @@ import datetime
 import json
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -37,10 +40,10 @@ import hanging_worker
 import llama
 import shapes
 import torch
-from driven import AT, Model, bandwidths, in_turns, share, vram_used, with_model
+from driven import AT, ROUNDS, TOKENS, Decoded, Model, bandwidths, in_turns, share, vram_used, with_model
 from machine import ROOT
 from random_gguf import SHAPES, write
-from routed import decoding
+from routed import Routed, decoding
 
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
@@ -98,11 +101,19 @@ def users(run: Run) -> dict[str, float]:
 def moe67b(run: Run) -> dict[str, float]:
     def measure(model: Model, card: int) -> dict[str, float]:
         name = f"moe67b_{card}g"
-        found = in_turns({name: model.decode, f"{name}_prefill_2048": lambda: model.prefill(2048)})
+        prompts, answers, moving, still = [], [], [], []
+        for _ in range(ROUNDS):
+            prompts.append(model.prefill(2048))
+            answers.append(model.decoded(at=2048))
+        trace = Routed(model, 1.0, 0.3, 2 * ROUNDS * TOKENS)
+        for _ in range(ROUNDS):
+            moving.append(trace.decoded())
+            with model.standing():
+                still.append(trace.decoded())
+        found = {f"{name}_prefill_2048": round(statistics.median(prompts), 1)}
         found[f"{name}_first_token_s"] = round(2048 / found[f"{name}_prefill_2048"], 3)
-        model.decode()  # after the prompts, whose experts are no longer those that matter
-        found[f"{name}_hit_rate"] = round(model.hit_rate or 0.0, 3)
-        found[f"{name}_share"] = share(model, found[name], run.rates)
+        for kind, runs in (("", moving), ("_still", still), ("_answer", answers)):
+            found |= cached(model, f"{name}{kind}", runs, run.rates)
         return found | {f"{name}_peak_gib": round((vram_used() - before) / GIB, 2)}
 
     def classic(model: Model, card: int, layers: int) -> dict[str, float]:
@@ -119,6 +130,15 @@ def moe67b(run: Run) -> dict[str, float]:
         options = {"vram": card * GIB, "num_gpu": layers, "num_batch": rows}
         found |= with_model(run.path, lambda model, card=card, layers=layers: classic(model, card, layers), **options)
     return found
+
+
+def cached(model: Model, name: str, runs: list[Decoded], rates: dict[str, float]) -> dict[str, float]:
+    """The median of some runs: tokens a second, and of the same run the hit rate, MB of experts moved a token, and the share of
+    what its bytes allow."""
+    run = sorted(runs, key=lambda run: run.tokens_a_second)[len(runs) // 2]
+    hits, moved = round(run.hit_rate or 0.0, 3), round(run.moved / 1e6, 1)
+    found = {name: round(run.tokens_a_second, 1), f"{name}_hit_rate": hits, f"{name}_moved_mb": moved}
+    return found | {f"{name}_share": share(model, run, rates)}
 
 
 def whole_layers(path: Path, vram: int) -> tuple[int, int]:
@@ -155,7 +175,7 @@ def deepseek(run: Run) -> dict[str, Any]:
         vram = run.rates["vram_gb_s"] * 1e9
         token = (1 / found["deepseek_2_layers"] - output / vram) / 2 * repeated + (dense + output) / vram
         prompt = 2048 / found["deepseek_2_layers_prefill_2048"] / 2 * repeated
-        found["deepseek_2_layers_share"] = share(model, found["deepseek_2_layers"], run.rates)
+        found["deepseek_2_layers_share"] = share(model, Decoded(found["deepseek_2_layers"]), run.rates)
         extrapolated = {"decode": round(1 / token, 2), "prefill_2048": round(2048 / prompt, 1)}
         return found | {"deepseek_extrapolated": extrapolated}
 

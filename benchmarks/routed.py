@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from driven import AT, ROUNDS, TOKENS, Model, in_turns
+from driven import ROUNDS, TOKENS, Decoded, Model, in_turns
 from routing_trace import Trace
 
 SEEN = 300  # tokens that a cache of experts sees before it is measured
 
 
 class Routed:
-    """Decodes one text along a trace; see routing_trace.Trace."""
+    """Decodes one text along a trace; see routing_trace.Trace. `tokens`: that are measured, at the most."""
 
-    def __init__(self, model: Model, exponent: float, overlap: float) -> None:
+    def __init__(self, model: Model, exponent: float, overlap: float, tokens: int = ROUNDS * TOKENS) -> None:
         self._model, executor = model, model.executor
         ops = executor._ops
         layers = [residence.layer for residence in ops.residences.values()]
         experts, used = layers[0].experts, executor._model.config.expert_used_count
         trace = Trace(len(layers), experts, used, exponent=exponent, overlap=overlap)
-        ids = torch.from_numpy(np.stack([trace.step(1) for _ in range(SEEN + ROUNDS * TOKENS)]))
+        ids = torch.from_numpy(np.stack([trace.step(1) for _ in range(SEEN + tokens)]))
         self._logits = torch.zeros((*ids.shape[:3], experts)).scatter_(3, ids, 1.0).cuda()
         self._now, self._at = torch.zeros_like(self._logits[0]), 0
         index, route = {layer.gate.name: i for i, layer in enumerate(layers)}, ops.experts
@@ -40,13 +39,16 @@ class Routed:
 
     def decode(self, tokens: int = TOKENS) -> float:
         """Tokens a second."""
-        start = time.perf_counter()
-        for position in range(AT, AT + tokens):
-            self._now.copy_(self._logits[self._at])
-            torch.cuda.synchronize()
-            self._at += 1
-            self._model.feed(1, position)
-        return tokens / (time.perf_counter() - start)
+        return self.decoded(tokens).tokens_a_second
+
+    def decoded(self, tokens: int = TOKENS) -> Decoded:
+        """The trace's next tokens."""
+        return self._model.decoded(tokens, before=self._choose)
+
+    def _choose(self) -> None:
+        self._now.copy_(self._logits[self._at])
+        torch.cuda.synchronize()
+        self._at += 1
 
     def hit_rate(self) -> float:
         """Of the tokens after those that the cache has seen first."""

@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 import numpy.typing as npt
 
-from runtime.execute.hotness import Hotness
+from runtime.execute.hotness import Budget, Hotness
 
 Ids = npt.NDArray[np.int64]
 KEPT = 1e6  # added to the scores of experts that a text keeps
@@ -64,17 +64,19 @@ def hit_rate(
     """Of the first hundred tokens, of the second half, and moves a layer and token."""
     layers, experts, _ = shape
     resident, hits, moved = np.arange(experts)[None].repeat(layers, 0) < slots, [], 0
-    counts = np.zeros((layers, experts), np.int64)
+    counts, budget, absent = np.zeros((layers, experts), np.int64), Budget(), layers * (experts - slots)
     for i in range(steps):
         ids = trace.step(1)[:, 0]
         hits.append(np.take_along_axis(resident, ids, 1).mean())
         np.put_along_axis(counts, ids, np.take_along_axis(counts, ids, 1) + 1, 1)
         if i % 4 == 3:
             policy.see(counts, 4)
-            missed = int(counts[~resident].sum())
-            for layer, expert, victim in policy.moves(resident, max(1, missed // 16)):
+            budget.see(int(counts[~resident].sum()), absent)
+            moves = policy.moves(resident, budget.most(absent))
+            for layer, expert, victim in moves:
                 resident[layer, [expert, victim]] = True, False
-                moved += 1
+            budget.spend(len(moves))
+            moved += len(moves)
             counts[:] = 0
     return [float(np.mean(hits[:100])), float(np.mean(hits[steps // 2 :])), moved / steps / layers]
 
@@ -101,7 +103,7 @@ def main() -> None:
                 return Trace(a.layers, a.experts, a.used, exponent=exponent, overlap=0.3 if exponent else 0.0)
 
             for policy in (Hotness(a.layers, a.experts), Lru(a.layers, a.experts)):
-                early, late, moved = hit_rate(policy, trace(), a.layers, a.experts, slots, a.steps)
+                early, late, moved = hit_rate(policy, trace(), (a.layers, a.experts, a.used), slots, a.steps)
                 print(f"{exponent} | {slots} | {type(policy).__name__} | {early:.3f} | {late:.3f} | {moved:.3f}")
             print(f"{exponent} | {slots} | fixed, in hindsight | | {fixed(trace(), a.experts, slots, a.steps):.3f} | 0")
 

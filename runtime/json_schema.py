@@ -13,8 +13,9 @@ from typing import Any
 
 from runtime.disjoint import disjoint
 from runtime.endless import endless
-from runtime.patterns import in_rust
-from runtime.schema_values import SchemaError, check, fail
+from runtime.patterns import in_rust, unreadable
+from runtime.property_names import told_otherwise
+from runtime.schema_values import COUNTS, SchemaError, check, fail, follow
 
 Schema = dict[str, Any]
 
@@ -85,7 +86,7 @@ class _Reader:
         if len(path) > MAX_DEPTH:
             fail(path[:4], "nested too deeply")
         check(node, path, self._root)
-        node = self._without_all_of(self._with_tags(node), path)
+        node = self._without_all_of(self._with_tags(told_otherwise(node, self._resolve)), path)
         apart = "properties" in node and any(_shapes(branch) for branch in _branches(node))
         fields: Schema = {}
         for key, value in node.items():
@@ -109,15 +110,25 @@ class _Reader:
             name = "prefixItems" if key == "items" else key
             if key == "oneOf":
                 self._check_exclusive(value, path, open_or_closed)
+            value = _readable(value) if key == "anyOf" else value
             fields[name] = [self.schema(part, [*here, str(i)], open_or_closed) for i, part in enumerate(value)]
         elif key in _SINGLE:
             fields[key] = self.schema(value, here)
         elif key == "additionalItems" and isinstance(value, (dict, bool)):
             fields.setdefault("items", self.schema(value, here))
         elif key in _KEPT:
-            fields[key] = in_rust(value) if key == "pattern" else value
+            fields[key] = self._kept(key, value, path)
         elif key in _REFUSED and value != _REFUSED[key]:
             fail(path, f"{key} is not supported")
+
+    def _kept(self, key: str, value: Any, path: list[str]) -> Any:
+        if key == "pattern" and (why := unreadable(value)):
+            fail(path, f"{why} in a pattern is not supported")
+        if key == "$ref":
+            return follow(value, path, self._root)[1]
+        if key in COUNTS:
+            return int(value)
+        return in_rust(value) if key == "pattern" else value
 
     def _check_exclusive(self, branches: list[Any], path: list[str], closed: bool) -> None:
         """No two alternatives may have a value in common: a grammar cannot count how many match."""
@@ -184,13 +195,23 @@ class _Reader:
         """What a reference within the document means; None when it leads nowhere."""
         if not ref.startswith("#/"):
             return None
-        target: Any = self._root
-        for step in ref[2:].split("/"):
-            name = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(target, dict) or name not in target:
-                return None
-            target = target[name]
-        return target
+        try:
+            return follow(ref, ["#"], self._root)[0]
+        except SchemaError:
+            return None
+
+
+def _readable(branches: list[Any]) -> list[Any]:
+    """The alternatives without strings whose pattern cannot be enforced, where another one than null is left.
+
+    Decimals come so: as a number, or as a string with a pattern that looks ahead.
+    """
+    left = [branch for branch in branches if not _has_unreadable_pattern(branch)]
+    return left if any(not isinstance(branch, dict) or _kinds(branch) != {"null"} for branch in left) else branches
+
+
+def _has_unreadable_pattern(branch: Any) -> bool:
+    return isinstance(branch, dict) and isinstance(branch.get("pattern"), str) and bool(unreadable(branch["pattern"]))
 
 
 def _finish(fields: Schema, path: list[str]) -> None:

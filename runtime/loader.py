@@ -12,6 +12,7 @@ from runtime.engine import Engine
 from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.frames import Load, Loaded
 from runtime.gguf_file import GGUFError, open_gguf
+from runtime.kernels import cores
 from runtime.kernels.isa import IsaError
 from runtime.published import translated
 from runtime.tokenizer import Tokenizer
@@ -72,6 +73,7 @@ class Model:
 
 def open_model(request: Load, progress: Progress) -> Model:
     """Read a GGUF file. Raises LoadError or MemoryError."""
+    request = _with_usable_threads(request)
     try:
         with open_gguf(request.path) as file:
             architecture = str(file.metadata.get("general.architecture", ""))
@@ -89,6 +91,13 @@ def open_model(request: Load, progress: Progress) -> Model:
         raise LoadError("out_of_memory", f"the card is held by other models: {error}") from error
     except IsaError as error:
         raise LoadError("unsupported", str(error)) from error
+
+
+def _with_usable_threads(request: Load) -> Load:
+    threads = cores.usable(request.num_thread)
+    if threads < request.num_thread:
+        _LOG.info("num_thread is %d, and %d threads can run at the same time: so many are taken", request.num_thread, threads)
+    return dataclasses.replace(request, num_thread=threads)
 
 
 def stays_in_file(request: Load, nbytes: int) -> bool:

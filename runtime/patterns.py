@@ -6,12 +6,25 @@ Rust's classes can be nested, cut and subtracted; ECMAScript's brackets, `&&`, `
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _ESCAPE = re.compile(r"\\(?:c([A-Za-z])|(0)(?![0-9])|.)", re.DOTALL)
 _BRACES = re.compile(r"\{[^{}]*\}")
 _QUANTIFIER = re.compile(r"\{[0-9]+(?:,[0-9]*)?\}")
 _NO_LINE_END = r"[^\n\r\x{2028}\x{2029}]"
 _SPECIAL = {"[": r"\[", "&": r"\&", "~": r"\~"}  # in a class
+
+
+_UNREADABLE = re.compile(
+    r"(?P<around>\(\?<?[=!])|(?P<back>\\[1-9]|\\k<)|(?P<word>\\[bB])|\\.|\[(?:\\.|[^\]\\])*\]", re.DOTALL
+)
+
+
+def unreadable(pattern: Any) -> str:
+    """What of a pattern no grammar can hold an answer to, in words; empty where there is nothing such."""
+    words = {"around": "looking around", "back": "a reference to a group", "word": "a word boundary"}
+    found = (match.lastgroup for match in _UNREADABLE.finditer(pattern)) if isinstance(pattern, str) else ()
+    return next((words[kind] for kind in found if kind), "")
 
 
 def in_rust(pattern: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any, NoReturn
+from urllib.parse import quote, unquote
 
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 
@@ -20,7 +21,7 @@ def fail(path: list[str], what: str) -> NoReturn:
 
 def check(node: dict[str, Any], path: list[str], root: Any) -> None:
     """Raises SchemaError where a keyword of the schema `node` has a value that it cannot have. `root`: the whole document."""
-    for key in _COUNTS:
+    for key in COUNTS:
         if key in node and not _is_count(node[key]):
             fail(path, f"{key} must be a non-negative integer")
     for key in _BOUNDS:
@@ -46,13 +47,21 @@ def _is_count(value: Any) -> bool:
 
 def target(ref: Any, path: list[str], root: Any) -> Any:
     """What the reference `ref` at `path` leads to. Raises SchemaError where that is nothing."""
+    return follow(ref, path, root)[0]
+
+
+def follow(ref: Any, path: list[str], root: Any) -> tuple[Any, str]:
+    """What the reference `ref` at `path` leads to, and the same reference as an URI. Raises SchemaError where that is nothing.
+
+    A name may be written as it is, with the escapes of URIs, or of JSON pointers.
+    """
     if not isinstance(ref, str):
         fail(path, "$ref must be a string")
     if ref != "#" and not ref.startswith("#/"):
         fail(path, f"unsupported $ref {ref}, only references into the same document are supported")
-    found = root
+    found, names = root, ["#"]
     for step in ref.split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
+        name = _name(step) if isinstance(found, dict) and _name(step) in found else _name(unquote(step))
         if isinstance(found, list):
             if not name.isdecimal() or int(name) >= len(found):
                 fail(path, f"cannot resolve $ref {ref}, {step} is out of range")
@@ -61,4 +70,9 @@ def target(ref: Any, path: list[str], root: Any) -> Any:
             found = found[name]
         else:
             fail(path, f"cannot resolve $ref {ref}, {step} not found")
-    return found
+        names.append(quote(name.replace("~", "~0").replace("/", "~1"), safe="~$"))
+    return found, "/".join(names)
+
+
+def _name(step: str) -> str:
+    return step.replace("~1", "/").replace("~0", "~")

@@ -152,6 +152,7 @@ def pack(activation: str, x: Array) -> Array:
     packed[:, form.block_size : form.block_size + 4] = scale.astype("<f4").view(np.uint8).reshape(-1, 4)
     if activation == "q8_k":
         sums = -quants.reshape(len(blocks), 16, 16).sum(axis=2, dtype=np.int16)
+        packed[:, 272:288] = (sums[:, ::2] + sums[:, 1::2]).astype("<i2").view(np.uint8)
         packed[:, 288:] = sums.astype("<i2").view(np.uint8)
     else:
         packed[:, 36:] = (-128 * quants.sum(axis=1, dtype=np.int32)).astype("<i4").view(np.uint8).reshape(-1, 4)

@@ -13,10 +13,9 @@ import torch
 
 from runtime.cuda.side import Side
 from runtime.execute.experts import LOOKED_UP, STREAMED, Layer, Residence, Tables
-from runtime.execute.hotness import Hotness, Mask, Move
+from runtime.execute.hotness import Budget, Hotness, Mask, Move
 
-STEPS = 4  # from one look to the next
-SHARE = 16  # experts that the rest of the machine computes for each one that is moved: a bound on what moving may cost
+STEPS, ROWS = 4, 64  # from one look to the next, whatever comes first
 
 
 class ExpertCache:
@@ -29,11 +28,12 @@ class ExpertCache:
         self._uses = torch.zeros((2, len(layers), most), dtype=torch.int32, device=device)
         self._told = torch.zeros_like(self._uses, device="cpu", pin_memory=device.type == "cuda")
         self._known: npt.NDArray[np.int32] = self._told.numpy().copy()
-        self._hotness = Hotness(len(layers), most)
+        self._hotness, self._budget = Hotness(len(layers), most), Budget()
         self._under_way: list[tuple[Move, int]] = []  # with its slot
-        self._steps = self._rows = self._missed = 0
+        self._steps = self._rows = 0
+        self._looked = False  # since the last moves
         self.hits = self.lookups = 0  # experts of rows that were found in VRAM, of all that were looked up
-        self.moves = 0
+        self.moves = self.moved_bytes = 0  # of experts that have arrived
         self.moving = False
 
     def open(self, moving: bool) -> None:
@@ -66,7 +66,7 @@ class ExpertCache:
 
     def begin(self, rows: int) -> None:
         """Before a step of so many rows: look at what the steps before it have used."""
-        if self.moving and self._steps >= STEPS:
+        if self.moving and (self._steps >= STEPS or self._rows >= ROWS):
             self._look()
         self._steps += 1
         self._rows += rows
@@ -78,11 +78,12 @@ class ExpertCache:
 
     def move(self) -> None:
         """After the launch of a step: begin the moves that its predecessors suggest."""
-        if self._under_way or not self._missed:
+        if self._under_way or not self._looked:
             return
-        most, self._missed = max(1, self._missed // SHARE), 0
-        for move in self._hotness.moves(self._resident(), most):
+        self._looked = False
+        for move in self._hotness.moves(self._resident(), self._budget.most(self._absent())):
             self._under_way.append((move, self.residences[move.layer].leave(move.victim)))
+        self._budget.spend(len(self._under_way))
         if not self._under_way:
             return
         self._tables.upload()
@@ -94,20 +95,25 @@ class ExpertCache:
         resident: Mask = self._tables.host[:, 0] != 0
         return resident
 
+    def _absent(self) -> int:
+        """Experts that have no place where others have one."""
+        return sum(residence.layer.experts - residence.slots for residence in self.residences if residence.partial)
+
     def _look(self) -> None:
         told = self._told.numpy().copy()
         new = told - self._known  # modulo 2 ** 32
-        resident, looked_up = self._resident(), new[LOOKED_UP]
-        hits, lookups = int(looked_up[resident].sum()), int(looked_up.sum())
-        self.hits, self.lookups, self._missed = self.hits + hits, self.lookups + lookups, lookups - hits
-        self._hotness.see(new[LOOKED_UP] + new[STREAMED], self._rows)
-        self._known, self._steps, self._rows = told, 0, 0
+        resident, looked_up, uses = self._resident(), new[LOOKED_UP], new[LOOKED_UP] + new[STREAMED]
+        self.hits, self.lookups = self.hits + int(looked_up[resident].sum()), self.lookups + int(looked_up.sum())
+        self._budget.see(int(uses[~resident].sum()), self._absent())
+        self._hotness.see(uses, self._rows)
+        self._known, self._steps, self._rows, self._looked = told, 0, 0, True
         if self._under_way and self._side.arrived():
             self._enter()
 
     def _enter(self) -> None:
         for move, slot in self._under_way:
             self.residences[move.layer].enter(move.expert, slot)
+            self.moved_bytes += sum(self.residences[move.layer].layer.sizes)
         if self._under_way:
             self._tables.upload()
             self.moves += len(self._under_way)

@@ -11,6 +11,8 @@ HALF_LIFE = 128  # tokens after which a use counts half
 TWICE = 1.2  # of the score: one use alone is none yet, the second within a while is
 MARGIN = 1.5  # by how much a newcomer must be hotter than the one it replaces: else chance alone moves experts about
 EVEN = 1.0  # and by how much at least, where both are cold
+READ = 2  # experts read from RAM for each one that moves, which reads RAM too
+ABSENT = 16  # absent experts for each one that moves at a time: until all copies have arrived their places are of no use
 
 Counts = npt.NDArray[np.integer[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -22,6 +24,26 @@ class Move(NamedTuple):
     layer: int
     expert: int
     victim: int
+
+
+class Budget:
+    """What moves may cost where the text changes: over time one for READ experts that were missed, and at a time one in ABSENT
+    of those that have no place. Chance moves few in any case, because of MARGIN."""
+
+    def __init__(self) -> None:
+        self._missed = 0
+
+    def see(self, missed: int, absent: int) -> None:
+        """Steps have missed so many; `absent`: that have no place. A prompt may let all of these move, but no more."""
+        self._missed = min(self._missed + missed, READ * absent)
+
+    def most(self, absent: int) -> int:
+        """How many may move now."""
+        return min(self._missed // READ, max(1, absent // ABSENT))
+
+    def spend(self, moves: int) -> None:
+        """So many move."""
+        self._missed -= READ * moves
 
 
 class Hotness:

@@ -35,10 +35,10 @@ from runtime.kernels import (
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
+from runtime.kernels.matmul import PIECES
 from runtime.layers.ops import Activation, Attending, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
 from runtime.weights import Tensor, aligned_array
 
-PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
 SMALLEST_PIECE = 4  # weight rows
 PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
 
@@ -443,12 +443,11 @@ class Recorder:
         self, plan: Buffer, used: int, share: int, experts: Experts, *matrices: tuple[Tensor, Buffer, Value, FloatArray | None]
     ) -> None:
         n_rows, n_experts = matrices[0][0].rows, experts.gate.shape[2]
-        step = min(n_rows, self._piece(matrices[0][0].row_bytes, n_rows * used))
-        pieces = math.ceil(n_rows / step)
+        most, least = min(n_rows, self._piece(matrices[0][0].row_bytes, n_rows * used)), self._strips.step(SMALLEST_PIECE)
         fields = [field for matrix in matrices for field in self._matrix(*matrix)]
         sizes = [tensor.matrix_bytes for tensor, *_ in matrices]
         activation = activations.CODES[experts.activation]
-        head = plan.address, n_experts, share, step, pieces, self._pointers, len(matrices), activation
+        head = plan.address, n_experts, share, most, least, self._pointers, len(matrices), activation
         self._row(matmul.experts, *head, *fields, *sizes, label=matrices[0][0].name)
 
     def _leaf_table(self, quant: str, form: str = "dot") -> int:

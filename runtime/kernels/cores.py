@@ -12,9 +12,17 @@ _ROOT = Path("/")
 
 def physical() -> int:
     """Cores of the affinity mask, hyper-threads counted once, no more than a container's CPU quota."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings(cpu) for cpu in allowed}
+    cores = {_siblings(cpu) for cpu in _allowed()}
     return max(1, round(min(len(cores), granted())))
+
+
+def usable(wanted: int) -> int:
+    """Of `wanted` threads those that can run at the same time, hyper-threads included: more would only take turns."""
+    return min(wanted, max(1, math.ceil(min(len(_allowed()), granted()))))
+
+
+def _allowed() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _siblings(cpu: int) -> str:

@@ -19,6 +19,7 @@ from runtime.kernels.driver import driver, inline
 from runtime.kernels.memory import call7, f32, i32, i64
 
 WIDEST = 8  # columns of the widest leaf
+PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
 MATRIX = 10  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias
 # `leaves`: WIDEST + 1 addresses; [c] is the leaf for c columns, 0 where there is none. `bias`: f32 or 0.
@@ -117,17 +118,26 @@ def _activate_pairs(args: int, order: Any, begin: int, end: int, first: int, row
         activate(i64(args, 8)[7], gate[5] + to, up[5] + to, rows)
 
 
+@inline
+def piece_rows(rows: int, least: int, most: int, active: int, threads: int) -> int:
+    """Rows of a piece, a multiple of `least`: few experts are divided finely, so that every thread has some of them."""
+    wanted = active * rows // (threads * PIECES)
+    return int(min(most, max(1, wanted // least) * least))
+
+
 @driver
 def experts(args: int, desk: int, thread: int, threads: int) -> None:
     """out[p] = W[expert of p] x[p // share] for every (token, expert) pair p, over the plan that `router.plan` made.
 
     With two matrices (gate, up) the first output becomes activation(gate) * up. A bias has the rows of all experts.
-    Arguments: plan, experts, share, rows a piece, pieces an expert, scratch, matrices, activation, then MATRIX fields each, and
-    after them the bytes of one expert in each matrix.
+    Arguments: plan, experts, share, most rows a piece, least rows (the most are a multiple of it, or all), scratch, matrices,
+    activation, then MATRIX fields each, and after them the bytes of one expert in each matrix.
     """
     head = i64(args, 8)
-    n_experts, share, step, pieces, matrices = head[1], head[2], head[3], head[4], head[6]
+    n_experts, share, matrices, n_rows = head[1], head[2], head[6], i64(args + 8 * 8, MATRIX)[2]
     active = i32(head[0], 1)[0]
+    step = piece_rows(n_rows, head[4], head[3], active, threads)
+    pieces = (n_rows + step - 1) // step
     chosen = i32(head[0] + 4, n_experts)  # the experts that have pairs
     offsets = i32(head[0] + 4 * (1 + n_experts), n_experts + 1)
     order = i32(head[0] + 4 * (2 + 2 * n_experts), offsets[n_experts])

@@ -20,15 +20,31 @@ SUMMED = 4  # vectors of weights in one turn of the loop
 def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value,
              ahead: Value) -> None:  # fmt: skip
     """Rows of f16."""
-    weights = e.pointer(w)
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
+    some, widths = _tile(e, columns)
+    for first in range(0, columns, some):
+        asked = ahead if first == 0 else None
+        _mix_columns(e, e.pointer(w), stride, rows, xs[first : first + some], outs[first : first + some], n, widths, asked)
+
+
+def _tile(e: Emitter, columns: int) -> tuple[int, Sequence[int]]:
+    """How many columns are taken at a time, and how many vectors of a row, falling. With 16 registers four times three: an input
+    then serves three sums and a vector of the row four, and twelve sums do not wait for one another."""
+    if columns >= 4 and e.registers == 16:
+        return 4, (3, 2, 1)
+    return columns, (_vectors(e, columns), 1)
+
+
+def _mix_columns(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], outs: Sequence[Value], n: Value,
+                 widths: Sequence[int], ahead: Value | None) -> None:  # fmt: skip
+    """The sums of some columns. `ahead` as in `mix`, if anything is to be asked for."""
     done = e.index(0)
-    for lanes, vectors in ((e.lanes, _vectors(e, columns)), (e.lanes, 1), (1, 1)):
+    for lanes, vectors in (*((e.lanes, width) for width in widths), (1, 1)):
         repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
 
         def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
             place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
-            sums = _mix_part(e, e.at(weights, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors, ahead)
+            sums = _mix_part(e, e.at(w, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors, ahead)
             _store(e, sums, outs, place, lanes, vectors)
             return []
 
@@ -37,13 +53,14 @@ def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_p
 
 
 def _mix_part(
-    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int, ahead: Value
+    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int, ahead: Value | None
 ) -> list[Value]:
     """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
         here = e.at(w, e.builder.mul(r, stride))
-        _ask(e, e.at(here, ahead), 2 * lanes * vectors)
+        if ahead is not None:
+            _ask(e, e.at(here, ahead), 2 * lanes * vectors)
         values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
 

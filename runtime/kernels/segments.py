@@ -46,9 +46,13 @@ def leaf_rows(group: Any) -> Any:
 def _point(pointers: int, first: int, width: int, x: int, x_row: int, x_head: int, group: int, out: int, out_step: int) -> None:
     """The addresses of `width` columns for a leaf; column c is head c % group of row c // group."""
     inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
+    row, head = first // group, first % group  # once: divisions take longer than all else here
     for c in range(width):
-        inputs[c] = x + (first + c) // group * x_row + (first + c) % group * x_head
+        inputs[c] = x + row * x_row + head * x_head
         outputs[c] = out + (first + c) * out_step
+        head += 1
+        if head == group:
+            row, head = row + 1, 0
 
 
 @inline

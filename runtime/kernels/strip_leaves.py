@@ -12,8 +12,8 @@ from runtime.kernels.tiers import activation_of
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.strips import Strip, StripType
 
-PREFETCH_AHEAD = 8192
-"""Bytes between the block in work and the one asked for: docs/log.md has what other distances gave."""
+PREFETCH_AHEAD = {16: 12288, 32: 8192}
+"""Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what others gave."""
 
 KEPT = 2
 """Columns of the widest leaf that keeps what it has loaded; with more there is no room."""
@@ -92,13 +92,13 @@ class _Products:
             end = e.builder.ptrtoint(e.at(start, size), e.I64)
             after = e.ahead(e.at(start, e.builder.mul(size, e.index(together))), 0, self.end, following)
             following = e.builder.ptrtoint(after, e.I64)
-        ahead = e.ahead(at, PREFETCH_AHEAD, end, following)
+        ahead = e.ahead(at, PREFETCH_AHEAD[e.registers], end, following)
         lines = -(-count * self.strip_bytes // CACHE_LINE)
         registers = max(1, self.kind.block_size // 4)
-        alone, many = columns == 1, e.registers == 32
-        keep = self.kind.shared and many and columns <= KEPT
+        alone = columns == 1
+        keep = self.kind.shared and e.registers == 32 and columns <= KEPT
         once = alone and self.kind.streamed
-        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone and many, keep=keep, count=count)
+        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone, keep=keep, count=count)
 
 
 def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:

@@ -64,8 +64,9 @@ def of_card(
     """Seconds of a token by part, which are `whole` together.
 
     `cpu_experts`: for how long the CPU computed. The card waits for it where it has nothing else to do, and what it waits longer
-    than that, and longer than its own experts take, is the hand-off. `front`: rows of layers on the CPU, before the card's, with
-    their seconds. `over_pcie`: the card's experts come over the bus.
+    than that, and longer than its own experts take, is the hand-off, as far as all else leaves it some of `whole`: threads that
+    share their cores with the profiler's keep the card waiting longer than without it. `front`: rows of layers on the CPU,
+    before the card's, with their seconds. `over_pcie`: the card's experts come over the bus.
     """
     totals: defaultdict[str, float] = defaultdict(float)
     for kernel in kernels:
@@ -78,4 +79,6 @@ def of_card(
         totals["PCIe"] += totals.pop("GPU experts", 0.0)
     for part, seconds in shares(front).items():
         totals[part] += seconds
+    if cpu_experts:
+        totals["hand-off"] -= min(totals["hand-off"], max(0.0, sum(totals.values()) - whole))
     return dict(totals) | {BETWEEN: max(0.0, whole - sum(totals.values()))}

@@ -36,8 +36,8 @@ class Activation(abc.ABC):
 
 
 class Q8K(Activation):
-    """256 values in 320 bytes: i8[256] @0, f32 d @256, i16[16] @288 minus the sums of 16 values each (mins
-    are subtracted, so are the 32s of Q6_K); the rest is not read.
+    """256 values in 320 bytes: i8[256] @0, f32 d @256, i16[8] @272 and i16[16] @288 minus the sums of 32 and of 16 values each
+    (mins are subtracted, so are the 32s of Q6_K); the rest is not read.
 
     d = max|x| / 127 and q = x * (127 / max|x|) rounded half to even, so |q| <= 127 (`vpmaddubsw` relies on it).
     """
@@ -46,20 +46,25 @@ class Q8K(Activation):
     block_size = 256
     block_bytes = 320
     SCALE = 256  # byte offsets
+    PAIRS = 272
     SUMS = 288
 
     def emit_quantize(self, e: Emitter, x: Value, out: Value, count: int) -> None:
         scale, inverse = _scales(e, x, 256)
         e.store(scale, out, self.SCALE)
 
-        def sixteen(i: Value, _: list[Value]) -> list[Value]:
-            quants = _round16(e, e.load(x, e.builder.mul(i, e.index(64)), e.floats(16)), inverse)
-            e.store(e.trunc(quants, e.I8), out, e.builder.mul(i, e.index(16)))
-            total = e.trunc(e.mul(e.sum(quants), -1), e.I16)
-            e.store(total, out, e.builder.add(e.index(self.SUMS), e.builder.mul(i, e.index(2))))
+        def pair(i: Value, _: list[Value]) -> list[Value]:
+            totals = []
+            for half in (0, 1):
+                group = e.builder.add(e.builder.mul(i, e.index(2)), e.index(half))
+                quants = _round16(e, e.load(x, e.builder.mul(group, e.index(64)), e.floats(16)), inverse)
+                e.store(e.trunc(quants, e.I8), out, e.builder.mul(group, e.index(16)))
+                totals.append(e.trunc(e.mul(e.sum(quants), -1), e.I16))
+                e.store(totals[-1], out, e.builder.add(e.index(self.SUMS), e.builder.mul(group, e.index(2))))
+            e.store(e.add(*totals), out, e.builder.add(e.index(self.PAIRS), e.builder.mul(i, e.index(2))))
             return []
 
-        e.loop(16, [], sixteen)
+        e.loop(8, [], pair)
 
 
 class Q80(Activation):

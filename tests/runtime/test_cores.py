@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
+
 from runtime.kernels import cores
 
 
@@ -30,3 +32,13 @@ def test_groups_of_the_first_version(tmp_path: Path) -> None:
     write(tmp_path, "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us", "250000")
     write(tmp_path, "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us", "100000")
     assert cores.granted(tmp_path) == 2.5
+
+
+def test_no_more_threads_than_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 2, 5})
+    monkeypatch.setattr(cores, "granted", lambda: math.inf)
+    assert [cores.usable(wanted) for wanted in (0, 1, 3, 4, 1024)] == [0, 1, 3, 3, 3]
+    monkeypatch.setattr(cores, "granted", lambda: 1.5)
+    assert [cores.usable(wanted) for wanted in (0, 2, 8)] == [0, 2, 2]
+    monkeypatch.setattr(cores, "granted", lambda: 0.2)
+    assert cores.usable(8) == 1

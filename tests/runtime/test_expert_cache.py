@@ -125,8 +125,10 @@ def test_streamed_prompts_heat_but_are_no_lookups(cache: ExpertCache, side: Late
 def test_settle_finishes_what_is_under_way(cache: ExpertCache, side: LateCopies) -> None:
     while not side.copies:
         steps(cache, 3)
+    copied = sum(nbytes for _, _, nbytes in side.copies)
     cache.settle()
     assert cache.moves > 0
+    assert cache.moved_bytes == copied
     assert all(map(intact, cache.residences))
     assert all(int((residence.addresses[0] != 0).sum()) == SLOTS for residence in cache.residences)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import routing_trace
 
-from runtime.execute.hotness import HALF_LIFE, Hotness, Move
+from runtime.execute.hotness import ABSENT, HALF_LIFE, READ, Budget, Hotness, Move
 
 
 def counts(experts: int, *used: int) -> np.ndarray:
@@ -80,3 +80,48 @@ def test_hit_rate_on_a_trace(exponent: float, least: float, most: float) -> None
             resident[layer, [expert, victim]] = True, False
     assert least <= np.mean(hits[300:]) <= most
     assert (resident.sum(1) == experts // 2).all()
+
+
+def test_as_many_may_move_as_were_missed_and_not_all_at_a_time() -> None:
+    budget, absent = Budget(), 10 * ABSENT
+    assert budget.most(absent) == 0
+    budget.see(3 * READ + 1, absent)
+    assert budget.most(absent) == 3
+    budget.spend(2)
+    assert budget.most(absent) == 1
+    budget.see(10**6, absent)  # a prompt
+    for _ in range(ABSENT):
+        assert budget.most(absent) == 10
+        budget.spend(10)
+    assert budget.most(absent) == 0
+
+
+def test_few_absent_experts_move_one_by_one() -> None:
+    budget = Budget()
+    budget.see(10**6, 3)
+    assert budget.most(3) == 1
+
+
+def test_another_text_is_caught_up_with_from_its_prompt_on() -> None:
+    """Other experts become popular, with a prompt of 256 tokens: 16 tokens later most hits are back, and then moves end."""
+    layers, experts, used, slots = 4, 64, 4, 24
+    absent = layers * (experts - slots)
+    hotness, budget, resident = Hotness(layers, experts), Budget(), np.arange(experts)[None].repeat(layers, 0) < slots
+    hits, moved = [], []
+    for text in range(2):
+        trace = routing_trace.Trace(layers, experts, used, exponent=1.5, overlap=0.3, seed=text)
+        for step in range(301):
+            ids = trace.step(1 if step else 256)  # (layers, rows, used)
+            hits.append(np.take_along_axis(resident, ids[:, 0], 1).mean())
+            uses = np.stack([np.bincount(line.ravel(), minlength=experts) for line in ids])
+            hotness.see(uses, ids.shape[1])
+            budget.see(int(uses[~resident].sum()), absent)
+            moves = hotness.moves(resident, budget.most(absent) if step % 4 == 0 else 0)
+            for layer, expert, victim in moves:
+                resident[layer, [expert, victim]] = True, False
+            budget.spend(len(moves))
+            moved.append(len(moves))
+    before, lost, after = np.mean(hits[100:301]), hits[301], np.mean(hits[318:366])
+    assert lost < before - 0.3
+    assert after > before - 0.05
+    assert sum(moved[318:366]) < sum(moved[301:318]) < slots * layers

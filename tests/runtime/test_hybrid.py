@@ -354,6 +354,25 @@ def test_layers_on_the_cpu(architecture: str, num_gpu: int, tmp_path: Path, open
     assert executor.placement.startswith("the first") is (num_gpu < 3)
 
 
+@pytest.mark.parametrize("architecture", ["qwen3next", "qwen35"])
+@pytest.mark.parametrize("num_gpu", [1, 3, 5])
+def test_layers_with_states_on_the_cpu(architecture: str, num_gpu: int, tmp_path: Path, opened: Open) -> None:
+    """Of five, of which the fourth attends; a text goes on from a state that was kept on both sides."""
+    golden = np.load(GOLDEN / f"tiny-{architecture}-F32.npz")
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, "F32"))
+    executor, tokens = opened(path, num_gpu=num_gpu), golden["tokens"].tolist()
+    assert executor.placement.startswith("the first")
+    text = Text(executor, blocks_for(64))
+    logits = [text.feed(tokens[:20]), *(text.feed([token]) for token in tokens[20:24])]
+    line = executor.lines
+    executor.copy_states([(0, line)])
+    text.feed(tokens[:3])
+    executor.copy_states([(line, 0)])
+    text.length = 24
+    logits += [text.feed(tokens[24:40]), *(text.feed([token]) for token in tokens[40:])]
+    assert naive.nmse(np.concatenate(logits), golden["logits"]) <= 1e-5
+
+
 @pytest.mark.parametrize("num_gpu", [-1, 2])
 def test_a_context_grows_where_it_is(num_gpu: int, tmp_path: Path, opened: Open) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))

@@ -28,6 +28,9 @@ def listing(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
 
 INHERITED = {"allOf": [{"$ref": "#/$defs/A"}, listing(["b"], b=BOOLEAN)], "$defs": {"A": listing(["a"], a=INTEGER)}}
 
+RECORD: dict[str, Any] = {"type": "object", "additionalProperties": INTEGER}  # as zod and pydantic write maps
+DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]}  # as pydantic does
+
 
 def accepts(schema: dict[str, Any], text: str) -> bool:
     """Whether a text is a whole answer, byte by byte."""
@@ -75,6 +78,25 @@ def accepts(schema: dict[str, Any], text: str) -> bool:
         ({"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": listing(a=STRING)}}, '{"z":1}', False),
         (INHERITED, '{"a":1,"b":true,"c":1}', False),
         (BOOLEAN, " true", False),
+        ({"$ref": "#/$defs/größe", "$defs": {"größe": INTEGER}}, "1", True),
+        ({"$ref": "#/$defs/gr%C3%B6%C3%9Fe", "$defs": {"größe": INTEGER}}, "1", True),
+        ({"$ref": "#/$defs/a%20b", "$defs": {"a%20b": INTEGER, "a b": STRING}}, "1", True),  # as it is, if there is such a name
+        ({"$ref": "#/$defs/a~1b c~0", "$defs": {"a/b c~": INTEGER}}, "1", True),
+        (STRING | {"minLength": 2.0}, '"ab"', True),
+        (STRING | {"minLength": 2.0}, '"a"', False),
+        (DECIMAL, "1.5", True),
+        (DECIMAL, '"1.5"', False),  # what the string has to look like cannot be enforced
+        (RECORD | {"propertyNames": STRING | {"title": "Name"}}, '{"z":1}', True),
+        (RECORD | {"propertyNames": STRING | {"title": "Name"}}, '{"z":"1"}', False),
+        (RECORD | {"propertyNames": {"$ref": "#/$defs/E"}, "$defs": {"E": {"enum": ["a", "b"]}}}, '{"b":1}', True),
+        (RECORD | {"propertyNames": {"$ref": "#/$defs/E"}, "$defs": {"E": {"enum": ["a", "b"]}}}, '{"c":1}', False),
+        (RECORD | {"propertyNames": {"pattern": "^[xy]$"}}, '{"x":1}', True),
+        (RECORD | {"propertyNames": {"pattern": "^[xy]$"}}, '{"a":1}', False),
+        (RECORD | {"propertyNames": {"minLength": 1}}, '{"a":1}', True),
+        (RECORD | {"propertyNames": {"minLength": 1}}, '{"":1}', False),
+        (listing(a=STRING, b=STRING) | {"propertyNames": {"const": "b"}}, '{"b":""}', True),
+        (listing(a=STRING, b=STRING) | {"propertyNames": {"const": "b"}}, '{"a":""}', False),
+        (listing(a=STRING) | {"propertyNames": {"enum": ["a", "c"]}, "additionalProperties": BOOLEAN}, '{"a":"","c":true}', True),
         (listing(a=BOOLEAN), '{ "a" : true }', True),
         (listing(a=BOOLEAN), '{\n  "a":   true}', False),
     ],
@@ -107,7 +129,12 @@ def deep(levels: int) -> str:
         ('{"format": 1}', "format must be a string"),
         ('{"uniqueItems": true}', "uniqueItems is not supported"),
         ('{"not": {}}', "not is not supported"),
-        ('{"propertyNames": {"pattern": "a"}}', "propertyNames is not supported"),
+        ('{"propertyNames": {"format": "date"}}', "propertyNames is not supported"),
+        ('{"propertyNames": {"type": "integer"}}', "propertyNames is not supported"),
+        ('{"propertyNames": {"pattern": "a"}, "properties": {"b": {}}}', "propertyNames is not supported"),
+        ('{"propertyNames": {"$ref": "#/x"}, "x": {"$ref": "#/x"}}', "propertyNames is not supported"),
+        ('{"properties": {"a": {"pattern": "a(?!b)"}}}', "error at #/properties/a: looking around in a pattern is not supported"),
+        ('{"anyOf": [{"pattern": "a(?!b)"}, {"type": "null"}]}', "#/anyOf/0: looking around in a pattern is not supported"),
         ('{"$ref": "#/$defs/X"}', "JSON schema error at #: cannot resolve $ref #/$defs/X, $defs not found"),
         ('{"$ref": "#/anyOf/1", "anyOf": [{}]}', "cannot resolve $ref #/anyOf/1, 1 is out of range"),
         (

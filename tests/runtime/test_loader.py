@@ -11,6 +11,7 @@ import pytest
 
 import ollama_compat
 from runtime.engine import Engine, Job
+from runtime.execute.cpu import CpuExecutor
 from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
 from runtime.loader import LoadError, open_model, stays_in_file
 
@@ -51,6 +52,16 @@ def test_the_demo_model_answers_and_reuses_what_it_has_read() -> None:
     assert first == second
     assert len(first.split()) > 5
     assert (done.cached_tokens, again.cached_tokens) == (0, done.prompt_tokens - 1)
+
+
+def test_threads_that_could_not_run_together_are_not_started(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "runtime.loader")
+    cpus = len(os.sched_getaffinity(0))
+    model = open_model(Load(str(DEMO), num_ctx=64, num_thread=cpus + 2), ignore)
+    model.executor.close()
+    assert isinstance(model.executor, CpuExecutor)
+    assert model.executor.threads <= cpus
+    assert f"num_thread is {cpus + 2}" in caplog.text
 
 
 def test_a_model_larger_than_the_memory_answers_from_its_file(caplog: pytest.LogCaptureFixture) -> None:

@@ -52,6 +52,12 @@ def test_a_card_that_waits_for_the_cpu() -> None:
     assert sum(found.values()) == pytest.approx(10e-3)
 
 
+def test_a_profiled_card_that_waits_longer_than_a_token_takes() -> None:
+    kernels = [Kernel("expert_down", "", 1e-3), Kernel("receive", "", 12e-3)]
+    found = of_card(kernels, 10e-3, 7e-3, over_pcie=False)
+    assert found == pytest.approx({"GPU experts": 1e-3, "hand-off": 3e-3, "CPU experts": 6e-3, BETWEEN: 0.0})
+
+
 def test_layers_on_the_cpu_before_those_of_the_card() -> None:
     rows = [("blk.0.attn_q.weight", 1e-3), ("blk.0.ffn_up_exps.weight", 2e-3)]
     found = of_card([Kernel("attend_16_4_16_1_1", "", 1e-3)], 5e-3, 0.0, rows, over_pcie=False)

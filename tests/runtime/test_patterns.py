@@ -8,7 +8,7 @@ import pytest
 from toy_model import EOS, make_tokenizer
 
 from runtime.grammar import Grammars
-from runtime.patterns import in_rust
+from runtime.patterns import in_rust, unreadable
 
 GRAMMARS = Grammars(make_tokenizer())
 
@@ -60,3 +60,22 @@ UNCHANGED = ["", "\\", "[", "[^", "[a", "[a\\", "a{", "\\u{", "\\c", "(", "a-z",
 @pytest.mark.parametrize("pattern", UNCHANGED)
 def test_what_needs_no_change_has_none(pattern: str) -> None:
     assert in_rust(pattern).replace(r"\{", "{") == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("^(?=a)", "looking around"),
+        ("a(?<!b)", "looking around"),
+        (r"(a)\1", "a reference to a group"),
+        (r"(?<n>a)\k<n>", "a reference to a group"),
+        (r"\bfoo\b", "a word boundary"),
+        (r"[]\b", "a word boundary"),
+        (r"[\b]", ""),
+        (r"[^\]\b]", ""),
+        (r"\\b\(?!", ""),
+        (r"(?:a)(?<n>b)[(?=]", ""),
+    ],
+)
+def test_what_no_grammar_can_hold_an_answer_to(pattern: str, why: str) -> None:
+    assert unreadable(pattern) == why

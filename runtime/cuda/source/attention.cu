@@ -36,16 +36,25 @@ __device__ __forceinline__ u64 place(const Heads& heads, const int* table, int h
 }
 
 // Hadamard's transform of each 2**n values of a head, the largest that divide its size, by a warp: see runtime/kernels/store.py.
+// The size is a multiple of 32, so that each lane has the same place in every 32 values: only these are exchanged between lanes.
 __device__ __forceinline__ void spread(float* x, int size) {
     const int span = size & -size, lane = threadIdx.x & 31;
-    for (int half = 1; half < span; half *= 2) {
-        for (int i = lane; i < size / 2; i += 32) {
-            const int at = 2 * i - (i & half - 1);
-            const float a = x[at], b = x[at + half];
-            x[at] = a + b, x[at + half] = a - b;
+#pragma unroll 4
+    for (int i = lane; i < size; i += 32) {
+        float value = x[i];
+#pragma unroll
+        for (int half = 1; half < 32; half *= 2) {
+            const float other = __shfl_xor_sync(FULL, value, half);
+            value = lane & half ? other - value : value + other;
         }
-        __syncwarp();
+        x[i] = value;
     }
+    for (int half = 32; half < span; half *= 2)
+        for (int i = lane; i < size; i += 32)
+            if (!(i & half)) {
+                const float a = x[i], b = x[i + half];
+                x[i] = a + b, x[i + half] = a - b;
+            }
     const float share = 1.0f / sqrtf((float)span);
     for (int i = lane; i < size; i += 32) x[i] *= share;
     __syncwarp();
@@ -60,9 +69,16 @@ __device__ __forceinline__ void keep(const float* x, int size, int bits, u8* blo
         return;
     }
     u16* scales = reinterpret_cast<u16*>(block + BLOCK_TOKENS * row_bytes(bits, size)) + slot * (size / 32);
+#pragma unroll 4
     for (int i = lane; i < size; i += 32) {
-        const float high = fmaxf(warp_max(x[i]), 0.0f), low = fminf(-warp_max(-x[i]), 0.0f);
-        const float peak = bits == 8 ? fmaxf(high, -low) : -low > high ? low : high, scale = peak / (bits == 8 ? 127.0f : -8.0f);
+        float peak;
+        if (bits == 8) {
+            peak = warp_max(fabsf(x[i]));
+        } else {
+            const float high = fmaxf(warp_max(x[i]), 0.0f), low = fminf(-warp_max(-x[i]), 0.0f);
+            peak = -low > high ? low : high;
+        }
+        const float scale = peak / (bits == 8 ? 127.0f : -8.0f);
         const float value = x[i] * (fabsf(scale) > 1e-30f ? 1.0f / scale : 0.0f);
         if (lane == 0) scales[i / 32] = to_half(scale);
         if (bits == 8) {
