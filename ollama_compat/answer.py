@@ -75,11 +75,12 @@ async def run(
         yield Ready()
         refuse_images(call.stored, shown)
         constraint = structured.constraint(
-            call.request, prompt.parser, call.think, sorts=prompt.sorts, grammar=call.options.grammar
+            call.request, prompt.parser, call.think, sorts=prompt.chats, grammar=call.options.grammar
         )
         parser = _named(call, BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser)
         preserved = parser.preserved if parser else ()
-        make = call.framer(prompt.text, resident.loaded, constraint, context=context, preserved=preserved, cut=cut)
+        frames = functools.partial(call.framer, context=context, preserved=preserved, cut=cut, chats=prompt.chats)
+        make = frames(prompt.text, resident.loaded, constraint)
         failure = functools.partial(call.failure, cut=cut, native=prompt.native)
         first_ns = 0  # from the request to its first token
         async with contextlib.aclosing(_pieces(resident.runner, make, parser, failure)) as pieces:  # type: ignore[type-var]

@@ -61,8 +61,12 @@ class Call:
         context: Sequence[int] = (),
         preserved: Sequence[str] = (),
         cut: bool,
+        chats: bool,
     ) -> Callable[[int], Generate]:
-        """Makes the Generate frame of an id. `cut`: a prompt that is too long loses its middle, where the context slides."""
+        """Makes the Generate frame of an id. `cut`: a prompt that is too long loses its middle, where the context slides.
+
+        `chats`: Ollama would hand the conversation to its engine.
+        """
         opts, request = self.options, self.request
         return functools.partial(
             Generate,
@@ -70,7 +74,7 @@ class Call:
             tokens=list(context),
             sampling=opts.sampling(),
             num_ctx=self.num_ctx(loaded) if cut else 0,
-            num_predict=opts.predict_limit(self.num_ctx(loaded)),
+            num_predict=opts.predict_limit(self.num_ctx(loaded), chats=chats),
             num_keep=min(max(opts.num_keep, -1), _INT32),
             stop=[text for text in opts.stop if text],
             shift=self.shift,

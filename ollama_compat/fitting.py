@@ -27,7 +27,7 @@ class Prompt:
     text: str
     parser: OutputParser | None  # None: everything is content
     native: bool = False  # Ollama lets its engine make this one
-    sorts: bool = False  # and hands it the format of the answer with its keys in order
+    chats: bool = False  # by its route for conversations: the keys of a format come in order, and no token to predict is one
     bos: str = ""  # what stood before the text, for tokenizers that do not put it there themselves
 
     def shown(self) -> str:

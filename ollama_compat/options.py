@@ -88,10 +88,14 @@ class Options:
             **{name: getattr(self, name) for name in _BEYOND},
         )
 
-    def predict_limit(self, num_ctx: int) -> int:
-        """Tokens to generate at most. Ollama lets an open-ended request run for ten contexts, and reads 0 as open-ended."""
+    def predict_limit(self, num_ctx: int, *, chats: bool) -> int:
+        """Tokens to generate at most. Ollama lets an open-ended request run for ten contexts.
+
+        0 is open-ended too, but where Ollama hands the conversation to its engine (`chats`) it is one token.
+        """
         limit = 10 * num_ctx
-        return limit if self.num_predict <= 0 else min(self.num_predict, limit)
+        least = 1 if chats and self.num_predict == 0 else limit
+        return least if self.num_predict <= 0 else min(self.num_predict, limit)
 
 
 _BEYOND = (

@@ -34,7 +34,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
         messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
         _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
-        return dataclasses.replace(await _native(services, call, resident, messages, tools), sorts=True)
+        return dataclasses.replace(await _native(services, call, resident, messages, tools), chats=True)
     return await rendered.conversation(call, resident, messages, tools)
 
 

@@ -50,11 +50,13 @@ def tool_call(call_id: str, name: str, arguments: Mapping[str, Any]) -> dict[str
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """The object that the text of a call's arguments is. ValueError, with Go's words, when it is none."""
+    """The object that the text of a call's arguments is; `null` is an empty one. ValueError, with Go's words, when it is none."""
     try:
         value = gojson.loads(text.encode())
     except gojson.NoBody:
         raise ValueError("unexpected end of JSON input") from None
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ValueError("arguments are no object")
     decoded: dict[str, Any] = _ARGUMENTS(value, Place("", (), []))

@@ -12,7 +12,11 @@ from ollama_compat.turns import turn
 
 _SOURCE = gotypes.struct(
     "ImageSource",
-    (Member("type", gotypes.string, omit=False), Member("data", gotypes.string, omit=False)),
+    (
+        Member("type", gotypes.string, omit=False),
+        Member("data", gotypes.string, omit=False),
+        Member("content", gotypes.anything, None),  # of a document; unknown to Ollama, like its title
+    ),
     "anthropic",
 )
 _BLOCK = gotypes.struct(
@@ -27,6 +31,7 @@ _BLOCK = gotypes.struct(
         Member("tool_use_id", gotypes.string),
         Member("content", gotypes.anything, None),
         Member("thinking", gotypes.string),
+        Member("title", gotypes.anything, None),
     ),
     "anthropic",
 )
@@ -41,13 +46,35 @@ def turns_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     role, blocks = message["role"].lower(), message["content"]
     results = [_result(block) for block in blocks if block["type"] in ("tool_result", "web_search_tool_result")]
-    text = "".join(block.get("text", "") for block in blocks if block["type"] == "text")
+    text = _texts(blocks)
     images = [_image(block.get("source")) for block in blocks if block["type"] == "image"]
     calls = [_call(block) for block in blocks if block["type"] in ("tool_use", "server_tool_use")]
     thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking" and "thinking" in block]
     thinking = thoughts[-1] if thoughts else ""
     own = [turn(role, text, thinking=thinking, images=images, tool_calls=calls)] if text or images or calls or thinking else []
     return [*results, *own] if role == "user" else [*own, *results]
+
+
+def _texts(blocks: Sequence[Block]) -> str:
+    """What blocks say: texts, and documents that are given as text."""
+    return "".join(_document(block) if block.get("type") == "document" else _text(block) for block in blocks)
+
+
+def _text(block: Block) -> str:
+    text = block.get("text")
+    return text if block.get("type") == "text" and isinstance(text, str) else ""
+
+
+def _document(block: Block) -> str:
+    """A document with its title above it; empty where it is none of text: nothing here reads other files."""
+    source, title = block.get("source"), block.get("title")
+    source = source if isinstance(source, dict) else {}
+    text = source.get("data") if source.get("type") == "text" else source.get("content")
+    if isinstance(text, list):
+        text = _texts([part for part in text if isinstance(part, dict)])
+    if source.get("type") not in ("text", "content") or not isinstance(text, str) or not text:
+        return ""
+    return f"{title}\n\n{text}\n\n" if isinstance(title, str) and title else f"{text}\n\n"
 
 
 def _image(source: Mapping[str, Any] | None) -> str:
@@ -77,9 +104,8 @@ def _result(block: Block) -> dict[str, Any]:
     if isinstance(content, str):
         return turn("tool", content, tool_call_id=answered)
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    texts = [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
     images = [_result_image(part) for part in parts if part.get("type") == "image"]
-    return turn("tool", "".join(texts), images=images, tool_call_id=answered)
+    return turn("tool", _texts(parts), images=images, tool_call_id=answered)
 
 
 def _result_image(part: Mapping[str, Any]) -> str:

@@ -192,6 +192,27 @@ def test_blocks_become_messages() -> None:
     ]
 
 
+def document(kind: str, **source: Any) -> dict[str, Any]:
+    return {"type": "document", "source": {"type": kind} | source}
+
+
+def test_documents_of_text_are_read() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "odd"}, {"type": "text", "text": 5}, {"type": "text", "text": "b"}]
+    blocks = [
+        document("text", media_type="text/plain", data="one") | {"title": "T", "context": "c", "citations": {"enabled": True}},
+        document("content", content=parts) | {"title": None},
+        document("content", content="two"),
+        {"type": "text", "text": "What?"},
+        document("base64", media_type="application/pdf", data=PIXEL),
+        document("url", url="http://localhost/x.pdf") | {"title": "lost"},
+    ]
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [document("text", data="three"), {"type": "document"}]}
+    assert native(messages=user([*blocks, result])).messages == [
+        {"role": "tool", "content": "three\n\n", "tool_call_id": "t1"},
+        {"role": "user", "content": "T\n\none\n\nab\n\ntwo\n\nWhat?"},
+    ]
+
+
 def test_tools() -> None:
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
     (made,) = native(tools=[TOOL, search]).tools or ()

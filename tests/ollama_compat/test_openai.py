@@ -255,6 +255,13 @@ def test_contents_that_are_refused(content: Any, message: str) -> None:
     assert error.value.message == message
 
 
+def test_arguments_of_nothing() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": "null"}}
+    made = native(messages=[{"role": "assistant", "tool_calls": [call]}]).messages
+    assert made
+    assert made[0]["tool_calls"][0]["function"]["arguments"] == {}
+
+
 @pytest.mark.parametrize("arguments", ["x", "", "5", "[]"])
 def test_arguments_have_to_be_an_object(arguments: str) -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": arguments}}

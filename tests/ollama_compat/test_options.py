@@ -87,7 +87,8 @@ def test_sampling_is_bounded(given: dict[str, Any], field: str, bounded: Any) ->
 
 @pytest.mark.parametrize(("num_predict", "limit"), [(-1, 1280), (0, 1280), (-2, 1280), (5, 5), (1280, 1280), (1 << 40, 1280)])
 def test_generation_is_bounded_by_ten_contexts(num_predict: int, limit: int) -> None:
-    assert options.merge({"num_predict": num_predict}).predict_limit(128) == limit
+    assert options.merge({"num_predict": num_predict}).predict_limit(128, chats=False) == limit
+    assert options.merge({"num_predict": num_predict}).predict_limit(128, chats=True) == (limit if num_predict else 1)
 
 
 def test_samplers_beyond_ollama() -> None:
