@@ -49,9 +49,10 @@ def asked(place: str) -> dict[str, int]:
     return CARD | ({"layers": 0} if name == "cpu" else {} if name == "card" else {name: int(value)})
 
 
-def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> dict[str, Any]:
-    """The model on the machine of which doctor told, wherever it is asked for."""
-    lists = {"-p": options.prompts, "-n": [options.tokens], "--parallel": options.parallel, "-t": options.threads}
+def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The model on the machine of which doctor told, with one more of the places where it is asked for each time."""
+    lists = {"-p": options.prompts, "-n": [options.tokens], "-d": options.depths}
+    lists |= {"--parallel": options.parallel, "-t": options.threads}
     words = [word for flag, values in lists.items() for word in (flag, ",".join(map(str, values)))]
     benches = {}
     for place in options.places:
@@ -61,7 +62,7 @@ def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> d
         environ = {"MOELLAMA_VRAM": str(found["vram"] * GIB)} if found["vram"] else {}
         benches[place] = moellama("bench", str(path), *words, "-r", str(options.rounds), *flags, **environ)
         print(f"measured {path.stem}, {place}: {benches[place]['runs'][0]['placement']}", file=sys.stderr, flush=True)
-    return {"path": str(path), "doctor": told, "benches": benches}
+        yield {"path": str(path), "doctor": told, "benches": benches}
 
 
 def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str) -> Place:
@@ -98,7 +99,8 @@ def predicted(of: Shape, place: Place, speeds: Speeds, test: dict[str, Any]) -> 
         speed = tokens / speeds.cpu.prompt_seconds(of, tokens, threads)
     else:
         speed = texts / speeds.cpu.decode_seconds(of, middle, texts=texts, threads=threads)
-    return f"prompt of {tokens}" if tokens else f"decode, {texts} texts" if texts > 1 else "decode", speed
+    after = f", behind {test['n_depth']}" if test["n_depth"] else ""
+    return f"prompt of {tokens}" if tokens else f"decode, {texts} texts{after}" if texts > 1 else f"decode{after}", speed
 
 
 def table(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--places", nargs="+", default=["cpu"])
     parser.add_argument("--prompts", nargs="+", type=int, default=[64, 512, 2048])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--depths", nargs="+", type=int, default=[0], help="tokens of the text before an answer")
     parser.add_argument("--parallel", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 0])
     parser.add_argument("--once", action="store_true", help="measure the machine for the first model alone: types are the same")
@@ -133,9 +136,11 @@ def main() -> None:
         told = moellama("doctor", str(options.models[0])) if options.once else {}
         entries = []
         for path in options.models:
-            entries.append(measured(path, options, told or moellama("doctor", str(path))))
-            if options.json:
-                options.json.write_text(json.dumps(entries))
+            entries.append({})
+            for entry in measured(path, options, told or moellama("doctor", str(path))):
+                entries[-1] = entry
+                if options.json:  # whatever ends this, what was measured is there
+                    options.json.write_text(json.dumps(entries))
     print("\n".join(table(entries)))
 
 

@@ -38,9 +38,9 @@ class CardPredictor:
         """Of one token. `resident`: the part of each layer's experts that lies in VRAM; `bandwidth`: see Predictor.predict."""
         always = sum(part.bytes_a_token for part in shape.weights if part.share == 1 and not part.last_only)
         layer = self._layer(always / max(1, shape.layers))
-        attention = shape.query_width * context * self._known["position"]
+        attention = shape.query_width * shape.attended(context) * self._known["position"]
         experts = sum(self._experts(shape, part, bandwidth) for part in resident)
-        return float(self._head(shape) + shape.layers * (layer + attention) + experts)
+        return float(self._head(shape) + shape.layers * layer + attention + experts)
 
     def _layer(self, nbytes: float) -> float:
         """Seconds of a layer that reads so many bytes beside experts: on the line through the two that are known, no less than

@@ -72,19 +72,22 @@ class Predictor:
         each = self._looking(shape, rates, context) + lines + elements
         return float(weights + texts * each + self._fixed(shape, rates, texts))
 
-    @staticmethod
-    def _looking(shape: Shape, rates: Mapping[str, Any], context: int) -> float:
+    def _looking(self, shape: Shape, rates: Mapping[str, Any], context: int) -> float:
         """Of one token: attention to so many before it, and what layers with a state do."""
-        position = shape.query_width * rates["attention"] + shape.head_count * rates["look"]
-        heads = shape.attention_layers * (shape.head_count * rates["head"] + (context + 1) * position)
+        seen = shape.attended(context + 1)
+        kept = shape.cache_bytes / max(1, shape.attention_layers)  # bytes of a layer and position
+        near = shape.nbytes + shape.cache_bytes * context <= self._cache_bytes
+        work = shape.query_width * rates["attention"] + shape.head_count * rates["look"]
+        position = work if near else max(work, kept * rates["kept"])
+        heads = shape.attention_layers * shape.head_count * rates["head"] + seen * position
         return float(heads + shape.state_values * rates["state"])
 
     def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
         """Of a prompt from an empty cache."""
-        rates, seen = self.rates(shape, threads), tokens * (tokens + 1) / 2
+        rates, seen = self.rates(shape, threads), sum(map(shape.attended, range(1, tokens + 1)))
         steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
         looks = shape.query_width * rates["attention_prompt"] + shape.head_count * rates["look_prompt"]
-        return float(steps + shape.attention_layers * seen * looks)
+        return float(steps + seen * looks)
 
     def _step(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of a prompt, but for what its rows look at; the last one's logits are wanted."""

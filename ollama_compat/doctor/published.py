@@ -8,6 +8,7 @@ import dataclasses
 from ollama_compat.doctor.shape import Shape, Weights
 
 RECURRENT = {"qwen3next", "qwen35moe"}
+WINDOWS = {"gpt-oss": 128}  # tokens that every other layer of theirs looks back at
 STATE = 32 * 128 * 128  # values that one of their layers keeps of a text: a matrix for each value head
 
 
@@ -64,6 +65,8 @@ class Published:
             context_length=self.context_length,
             recurrent_layers=self.recurrent_layers,
             state_values=self.recurrent_layers * STATE,
+            window=WINDOWS.get(self.architecture, 0),
+            window_layers=self.layers // 2 if self.architecture in WINDOWS else 0,
         )
 
     def _always(self) -> tuple[Weights, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 from runtime.gguf_file import TYPES, GGUFFile, open_gguf
 
 TABLES = "token_embd.weight", "position_embd.weight", "token_types.weight"
+WINDOWS = {"gemma2": (2, 4096), "gemma3": (6, 0), "gemma4": (6, 0), "gpt-oss": (2, 0), "gptoss": (2, 0)}
+"""Architectures most of whose layers look back at a window: every so manieth does not, and the window of files without one."""
 _BY_NAME = {kind.name: kind for kind in TYPES.values()}
 
 
@@ -59,11 +61,17 @@ class Shape:
     makes_vectors: bool = False  # and no text
     recurrent_layers: int = 0  # that keep a state of the text in place of keys and values
     state_values: int = 0  # of these layers, one text
+    window: int = 0  # tokens that some layers look back at the most
+    window_layers: int = 0  # which are so many
 
     @property
     def attention_layers(self) -> int:
         """Those that look back."""
         return self.layers - self.recurrent_layers
+
+    def attended(self, tokens: int) -> int:
+        """Positions that the last of so many tokens looks at, of all layers."""
+        return (self.attention_layers - self.window_layers) * tokens + self.window_layers * min(tokens, self.window)
 
     @property
     def nbytes(self) -> int:
@@ -117,6 +125,7 @@ class Shape:
             cache_bytes=int(self.cache_bytes * dense),
             recurrent_layers=round(self.recurrent_layers * dense),
             state_values=int(self.state_values * dense),
+            window_layers=round(self.window_layers * dense),
         )
 
     @property
@@ -142,6 +151,7 @@ def _of(file: GGUFFile, name: str) -> Shape:
     experts, used = get("expert_count", 0), get("expert_used_count", 0)
     makes_vectors = f"{architecture}.pooling_type" in file.metadata
     weights, table = _weights(file, used / experts if experts else 1.0, writes=not makes_vectors)
+    window, window_layers = _window(dict(file.metadata), architecture, layers)
     recurrent = sum("ssm_conv1d" in name for name in file.tensors)
     downs = [tensor for tensor in file.tensors.values() if "ffn_down" in tensor.name]
     return Shape(
@@ -162,7 +172,21 @@ def _of(file: GGUFFile, name: str) -> Shape:
         makes_vectors=makes_vectors,
         recurrent_layers=recurrent,
         state_values=recurrent * get("ssm.inner_size", 0) * get("ssm.state_size", 0),
+        window=window,
+        window_layers=window_layers if window else 0,
     )
+
+
+def _window(metadata: dict[str, Any], architecture: str, layers: int) -> tuple[int, int]:
+    """Tokens that layers with a window look back at, and how many such layers there are."""
+    if architecture not in WINDOWS:
+        return 0, 0
+    period, usual = WINDOWS[architecture]
+    pattern = metadata.get(f"{architecture}.attention.sliding_window_pattern", period)
+    if isinstance(pattern, (int, float, str)):
+        pattern = pattern if isinstance(pattern, int) else period
+        pattern = [pattern == 0 or layer % pattern < pattern - 1 for layer in range(layers)]
+    return _Keys(metadata, architecture)("attention.sliding_window", usual), sum(map(bool, pattern[:layers]))
 
 
 class _Keys:

@@ -34,6 +34,10 @@ class Texts:
         for first in range(start, start + length, self._executor.max_rows):
             self._executor.forward(self.prompt(first, min(self._executor.max_rows, start + length - first)))
 
+    def blocks_before(self, length: int) -> list[int]:
+        """Numbers of the blocks that hold the first `length` tokens of all texts."""
+        return [int(number) for number in self._tables[:, : -(-length // BLOCK_TOKENS)].ravel()]
+
     def prompt(self, start: int, rows: int) -> Batch:
         """The next `rows` tokens of the first text."""
         positions = np.arange(start, start + rows, dtype=np.int32)

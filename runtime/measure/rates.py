@@ -38,8 +38,11 @@ from runtime.quants import BY_NAME
 
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
+FAR_HEADS = Heads(8, 8, 128, 128, False, 0.1)  # each reads keys and values of its own
+MOST_KEPT = 512 << 20  # bytes of keys and values that are to be read from memory
 SMALL_HEADS = dataclasses.replace(HEADS, key_length=64, value_length=64)
 STATE = Recurrence(16, 32, 128, 4, grouped=True, eps=1e-6)
+KERNELS = 3  # of attention: the rotary table, turning and storing, attending
 IDLE_ROWS = 200
 STEPS = 400  # of a Program with one row
 LINE = 256  # values of a row that show what one costs beside its values
@@ -59,6 +62,7 @@ class Rates:
     head: float  # a query head's attention, beside its context
     attention: float  # a (query head, position, value of key and value) of a long context, one row
     look: float  # a (query head, position) there, beside its values
+    kept: float  # a byte of keys and values that come from memory for it
     attention_prompt: float  # the same two, in a prompt
     look_prompt: float
     turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
@@ -90,6 +94,7 @@ def rates(
         head=head,
         attention=attention,
         look=look,
+        kept=_kept(stage, row, cache_bytes, seconds),
         attention_prompt=attention_prompt,
         look_prompt=look_prompt,
         turn=turn,
@@ -173,16 +178,24 @@ def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str) -> float:
 
 def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float, float]:
     """Of one token: what a head costs, what each value that it looks at adds, and each position."""
-    kernels = 3  # the rotary table, turning and storing, attending
 
     def slope(heads: Heads) -> tuple[float, float]:
         """Seconds of a short context, and of a position of a head."""
-        short, long = (net(_attention(stage, heads, 1, n - 1, seconds), kernels * row) for n in (BLOCK_TOKENS, CONTEXT))
+        short, long = (net(_attention(stage, heads, 1, n - 1, seconds), KERNELS * row) for n in (BLOCK_TOKENS, CONTEXT))
         return short, max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * heads.head_count))
 
     short, position = slope(HEADS)
     value, look = _apart(position, slope(SMALL_HEADS)[1])
     return max(0.0, short / HEADS.head_count - position * BLOCK_TOKENS), value, look
+
+
+def _kept(stage: Stage, row: float, cache_bytes: int, seconds: float) -> float:
+    """Of one token, a byte of keys and values that no cache holds: those of several layers in turn."""
+    positions = BLOCKS * BLOCK_TOKENS
+    layer = 2 * positions * FAR_HEADS.head_count_kv * (FAR_HEADS.key_length + FAR_HEADS.value_length)
+    layers = max(1, min(MOST_KEPT, 2 * cache_bytes) // layer)
+    taken = _attention(stage, FAR_HEADS, 1, positions - 1, seconds, layers)
+    return net(taken, KERNELS * layers * row) / (layers * layer)
 
 
 def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float, float]:
@@ -207,12 +220,14 @@ def _apart(position: float, small: float) -> tuple[float, float]:
     return value, position - value * sizes[0]
 
 
-def _attention(stage: Stage, heads: Heads, rows: int, first: int, seconds: float) -> float:
+def _attention(stage: Stage, heads: Heads, rows: int, first: int, seconds: float, layers: int = 1) -> float:
     """Seconds for `rows` tokens of one text, the first at position `first`."""
 
     def record(recorder: Recorder) -> None:
         q, k, v = (activations(recorder, count * heads.key_length) for count in (heads.head_count, *[heads.head_count_kv] * 2))
-        recorder.attention(q, k, v, Attending(0, heads, Rotation(np.ones(heads.key_length // 2), 1.0)))
+        rotation = Rotation(np.ones(heads.key_length // 2), 1.0)
+        for layer in range(layers):
+            recorder.attention(q, k, v, Attending(layer, heads, rotation))
 
     def text(recorder: Recorder) -> None:
         recorder.step.positions[:] = np.arange(first, first + rows)

@@ -37,7 +37,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         **dict.fromkeys(
             ("step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"), 0.0
         ),
-        **dict.fromkeys(("attention", "look", "attention_prompt", "look_prompt"), 0.0),
+        **dict.fromkeys(("attention", "look", "kept", "attention_prompt", "look_prompt"), 0.0),
     }
     return {
         "isa": "avx512",
@@ -136,6 +136,39 @@ def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
     predictor = Predictor(subject, 0)
     assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7 + (250 + 100) * 1e-10)
     assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 + 100) * 1e-10)
+
+
+def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
+    """Two layers of eight heads that share four's keys and values, 100 values each: 1600 bytes a layer and token."""
+    subject = machine({"F32": rate(0, 0, 0)})
+    subject["rates"] |= {"attention": 1e-12, "kept": 1e-10}
+    shape_ = model(Weights("F32", 1, 0), layers=2, head_count=8, query_width=1600, cache_bytes=2 * 1600)
+    assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-10)
+    assert Predictor(subject, 10**7).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-12)
+
+
+def test_layers_with_a_window_look_no_further_back() -> None:
+    subject = machine({"F32": rate(0, 0, 0)})
+    subject["rates"] |= {"attention": 1e-9, "attention_prompt": 1e-9}
+    shape_ = model(Weights("F32", 1, 0), layers=3, query_width=10, window=4, window_layers=2)
+    assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx((100 + 2 * 4) * 10e-9)
+    assert Predictor(subject, 0).prompt_seconds(shape_, 6) == pytest.approx((21 + 2 * (1 + 2 + 3 + 4 + 4 + 4)) * 10e-9)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys", "found"),
+    [
+        ("gpt-oss", {"attention.sliding_window": 128}, (128, 6)),
+        ("gemma3", {"attention.sliding_window": 1024}, (1024, 10)),
+        ("gemma2", {}, (4096, 6)),
+        ("gemma3", {"attention.sliding_window": 512, "attention.sliding_window_pattern": [True, False] * 6}, (512, 6)),
+        ("gemma3", {"attention.sliding_window": 512, "attention.sliding_window_pattern": 0}, (512, 12)),
+        ("gemma3", {"attention.sliding_window": 512, "attention.sliding_window_pattern": 2.5}, (512, 10)),
+        ("llama", {"attention.sliding_window": 512}, (0, 0)),
+    ],
+)
+def test_windows_as_files_tell_of_them(architecture: str, keys: dict[str, Any], found: tuple[int, int]) -> None:
+    assert shape._window({f"{architecture}.{name}": value for name, value in keys.items()}, architecture, 12) == found
 
 
 def test_a_step_s_rows_share_what_is_read() -> None:

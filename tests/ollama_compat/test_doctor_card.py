@@ -49,7 +49,7 @@ FAR = "memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"
 NEAR = ("cache", "cache_two", "cache_four")
 RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
 STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"
-CPU = dict.fromkeys((*STEP, "attention", "look", "attention_prompt", "look_prompt"), 0.0)
+CPU = dict.fromkeys((*STEP, "attention", "look", "kept", "attention_prompt", "look_prompt"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.core import ModelError
+from runtime.core import Batch, ModelError
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
-from runtime.measure.bench import Case, bench, plan
+from runtime.measure.batches import Texts
+from runtime.measure.bench import Case, _writing, bench, plan
 from runtime.measure.parts import part_of, shares
 from runtime.measure.products import TypeRate
 from runtime.measure.rates import Rates, _apart, average, rates
@@ -132,6 +133,30 @@ def test_the_embedded_model_on_the_cpu(demo_model: Path) -> None:
         assert len(run["tests"]) == 5
         assert all(len(test["samples_ts"]) == 2 and min(test["samples_ts"]) > 0 for test in run["tests"])
         assert {"attention", "router", "CPU experts", "output", "sampling"} <= run["parts"].keys()
+
+
+def test_what_lies_before_an_answer_was_written() -> None:
+    """Two texts of 130 tokens are three blocks each."""
+
+    class Noted:
+        n_vocab, max_rows = 10, 8
+
+        def __init__(self) -> None:
+            self.steps: list[Batch] = []
+            self.copied: list[tuple[int, int]] = []
+
+        def forward(self, batch: Batch) -> np.ndarray[Any, Any]:
+            self.steps.append(batch)
+            return np.zeros((1, self.n_vocab), np.float32)
+
+        def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+            assert self.steps[0].positions.tolist() == [0]
+            self.copied += pairs
+
+    executor: Any = Noted()
+    _writing(executor, Texts(executor, 2, 130), Case(0, 1, 100, 2))()
+    assert executor.copied == [(0, 1), (0, 3), (0, 4)]
+    assert executor.steps[-1].positions.tolist() == [100, 100]
 
 
 def test_a_text_longer_than_the_models_context(demo_model: Path) -> None:
