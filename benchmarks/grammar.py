@@ -1,19 +1,23 @@
 """What following a grammar costs: decode speed with and without, in turns, in the engine that serves requests.
 
     python benchmarks/grammar.py [MODEL.gguf] [--tokens 150] [--rounds 9] [--temperature 0.8] [--threads 0] [--users 1]
+        [--only KIND]... [--new]
 
 Each round answers freely and by every grammar, in an order that rotates. Printed are medians: of the microseconds that a stream's
-token takes, and of the ratios to the free text of the same round, with the middle half of these. All answers begin with the same
-prompt and have the same length; with several users all of them follow the grammar at the same time.
+token takes, and of the ratios to the free text of the same round, with the middle half of these. All answers of a round are to
+the same prompt and of the same length; with several users all of them follow the grammar at the same time. `--new`: every answer
+is the first one by its grammar.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,48 +25,111 @@ from generate import cpu_name
 
 from runtime.engine import Engine, Job
 from runtime.frames import CallForm, Done, Generate, Load, Sampling
-from runtime.loader import open_model
+from runtime.loader import Model, open_model
 
 DEMO = Path(__file__).resolve().parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
-PROMPT = "<|im_start|>user\nTell me a story about a boat.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+PROMPT = "<|im_start|>user\nTell me story number {} about a boat.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+TOWN = {"type": "string", "pattern": "^[A-Z][a-z]{2,20}$"}
 PERSON = {
     "type": "object",
     "properties": {
         "name": {"type": "string", "minLength": 3},
         "age": {"type": "integer", "minimum": 0, "maximum": 150},
         "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "minItems": 2, "maxItems": 5},
-        "home": {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^[A-Z][a-z]{2,20}$"}]},
+        "home": {"anyOf": [{"type": "null"}, TOWN]},
     },
     "required": ["name", "age", "tags", "home"],
 }
 STORY = {"type": "object", "properties": {"story": {"type": "string"}}, "required": ["story"]}
 TOOL = {"name": "tell", "parameters": STORY, "strict": True}
-GRAMMARS: dict[str, str | CallForm] = {
-    "free": "",
-    "strings": json.dumps({"type": "array", "items": {"type": "string"}}),
-    "objects": json.dumps({"type": "array", "items": PERSON}),
-    "gbnf sentences": 'root ::= ([A-Z] [a-zA-Z]* ([ ,]+ [a-zA-Z]+)* [.!?] " ")+ "@@@@"',
-    "strict tool, text": CallForm([TOOL], "<tool_call>", "</tool_call>", forced=False, several=True),
+BOATS = {"enum": ["sailing boat", "fishing boat", "steamer", "sailor", "harbour", "lighthouse"]}
+SUMS = r"""
+root ::= sum "@@@@"
+sum ::= product ([-+] product)*
+product ::= factor ([*/] factor)*
+factor ::= [a-z]+ | [0-9]+ | "(" sum ")"
+"""
+WORDS = r"""
+start: (WORD MARK)+ "@@@@"
+WORD: /[A-Za-z]+/
+MARK: /[ ,.!?]+/
+"""
+
+
+def listing(items: dict[str, Any]) -> str:
+    """A list of such values."""
+    return json.dumps({"type": "array", "items": items})
+
+
+def calls(*, forced: bool) -> CallForm:
+    return CallForm([TOOL], "<tool_call>", "</tool_call>", forced=forced, several=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A grammar, and what is forbidden beside the ends of answers, so that all are equally long: tokens with these letters."""
+
+    grammar: str | CallForm
+    never: bytes = b"]"
+
+
+KINDS = {
+    "free": Kind(""),
+    "strings": Kind(listing({"type": "string"})),
+    "long strings": Kind(listing({"type": "string", "minLength": 200})),
+    "patterns": Kind(listing(TOWN)),
+    "numbers": Kind(listing({"type": "number"})),
+    "enums": Kind(listing(BOATS)),
+    "objects": Kind(listing(PERSON)),
+    "any objects": Kind(listing({"type": "object"})),
+    "gbnf sentences": Kind('root ::= ([A-Z] [a-zA-Z]* ([ ,]+ [a-zA-Z]+)* [.!?] " ")+ "@@@@"', b"@"),
+    "gbnf sums": Kind(SUMS, b"@"),
+    "lark words": Kind(WORDS, b"@"),
+    "lark expression": Kind("start: /([A-Z][a-zA-Z]*([ ,]+[a-zA-Z]+)*[.!?] )+@@@@/\n", b"@"),
+    "strict tool, text": Kind(calls(forced=False)),
+    "strict tool, calls": Kind(calls(forced=True), b"]"),
 }
 
 
-def answer(engine: Engine, number: int, grammar: str | CallForm, tokens: int, temperature: float, users: int = 1) -> float:
-    """Microseconds a token of one of the users' streams, from the first one on."""
-    fields = {"grammar": grammar} if isinstance(grammar, str) else {"calls": grammar}
-    for user in range(users):
-        sampling = Sampling(temperature=temperature, seed=number + 1000 * user, logit_bias=[(token, -1e30) for token in ENDS])
-        request = Generate(user, PROMPT, sampling=sampling, num_predict=tokens, preserved=["<tool_call>"], **fields)
-        job = engine.prepare(request)
-        assert isinstance(job, Job), job
-        engine.submit(job)
-    done: list[Done] = []
-    while engine.busy:
-        done += [reply for reply in engine.step() if isinstance(reply, Done)]
-    assert all(reply.eval_tokens == tokens for reply in done), f"the answers ended after {[reply.eval_tokens for reply in done]}"
-    return statistics.fmean(reply.eval_ns / (tokens - 1) / 1000 for reply in done)
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    model: Model
+    engine: Engine
+    tokens: int
+    temperature: float
+    users: int
 
+    @classmethod
+    def of(cls, model: Model, options: argparse.Namespace) -> Bench:
+        """With an engine that has seen nothing yet."""
+        engine = model.engine(2048)
+        assert isinstance(engine, Engine)
+        return cls(model, engine, options.tokens, options.temperature, options.users)
 
-ENDS: list[int] = []  # tokens that would end an answer or an array: they are forbidden, so that all are equally long
+    def forbidden(self, letters: bytes) -> list[tuple[int, float]]:
+        """Biases that keep an answer from its end, and from tokens with one of the letters."""
+        tokenizer = self.model.tokenizer
+        texts = [tokenizer.token_bytes(token) for token in range(tokenizer.n_vocab)]
+        ends = [token for token, text in enumerate(texts) if set(letters) & set(text) or token in tokenizer.eog_ids]
+        return [(token, -1e30) for token in ends]
+
+    def answer(self, number: int, kind: Kind) -> float:
+        """Microseconds a token of one of the users' streams, from the first one on."""
+        fields: Any = {"grammar": kind.grammar} if isinstance(kind.grammar, str) else {"calls": kind.grammar}
+        biases = self.forbidden(kind.never)
+        for user in range(self.users):
+            sampling = Sampling(temperature=self.temperature, seed=number + 1000 * user, logit_bias=biases)
+            fields |= {"num_predict": self.tokens, "preserved": ["<tool_call>", "</tool_call>"]}
+            request = Generate(user, PROMPT.format(number + 1000 * user), sampling=sampling, **fields)
+            job = self.engine.prepare(request)
+            assert isinstance(job, Job), job
+            self.engine.submit(job)
+        done: list[Done] = []
+        while self.engine.busy:
+            done += [reply for reply in self.engine.step() if isinstance(reply, Done)]
+        lengths = [reply.eval_tokens for reply in done]
+        assert lengths == [self.tokens] * self.users, f"the answers to {kind.grammar} end after {lengths}"
+        return statistics.fmean(reply.eval_ns / (self.tokens - 1) / 1000 for reply in done)
 
 
 def main() -> None:
@@ -73,20 +140,23 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--users", type=int, default=1)
+    parser.add_argument("--new", action="store_true")
+    parser.add_argument("--only", action="append", choices=KINDS, default=[])
     options = parser.parse_args()
     load = Load(str(options.model), num_ctx=2048, num_parallel=options.users, num_thread=options.threads)
     model = open_model(load, lambda phase, done, total: None)
-    texts = map(model.tokenizer.token_bytes, range(model.tokenizer.n_vocab))
-    ENDS.extend(token for token, text in enumerate(texts) if b"]" in text or token in model.tokenizer.eog_ids)
-    engine = model.engine(2048)
-    assert isinstance(engine, Engine)
-    found: dict[str, list[float]] = {name: [] for name in GRAMMARS}
-    for grammar in GRAMMARS.values():  # compile kernels and grammars
-        answer(engine, 1, grammar, 20, options.temperature, options.users)
+    bench = Bench.of(model, options)
+    kinds = {name: kind for name, kind in KINDS.items() if not options.only or name in ("free", *options.only)}
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    for kind in kinds.values():  # compile kernels and grammars
+        bench.answer(1, kind)
     for turn in range(options.rounds):
-        names = [*GRAMMARS][turn % len(GRAMMARS) :] + [*GRAMMARS][: turn % len(GRAMMARS)]
+        names = [*kinds][turn % len(kinds) :] + [*kinds][: turn % len(kinds)]
         for name in names:
-            found[name].append(answer(engine, 2 + turn, GRAMMARS[name], options.tokens, options.temperature, options.users))
+            if options.new:
+                bench = Bench.of(model, options)
+                bench.answer(1, kinds["free"])
+            found[name].append(bench.answer(2 + turn, kinds[name]))
     print(cpu_name(), "|", " ".join(sys.argv))
     for name, times in found.items():
         costs = [time / free - 1 for time, free in zip(times, found["free"], strict=True)]

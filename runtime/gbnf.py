@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from llguidance import gbnf_to_lark
 from llguidance.gbnf_to_lark import any_to_lark, is_lark_syntax
 
+Node = Any  # llguidance.gbnf_to_lark.ASTNode, of a module without types
+
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)", re.DOTALL)
+_ONE_EXPRESSION = re.compile(r"\s*start\s*:\s*/((?:[^/\\\n]|\\.)+)/\s*")
+_LETTER = re.compile(r"\\x..|\\[nrt]|\\?(.)", re.DOTALL)
 
 
 def in_lark(text: str) -> list[str]:
@@ -28,3 +35,36 @@ def _character(escape: re.Match[str]) -> str:
     if digits is None:
         return escape[0]
     return f"\\x{digits[-2:]}" if int(digits, 16) < 0x80 else chr(int(digits, 16))
+
+
+def as_expression(text: str) -> str | None:
+    """A grammar that in_lark's first way holds, as a regular expression; None where it is none. Lark may be just one."""
+    if is_lark_syntax(text):
+        found = _ONE_EXPRESSION.fullmatch(text)
+        return found and found[1]
+    rules = gbnf_to_lark.GrammarParser().parse(_ESCAPE.sub(_character, text))
+    return _expression(rules["root"], rules, frozenset())
+
+
+def _expression(node: Node, rules: Mapping[str, Node], inside: frozenset[str]) -> str | None:
+    """`inside`: rules that this one is a part of."""
+    match node:
+        case gbnf_to_lark.LiteralNode(value=value):
+            return _LETTER.sub(lambda letter: letter[0] if letter[1] is None else _plain(letter[1]), value)
+        case gbnf_to_lark.RegexNode(rx=text):
+            return text
+        case gbnf_to_lark.RuleRefNode(name=name):
+            return None if name in inside or name not in rules else _expression(rules[name], rules, inside | {name})
+    parts = [_expression(part, rules, inside) for part in node.children()]
+    if None in parts:
+        return None
+    joined = ("|" if isinstance(node, gbnf_to_lark.AlternativeNode) else "").join(map(str, parts))
+    if isinstance(node, gbnf_to_lark.RepetitionNode):
+        most = "" if node.max_times is None else node.max_times
+        return f"(?:{joined}){{{node.min_times},{most}}}"
+    return f"(?:{joined})"
+
+
+def _plain(letter: str) -> str:
+    """A letter that stands for itself."""
+    return letter if letter.isalnum() or not letter.isascii() else "\\" + letter

@@ -10,15 +10,21 @@ import functools
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import llguidance
 
-from runtime import call_grammar, gbnf, json_schema
+from runtime import call_grammar, gbnf, json_places, json_schema
+from runtime.expressions import Expression, UnknownSyntax
+from runtime.following import NO_TEXT, Following, GrammarError
 from runtime.frames import SCHEMA_FAILED, CallForm
+from runtime.json_places import JsonMap
+from runtime.places import Map, Places
 from runtime.sampling import masks
 from runtime.sampling.masks import Mask
 from runtime.schema_values import SchemaError
+from runtime.text_places import ExpressionMap, TextMap
 from runtime.tokenizer import Tokenizer
 
 _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
@@ -29,8 +35,12 @@ _TEXTS = 1024  # that are forced, with their tokens
 _LONGEST = 1000  # characters of an error
 
 
-class GrammarError(Exception):
-    """The grammar is none, or became too complex to follow."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Compiled:
+    """A grammar as llguidance has it at its beginning, and what is known of its places, if it has a map."""
+
+    matcher: llguidance.LLMatcher
+    places: Places | None
 
 
 class Grammars:
@@ -40,7 +50,7 @@ class Grammars:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._vocabulary: Vocabulary | None = None  # made for the first grammar: it takes half a second where tokens are many
-        self._compiled: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[str, Compiled] = OrderedDict()
 
     def constraint(self, grammar: str | CallForm, start: str = "", opening: str = "") -> Constraint:
         """What keeps one answer to `grammar`, from the text `start` on if that is given. GrammarError if it does not compile.
@@ -52,13 +62,13 @@ class Grammars:
             self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer)
             vocabulary = self._vocabulary
             key = grammar if isinstance(grammar, str) else json.dumps(dataclasses.asdict(grammar))
-            matcher = self._compiled.pop(key, None) or _compile(grammar, vocabulary)
-            self._compiled[key] = matcher
+            compiled = self._compiled.pop(key, None) or _compile(grammar, vocabulary)
+            self._compiled[key] = compiled
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-            own = matcher.deep_copy()
+            following = Following(compiled.matcher.deep_copy(), vocabulary.tokens, vocabulary.ends, compiled.places)
         first = self._tokenizer.encode(opening, add_special=False) if opening else []
-        return Constraint(own, vocabulary, start.encode(), first)
+        return Constraint(following, vocabulary, start.encode(), first)
 
 
 class Vocabulary:
@@ -73,7 +83,7 @@ class Vocabulary:
         self.eos_token_id = min(tokenizer.eog_ids, default=0)
         self.bos_token_id = tokenizer.bos_id
         self.special_token_ids = [token for token in ids if special[token]]
-        self.tokens = [b"\xff" * special[token] + tokenizer.token_bytes(token) for token in ids]  # 0xff: is no text
+        self.tokens = [NO_TEXT * special[token] + tokenizer.token_bytes(token) for token in ids]
         self._encode = tokenizer.encode
         self._forced_tokens = functools.lru_cache(_TEXTS)(self._tokens_of)
         self.ends = tokenizer.eog_ids
@@ -83,7 +93,7 @@ class Vocabulary:
 
     def special(self, text: str) -> int | None:
         """The special token that is spelled like this."""
-        return next((token for token in self.special_token_ids if self.tokens[token] == b"\xff" + text.encode()), None)
+        return next((token for token in self.special_token_ids if self.tokens[token] == NO_TEXT + text.encode()), None)
 
     def __call__(self, text: str | bytes) -> list[int]:
         """The tokens of a text in the middle of others, byte for byte: llguidance asks for those of a text that is forced."""
@@ -104,30 +114,25 @@ class Constraint:
     """Keeps one answer to its grammar. Let it `take` the token that the model would say; if it does not, ask for the `mask`
     and have it `accept` a token that this permits."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
-        self._matcher = matcher
+    def __init__(self, following: Following, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
+        self._following = following
         self._vocabulary = vocabulary
-        self._ends = vocabulary.ends
         self._start = start
         self._opening = opening  # tokens that may come instead of the grammar
         self._forced: list[int] = []
         self._tail: bytearray | None = None if opening or not start else bytearray()  # of the text before `start`; None: past it
         self._breaks = 0
         self._begun = not (opening or start)  # nothing but the grammar counts any more
-        self._mask = masks.empty(vocabulary.size)
-        self._buffer = self._mask.ctypes.data, self._mask.nbytes
 
     @property
     def complete(self) -> bool:
         """Whether nothing can follow but the end."""
-        return self._begun and self._matcher.is_stopped()
+        return self._begun and self._following.stopped
 
     def take(self, token: int) -> bool:
         """Accept the token if it may come next: less work than a mask, which knows it of all tokens."""
         if self._begun:
-            if token in self._ends:
-                return self._matcher.is_accepting()
-            return bool(self._matcher.try_consume_tokens([token]))
+            return self._following.take(token)
         mask = self.mask()
         if mask is not None and not masks.permits(mask, token):
             return False
@@ -136,30 +141,27 @@ class Constraint:
 
     def mask(self) -> Mask | None:
         """Which tokens may come next; None: all. Valid until the next call. Raises GrammarError."""
+        if self._begun:
+            return self._following.mask()
         if self._forced:
-            self._mask.fill(0)
-            masks.permit(self._mask, self._forced[:1])
-            return self._mask
+            return masks.only(self._forced[0], self._vocabulary.size)
         if self._tail is not None:
             return None
-        self._matcher.unsafe_compute_mask_ptr(*self._buffer)
-        if self._matcher.is_error():
-            raise GrammarError(_error(self._matcher))
-        if not self._begun:
-            masks.permit(self._mask, self._opening[:1])
-            masks.permit(self._mask, self._vocabulary.breaks if self._breaks else ())
-        return self._mask
+        mask = self._following.mask().copy()
+        masks.permit(mask, self._opening[:1])
+        masks.permit(mask, self._vocabulary.breaks if self._breaks else ())
+        return mask
 
-    def forced(self) -> list[int]:
+    def forced(self) -> Sequence[int]:
         """The tokens that have to follow; none where there is a choice. They still have to be accepted."""
-        return self._matcher.compute_ff_tokens() if self._begun else list(self._forced)
+        return self._following.forced() if self._begun else self._forced
 
     def accept(self, token: int) -> None:
         """Take the token that was chosen; one that ends the answer changes nothing. Raises GrammarError."""
-        if token in self._ends:
+        if token in self._vocabulary.ends:
             return
         if self._begun:
-            self._consume(token)
+            self._following.accept(token)
             return
         if self._forced:
             self._forced.pop(0)
@@ -170,40 +172,38 @@ class Constraint:
             self._look_for_start(self._tail, token)
         else:
             self._opening = []
-            self._consume(token)
+            self._begin_with(token)
         self._begun = self._tail is None and not (self._forced or self._opening or self._breaks)
 
     def _look_for_start(self, tail: bytearray, token: int) -> None:
-        tail += self._vocabulary.tokens[token].removeprefix(b"\xff")
+        tail += self._vocabulary.tokens[token].removeprefix(NO_TEXT)
         at = tail.find(self._start)
         if at < 0:
             del tail[: -len(self._start)]
             return
         rest = bytes(tail[at + len(self._start) :]).lstrip()
         self._tail, self._breaks = None, 0 if rest else _BREAKS
-        tokens = self._vocabulary.matching.tokenize_bytes(rest)  # of a token that reaches into the answer
-        if self._matcher.validate_tokens(tokens) == len(tokens):
-            self._matcher.consume_tokens(tokens)
+        self._following.take_all(self._vocabulary.matching.tokenize_bytes(rest))  # of a token that reaches into the answer
 
-    def _consume(self, token: int) -> None:
-        if self._breaks and token in self._vocabulary.breaks and not self._matcher.validate_tokens([token]):
-            self._breaks -= 1
-            return
-        self._breaks = 0
-        if not self._matcher.consume_token(token):
-            raise GrammarError(_error(self._matcher))
+    def _begin_with(self, token: int) -> None:
+        if self._breaks and token in self._vocabulary.breaks:
+            self._breaks = 0 if self._following.take(token) else self._breaks - 1
+        else:
+            self._breaks = 0
+            self._following.accept(token)
 
 
-def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> Compiled:
     schema = isinstance(grammar, str) and (grammar == "json" or grammar.lstrip().startswith("{"))
-    source = _source(grammar, vocabulary, schema)
+    source, chart = _source(grammar, vocabulary, schema)
     matcher = _matcher(source, vocabulary)
     if matcher.is_error():
         if isinstance(grammar, CallForm) and (lenient := call_grammar.without_schemas(grammar)) != grammar:
             return _compile(lenient, vocabulary)
         failed = SCHEMA_FAILED if schema else "the grammar does not compile: "
         raise GrammarError(failed + matcher.get_error().rstrip()[:_LONGEST])
-    return matcher
+    places = None if chart is None else Places(chart, vocabulary.tokens, masks.empty(vocabulary.size).nbytes)
+    return Compiled(matcher, places)
 
 
 def _matcher(source: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
@@ -211,7 +211,8 @@ def _matcher(source: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
     return llguidance.LLMatcher(vocabulary.matching, source, log_level=0, limits=limits)
 
 
-def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> str:
+def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> tuple[str, Map | None]:
+    """The grammar as llguidance reads it, and a map of it where there is one."""
     if isinstance(grammar, CallForm):
         return _from_calls(grammar, vocabulary)
     if schema:
@@ -219,29 +220,37 @@ def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> st
     return _from_text(grammar, vocabulary)
 
 
-def _from_calls(form: CallForm, vocabulary: Vocabulary) -> str:
+def _from_calls(form: CallForm, vocabulary: Vocabulary) -> tuple[str, Map | None]:
     try:
-        return llguidance.LLMatcher.grammar_from_lark(call_grammar.lark(form, vocabulary.special, _OPTIONS))
+        source = llguidance.LLMatcher.grammar_from_lark(call_grammar.lark(form, vocabulary.special, _OPTIONS))
     except SchemaError as error:
         raise GrammarError(str(error)) from None
+    tag = b"" if vocabulary.special(form.begin) is not None else form.begin.encode()
+    return source, None if form.forced else TextMap(tag)
 
 
-def _from_schema(text: str) -> str:
+def _from_schema(text: str) -> tuple[str, Map | None]:
     try:
         schema: dict[str, Any] = json_schema.read(text)
-        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=_OPTIONS)  # type: ignore[arg-type]
+        source = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=_OPTIONS)  # type: ignore[arg-type]
     except (SchemaError, ValueError, RecursionError) as error:  # numbers beyond all floats, deep enums
         raise GrammarError(SCHEMA_FAILED + str(error)) from None
+    return source, JsonMap(schema) if json_places.has_map(schema) else None
 
 
-def _from_text(text: str, vocabulary: Vocabulary) -> str:
+def _from_text(text: str, vocabulary: Vocabulary) -> tuple[str, Map | None]:
     try:
-        *regular, plain = map(llguidance.LLMatcher.grammar_from_lark, gbnf.in_lark(text))
+        first, *others = map(llguidance.LLMatcher.grammar_from_lark, gbnf.in_lark(text))
+        expression = gbnf.as_expression(text)
     except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
         raise GrammarError(f"the grammar does not compile: {error}") from None
-    return next((source for source in regular if not _matcher(source, vocabulary).is_error()), plain)
+    if others and _matcher(first, vocabulary).is_error():
+        return others[0], None
+    return first, _map_of(expression)
 
 
-def _error(matcher: llguidance.LLMatcher) -> str:
-    """The first line: what follows is the state of the parser."""
-    return matcher.get_error().partition("\n")[0]
+def _map_of(expression: str | None) -> Map | None:
+    try:
+        return None if expression is None else ExpressionMap(Expression(expression))
+    except UnknownSyntax:
+        return None

@@ -39,3 +39,10 @@ def permitted(logits: FloatArray, mask: Mask) -> tuple[npt.NDArray[np.int64], Fl
                     ids[count], values[count] = token, logits[token]
                     count += 1
     return ids[:count], values[:count]
+
+
+def compile_all() -> None:
+    """Compile the loops, or load them from the cache."""
+    logits, mask = np.zeros(8, np.float32), np.full(4, 255, np.uint8)
+    best(logits, mask)
+    permitted(logits, mask)

@@ -21,6 +21,13 @@ def permit(mask: Mask, tokens: Iterable[int]) -> None:
         mask[token >> 3] |= 1 << (token & 7)
 
 
+def only(token: int, size: int) -> Mask:
+    """The mask of a vocabulary of `size` tokens that permits one."""
+    mask = empty(size)
+    permit(mask, (token,))
+    return mask
+
+
 def permits(mask: Mask, token: int) -> bool:
     """Whether the token may come."""
     return token >> 3 < len(mask) and bool(mask[token >> 3] >> (token & 7) & 1)

@@ -1,0 +1,161 @@
+"""One answer's way through a grammar. llguidance says what may come next, where that is not known from earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+import llguidance
+
+from runtime.places import At, Place, Places
+from runtime.sampling import masks
+from runtime.sampling.masks import Mask
+
+NO_TEXT = b"\xff"  # what tokens begin with that are no text
+
+
+class GrammarError(Exception):
+    """The grammar is none, or became too complex to follow."""
+
+
+class Following:
+    """Where an answer stands. The matcher may lag behind by tokens of which all was known: it is asked only at places that are
+    new, or on no map."""
+
+    def __init__(
+        self, matcher: llguidance.LLMatcher, tokens: Sequence[bytes], ends: Container[int], places: Places | None
+    ) -> None:
+        self._matcher = matcher
+        self._tokens = tokens
+        self._ends = ends
+        self._places = places  # None: off the map
+        self._place = places.root if places else None
+        self._loose: Container[int] = self._place.loose if self._place else ()  # tokens that may come in any number
+        self._behind: list[int] = []  # tokens that the matcher has not heard of; away from places only loose ones
+        self._last: At = None  # where the map was last asked, on the way to a place that lasts
+        self._since = bytearray()  # the text from there on
+        self._buffer = masks.empty(len(tokens))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing can follow but the end."""
+        if self._place is not None:
+            return self._place.stopped
+        return not self._behind and self._matcher.is_stopped()
+
+    def take(self, token: int) -> bool:
+        """Go on with a token if it may come. Raises GrammarError."""
+        place = self._place
+        if token in self._loose:
+            self._behind.append(token)
+            if place is None:
+                self._since += self._tokens[token]
+            return True
+        if place is not None and token in place.after:
+            there = place.after[token]
+            if there is not None:
+                self._go(token, there)
+            return there is not None
+        return self._explore(token)
+
+    def _go(self, token: int, there: Place) -> None:
+        self._behind.append(token)
+        self._place, self._loose = there, there.loose
+
+    def _explore(self, token: int) -> bool:
+        """`take` where nobody has gone on with the token."""
+        place, places = self._place, self._places
+        if place is not None and places is not None and places.map.exact and token not in self._ends:
+            at = self._walk(places, place.at, self._tokens[token])
+            if at is not None and (there := places.known(at, token)) is not None:
+                place.after[token] = there
+                self._go(token, there)
+                return True
+        self._catch_up()
+        if token in self._ends:
+            return self._matcher.is_accepting()
+        if self._matcher.try_consume_tokens([token]):
+            self._arrive(token)
+            return True
+        if place is not None and not self._matcher.is_error():
+            place.after[token] = None
+        return False
+
+    def accept(self, token: int) -> None:
+        """Go on with a token that may come. Raises GrammarError."""
+        if not self.take(token):
+            self._matcher.consume_token(token)  # says why it does not
+            raise GrammarError(error(self._matcher))
+
+    def take_all(self, tokens: list[int]) -> None:
+        """Go on with all of these tokens, or with none. Raises GrammarError."""
+        self._catch_up()
+        if self._matcher.validate_tokens(tokens) == len(tokens):
+            for token in tokens:
+                self.accept(token)
+
+    def mask(self) -> Mask:
+        """Which tokens may come. Valid until the next call, and not to be changed. Raises GrammarError."""
+        place = self._place
+        if place is not None and place.mask is not None:
+            return place.mask
+        self._catch_up()
+        mask = self._buffer if place is None else masks.empty(len(self._tokens))
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            raise GrammarError(error(self._matcher))
+        if place is not None:
+            place.mask = mask
+        return mask
+
+    def forced(self) -> Sequence[int]:
+        """The tokens that have to follow; none where there is a choice. Raises GrammarError."""
+        place = self._place
+        if place is None:
+            return () if self._behind else self._matcher.compute_ff_tokens()
+        if place.forced is None:
+            self._catch_up()
+            place.forced = self._matcher.compute_ff_tokens()
+        return place.forced
+
+    def _catch_up(self) -> None:
+        """Let the matcher hear of all tokens."""
+        if self._behind:
+            tokens, self._behind = self._behind, []
+            if not self._matcher.consume_tokens(tokens):
+                raise GrammarError(error(self._matcher))
+
+    def _arrive(self, token: int) -> None:
+        """Find the place to which the matcher has gone with a token."""
+        places, before, text = self._places, self._place, self._tokens[token]
+        if places is None:
+            return
+        self._place, self._loose = None, ()
+        if before is not None:
+            self._last = before.at
+        self._since += text
+        if before is None and token not in places.marked:
+            return
+        at = self._walk(places, self._last, bytes(self._since))
+        self._last = at
+        self._since.clear()
+        if at is None:
+            self._places = None
+        elif places.map.lasting(at):
+            self._place = places.known(at, token)
+            if self._place is None:
+                stopped = self._matcher.is_stopped()
+                self._place = places.add(at, token, [] if stopped else self._matcher.compute_ff_tokens(), stopped=stopped)
+            self._loose = self._place.loose
+            if before is not None:
+                before.after[token] = self._place
+        else:
+            self._loose = places.loose(at)
+
+    @staticmethod
+    def _walk(places: Places, at: At, text: bytes) -> At | None:
+        return None if NO_TEXT in text else places.map.walk(at, text)
+
+
+def error(matcher: llguidance.LLMatcher) -> str:
+    """Why it came to nothing. The first line: what follows is the state of the parser."""
+    return matcher.get_error().partition("\n")[0]

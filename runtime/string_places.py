@@ -1,0 +1,117 @@
+"""Places in strings of JSON without knowing which string of the schema they are: what any of these still has to know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from runtime.expressions import Expression, UnknownSyntax
+
+_LETTERS = re.compile(rb'[^"\\\x00-\x1f\x7f]*')
+_SHORT = 3  # bytes, or characters that count, after which others will hardly be at the same place
+
+
+class StringAt(NamedTuple):
+    """Inside a string."""
+
+    raw: bytes | None = b""  # its letters, if it may have to be one of some; None: it cannot
+    letter: bytes = b""  # the next one, which is not whole
+    count: int = 0  # characters, as far as they count
+    states: tuple[int, ...] = ()  # of the patterns
+    told: bool = True  # whether this is all that there is to know
+
+
+UNTOLD = StringAt(None, told=False)
+"""Until the string ends, after which all are the same again."""
+
+
+class Strings:
+    """All strings of a schema. `nodes`: the schemas in it; `names`: keys; `values`: strings that it lists."""
+
+    def __init__(self, nodes: Sequence[Mapping[str, Any]], names: Iterable[str], values: Iterable[str]) -> None:
+        self.names = frozenset(_spelled(names))
+        spelled = self.names | _spelled(values)
+        self._beginnings = frozenset(text[:end] for text in spelled for end in range(len(text) + 1))
+        self._whole, self._patterns = any("format" in node for node in nodes), list[Expression]()
+        for pattern in {node["pattern"] for node in nodes if isinstance(node.get("pattern"), str)}:
+            self._add(pattern)
+        self._limited = any("maxLength" in node for node in nodes)
+        lengths = [node[key] for node in nodes for key in ("minLength", "maxLength") if isinstance(node.get(key), (int, float))]
+        self._countable = 1 + int(max(lengths)) if lengths else 0
+        states = tuple(pattern.start for pattern in self._patterns)
+        self.start = self._settled(StringAt(states=states))
+
+    def _add(self, pattern: str) -> None:
+        try:
+            if not pattern.startswith("^") or not pattern.endswith("$") or "|" in pattern:
+                raise UnknownSyntax
+            self._patterns.append(Expression(pattern[1:-1]))
+        except UnknownSyntax:
+            self._whole = True
+
+    def lasting(self, at: StringAt) -> bool:
+        """Whether others will come here."""
+        counted = at.count < self._countable
+        if not at.told or (counted and (at.count > _SHORT or self.loose(at))):
+            return False
+        return at.raw is None or len(at.raw) <= _SHORT or at.raw in self._beginnings
+
+    def loose(self, at: StringAt) -> bool:
+        """Whether all letters may follow, any number of them."""
+        return at.told and at.raw is None and not (at.letter or at.states or self._limited)
+
+    def after(self, at: StringAt, text: bytes) -> StringAt:
+        """After `letters`, where none is unfinished."""
+        if not at.told:
+            return at
+        states = at.states
+        if states:
+            after = [pattern.after_all(state, text) for pattern, state in zip(self._patterns, states, strict=True)]
+            if None in after:
+                return UNTOLD
+            states = tuple(after)
+        raw = None if at.raw is None else at.raw + text
+        count = min(at.count + len(text.decode()), self._countable) if self._countable else 0
+        return self._settled(StringAt(raw, b"", count, states))
+
+    def ends(self, at: StringAt, byte: int) -> bool:
+        """Whether the byte is the quote at the end."""
+        return byte == ord('"') and not at.letter
+
+    def further(self, at: StringAt, byte: int) -> StringAt:
+        """After one more byte of a character that is escaped, or did not come all at once."""
+        if not at.told:  # only of a backslash it matters whether it stands before the quote
+            return at._replace(letter=b"\\" if byte == ord("\\") and not at.letter else b"")
+        letter = at.letter + bytes([byte])
+        if letter == b"\\" or not _is_whole(letter):
+            return at._replace(letter=letter)
+        escaped = letter[0] == ord("\\")
+        if letter == b"\\u" or (escaped and (self._patterns or at.raw is not None)):
+            return UNTOLD
+        return self.after(at._replace(letter=b""), letter[escaped:])
+
+    def _settled(self, at: StringAt) -> StringAt:
+        """Without its text, if the schema lists none that begins like this."""
+        return at if self._whole or at.raw in self._beginnings else at._replace(raw=None)
+
+
+def letters(text: bytes, start: int) -> int:
+    """Where letters end that begin at `start`: nothing that ends a string, or that has to be escaped, or is not whole."""
+    found = _LETTERS.match(text, start)
+    assert found is not None
+    return found.end() if _is_whole(found[0]) else start
+
+
+def _is_whole(letter: bytes) -> bool:
+    try:
+        letter.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _spelled(texts: Iterable[str]) -> set[bytes]:
+    """As they are written between quotes."""
+    return {json.dumps(text, ensure_ascii=ascii)[1:-1].encode(errors="replace") for text in texts for ascii in (False, True)}

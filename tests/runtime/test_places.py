@@ -1,0 +1,228 @@
+"""runtime.places and the maps: an answer can go on in the same ways whether llguidance is asked everywhere or at new places."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from schema_maker import schemas
+from toy_model import EOS, N_VOCAB, make_tokenizer
+
+from runtime import grammar, json_places, places
+from runtime.following import Following
+from runtime.frames import CallForm
+from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.json_places import JsonMap
+from runtime.kernels import masked
+from runtime.sampling.masks import Mask
+from runtime.text_places import TextMap
+
+TOKENIZER = make_tokenizer()
+GRAMMARS = Grammars(TOKENIZER)
+TEXT = [TOKENIZER.token_bytes(token) for token in range(N_VOCAB)]
+LIKELY = np.isin(np.arange(N_VOCAB), [*b'"",:{}[]\\\\u01aebn.- \n', "é".encode()[0]])
+
+STRING = {"type": "string"}
+TOWN = {"type": "string", "pattern": "^[A-Z][a-z]{2,5}$"}
+
+
+def listing(items: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items} | fields
+
+
+def record(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+MAPPED: dict[str, Any] = {
+    "strings": listing(STRING),
+    "long strings": listing(STRING | {"minLength": 12}),
+    "short strings": listing(STRING | {"maxLength": 3}),
+    "patterns": listing({"anyOf": [TOWN, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]}),
+    "an odd pattern": listing({"type": "string", "pattern": "(?i)x|^y"}),
+    "dates": listing({"type": "string", "format": "date"}),
+    "some or any": listing({"anyOf": [{"enum": ["he", 'h"e', "hél\\lo", 1, 12, None]}, STRING]}),
+    "numbers": listing({"type": "number"}),
+    "few numbers": listing({"anyOf": [{"const": 12.5}, {"type": "integer", "minimum": 3, "maximum": 45}]}),
+    "tuples": listing({"type": "boolean"}, prefixItems=[STRING, {"type": "number"}], maxItems=4),
+    "records": listing(record(he=STRING, hell=listing({"type": "null"}), b={"type": "boolean"}) | {"required": ["he"]}),
+    "other keys": record(he=STRING, b=STRING) | {"additionalProperties": STRING},
+    "objects": listing({"type": "object"}),
+    "anything": {"type": "object"},
+    "trees": {"$ref": "#/$defs/T", "$defs": {"T": record(v=STRING, kids=listing({"$ref": "#/$defs/T"}))}},
+    "one or none": listing({"anyOf": [record(he=STRING), {"type": "null"}, listing(STRING)]}),
+}
+DECIDING: list[Any] = [
+    {"anyOf": [record(kind={"const": "a"}, x=STRING), record(kind={"const": "b"}, y=STRING)]},
+    {"enum": [[1], {"a": 1}]},
+    {"allOf": [record(a=STRING), record(b=STRING)]},
+    {"type": "object", "patternProperties": {"^a": STRING}},
+    {"type": "object", "maxProperties": 2},
+]
+TEXTS = {
+    "sentences": 'root ::= ([A-Z] [a-z]* ([ ,]+ [a-z]+)* [.!?] " ")+ "he"',
+    "rules": 'root ::= a b{2,3}\na ::= [^"\\\\\\n]* | "\\x41é"\nb ::= "hello" | "he\\"" [^a]',
+    "expression": "start: /[a-z]+(, [a-z]+)*!/\n",
+    "recursion": 'root ::= [a-z]+ | "(" root ")"',
+}
+
+
+def calls(begin: str) -> CallForm:
+    return CallForm([{"name": "he", "parameters": record(a=STRING), "strict": True}], begin, "</t>", forced=False, several=True)
+
+
+@pytest.fixture
+def asked_everywhere(monkeypatch: pytest.MonkeyPatch) -> Grammars:
+    """Constraints without maps."""
+    made = Grammars(TOKENIZER)
+    monkeypatch.setattr(grammar, "Places", lambda *_: None)
+    return made
+
+
+def permitted(mask: Mask) -> npt.NDArray[np.int64]:
+    return masked.permitted(np.zeros(N_VOCAB, np.float32), mask)[0]
+
+
+def go(mapped: Constraint, plain: Constraint, random: np.random.Generator, tokens: int = 60) -> None:
+    """A random answer, by both."""
+    for _ in range(tokens):
+        mask = plain.mask()
+        assert mask is not None
+        if random.random() < 0.5:
+            assert (mapped.mask() == mask).all()
+        ids = permitted(mask)
+        refused = np.setdiff1d(np.arange(N_VOCAB), ids)
+        for token in random.choice(refused, min(3, len(refused))):
+            # a text that is forced may come in other tokens than the mask has
+            if len(ids) > 1 and token != EOS:
+                assert not mapped.take(int(token))
+        likely = ids[LIKELY[ids]]
+        token = int(random.choice(likely if len(likely) and random.random() < 0.7 else ids))
+        assert mapped.take(token)
+        if token == EOS:
+            return
+        plain.accept(token)
+        assert list(mapped.forced()) == list(plain.forced())
+        assert mapped.complete == plain.complete
+        if plain.complete:
+            return
+
+
+def text_of(kind: Any) -> str | CallForm:
+    return kind if isinstance(kind, (str, CallForm)) else json.dumps(kind)
+
+
+@pytest.mark.parametrize("kind", [*MAPPED.values(), *TEXTS.values(), calls("<t>"), calls("he")], ids=str)
+def test_answers_are_the_same(kind: Any, asked_everywhere: Grammars) -> None:
+    random = np.random.default_rng(1)
+    for _ in range(25):
+        go(GRAMMARS.constraint(text_of(kind)), asked_everywhere.constraint(text_of(kind)), random)
+
+
+@pytest.mark.parametrize("first", range(0, 300, 100))
+def test_answers_to_made_up_schemas_are_the_same(first: int, asked_everywhere: Grammars) -> None:
+    random = np.random.default_rng(first)
+    for _, schema in schemas(300)[first : first + 100]:
+        text = json.dumps(schema)
+        try:
+            plain = asked_everywhere.constraint(text)
+        except GrammarError:
+            continue
+        go(GRAMMARS.constraint(text), plain, random)
+        go(GRAMMARS.constraint(text), asked_everywhere.constraint(text), random)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_full_table_begins_anew(seed: int, asked_everywhere: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Grammars(TOKENIZER)
+    monkeypatch.undo()
+    monkeypatch.setattr(places, "_ROOM", 0)  # 64 places
+    random = np.random.default_rng(seed)
+    monkeypatch.setattr(grammar, "Places", places.Places)
+    following = [made.constraint(json.dumps(MAPPED["records"])) for _ in range(30)]
+    monkeypatch.setattr(grammar, "Places", lambda *_: None)
+    for constraint in following:
+        go(constraint, asked_everywhere.constraint(json.dumps(MAPPED["records"])), random)
+
+
+class Silent:
+    """A matcher that nobody may ask."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+def said(constraint: Constraint, text: str) -> Iterator[int]:
+    for token in TOKENIZER.encode(text, add_special=False):
+        assert constraint.take(token)
+        yield from constraint.forced()
+        assert not constraint.complete
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        (MAPPED["strings"], '["hello", "a"', '["x", "everything else"'),
+        (MAPPED["numbers"], "[-12.5, 7", "[-1222.5, 7"),
+        (MAPPED["records"], '[{"he": "xa"', '[{"he": "x yz"'),
+        (TEXTS["sentences"], "A bc. De", "Xyz cb. Efgh"),
+        (calls("<t>"), "hello <b", "and so on, <b>"),
+    ],
+    ids=str,
+)
+def test_places_are_known_to_later_answers(kind: Any, first: str, second: str) -> None:
+    made = Grammars(TOKENIZER)
+    for text in (first, first.replace("b", "d")):
+        [*said(made.constraint(text_of(kind)), text)]
+    later = made.constraint(text_of(kind))
+    later._following._matcher = Silent()  # type: ignore[assignment]
+    [*said(later, second)]
+
+
+@pytest.mark.parametrize("schema", MAPPED.values(), ids=MAPPED)
+def test_schemas_with_a_map(schema: Any) -> None:
+    assert json_places.has_map(schema)
+
+
+@pytest.mark.parametrize("schema", DECIDING, ids=str)
+def test_values_that_decide_what_follows(schema: Any) -> None:
+    assert not json_places.has_map(schema)
+    assert not json_places.has_map(listing(schema))
+
+
+def test_what_a_map_forgets() -> None:
+    chart = JsonMap(MAPPED["records"])
+
+    def at(text: str) -> Any:
+        return chart.walk(chart.start, text.encode())
+
+    assert at('[{}, {"he": "x') == at('[{}, {"he": "yz", "b": true}, {"he": "help') == at('[{}, {"he": "a\\n\\"')
+    assert at('[{"he": "x"') != at('[{"he": "x')
+    assert at('[{"he": "x", ') != at('[{"b": true, ')
+    assert at('[{"he": "x"}') != at('[{"he": "x"} ')
+    assert at('[{"he": "\\u0041"') == at('[{"he": "x"')
+    assert not chart.lasting(at('[{"he": "\\u0041'))
+    assert at("[1]]") is None
+
+
+def test_how_much_of_a_tag_stands_there() -> None:
+    chart = TextMap(b"<tool>")
+    assert [chart.walk(b"", text) for text in (b"a <to", b"<t<too", b"a<b", b"<tool>x", "é".encode()[:1])] == [
+        *(b"<to", b"<too", b"", None),
+        "é".encode()[:1],
+    ]
+    assert chart.walk(b"<to", b"ol> ") is None
+    assert chart.walk(b"<to", b"ad") == b""
+
+
+def test_following_without_places_asks_everywhere() -> None:
+    constraint = GRAMMARS.constraint(json.dumps(MAPPED["strings"]))
+    own = Following(constraint._following._matcher.deep_copy(), TEXT, {EOS}, None)
+    for token in b'["ab"':
+        assert own.take(token)
+    assert not own.take(ord("x"))
+    assert not own.stopped
