@@ -23,8 +23,9 @@ from runtime.core import (
     Recurrent,
     Shortlisting,
 )
+from runtime.following import GrammarError
 from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
-from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.grammar import Constraint, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
 from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, masks
 from runtime.scheduler import Scheduler, Sequence, Step

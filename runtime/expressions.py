@@ -20,11 +20,17 @@ _CLASSES = {"d": _DIGITS, "w": _LETTERS, "s": _SPACES, "D": _ALL - _DIGITS, "W":
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "f": "\f"}
 _NUMBERED = re.compile(r"x([0-9A-Fa-f]{2})|x\{([0-9A-Fa-f]+)\}|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]+)\}")
 _TIMES = re.compile(r"\*|\+|\?|\{([0-9]+)(?:(,)([0-9]*))?\}")
+_LONGEST = 2000  # bytes of an expression
 _MOST = 2000  # states
+_WIDEST = 64  # ways in which a text can go on
 
 
 class UnknownSyntax(Exception):
-    """The expression holds what is not known here."""
+    """The expression holds what is not known here, or is too large."""
+
+
+class _TooWide(Exception):
+    """A state that consists of too many."""
 
 
 class Expression:
@@ -34,7 +40,12 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         """Raises UnknownSyntax."""
-        root = _Reader(text).whole()
+        if len(text) > _LONGEST:
+            raise UnknownSyntax
+        try:
+            root = _Reader(text).whole()
+        except (RecursionError, _TooWide):
+            raise UnknownSyntax from None
         self._nodes = [root]
         self._numbers = {root: self.start}
         self._after: dict[tuple[int, int], int | None] = {}
@@ -43,7 +54,10 @@ class Expression:
         """The state after one more byte of ASCII; None: not known."""
         way = (state, byte)
         if way not in self._after:
-            self._after[way] = self._number(_after(self._nodes[state], byte))
+            try:
+                self._after[way] = self._number(_after(self._nodes[state], byte))
+            except (RecursionError, _TooWide):
+                self._after[way] = None
         return self._after[way]
 
     def after_all(self, state: int, text: bytes) -> int | None:
@@ -112,6 +126,8 @@ def _cat(first: Node, second: Node) -> Node:
 
 def _either(nodes: list[Node]) -> Node:
     parts = {part for node in nodes for part in (node[1] if node[0] == "or" else (node,))}
+    if len(parts) > _WIDEST:
+        raise _TooWide
     return parts.pop() if len(parts) == 1 else ("or", frozenset(parts))
 
 

@@ -235,18 +235,24 @@ def _from_schema(text: str) -> tuple[str, Map | None]:
         source = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=_OPTIONS)  # type: ignore[arg-type]
     except (SchemaError, ValueError, RecursionError) as error:  # numbers beyond all floats, deep enums
         raise GrammarError(SCHEMA_FAILED + str(error)) from None
-    return source, JsonMap(schema) if json_places.has_map(schema) else None
+    return source, _map_of_schema(schema)
+
+
+def _map_of_schema(schema: dict[str, Any]) -> Map | None:
+    try:
+        return JsonMap(schema) if json_places.has_map(schema) else None
+    except RecursionError:  # deep enums
+        return None
 
 
 def _from_text(text: str, vocabulary: Vocabulary) -> tuple[str, Map | None]:
     try:
         first, *others = map(llguidance.LLMatcher.grammar_from_lark, gbnf.in_lark(text))
-        expression = gbnf.as_expression(text)
     except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
         raise GrammarError(f"the grammar does not compile: {error}") from None
     if others and _matcher(first, vocabulary).is_error():
         return others[0], None
-    return first, _map_of(expression)
+    return first, _map_of(gbnf.as_expression(text))
 
 
 def _map_of(expression: str | None) -> Map | None:

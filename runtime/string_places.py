@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ class StringAt(NamedTuple):
 
     raw: bytes | None = b""  # its letters, if it may have to be one of some; None: it cannot
     letter: bytes = b""  # the next one, which is not whole
-    count: int = 0  # characters, as far as they count
+    length: int = 0  # characters, as far as they count
     states: tuple[int, ...] = ()  # of the patterns
     told: bool = True  # whether this is all that there is to know
 
@@ -32,8 +33,7 @@ class Strings:
 
     def __init__(self, nodes: Sequence[Mapping[str, Any]], names: Iterable[str], values: Iterable[str]) -> None:
         self.names = frozenset(_spelled(names))
-        spelled = self.names | _spelled(values)
-        self._beginnings = frozenset(text[:end] for text in spelled for end in range(len(text) + 1))
+        self._spelled = sorted(self.names | _spelled(values))
         self._whole, self._patterns = any("format" in node for node in nodes), list[Expression]()
         for pattern in {node["pattern"] for node in nodes if isinstance(node.get("pattern"), str)}:
             self._add(pattern)
@@ -53,10 +53,10 @@ class Strings:
 
     def lasting(self, at: StringAt) -> bool:
         """Whether others will come here."""
-        counted = at.count < self._countable
-        if not at.told or (counted and (at.count > _SHORT or self.loose(at))):
+        counted = at.length < self._countable
+        if not at.told or (counted and (at.length > _SHORT or self.loose(at))):
             return False
-        return at.raw is None or len(at.raw) <= _SHORT or at.raw in self._beginnings
+        return at.raw is None or len(at.raw) <= _SHORT or self._is_beginning(at.raw)
 
     def loose(self, at: StringAt) -> bool:
         """Whether all letters may follow, any number of them."""
@@ -69,12 +69,12 @@ class Strings:
         states = at.states
         if states:
             after = [pattern.after_all(state, text) for pattern, state in zip(self._patterns, states, strict=True)]
-            if None in after:
+            states = tuple(state for state in after if state is not None)
+            if len(states) < len(after):
                 return UNTOLD
-            states = tuple(after)
         raw = None if at.raw is None else at.raw + text
-        count = min(at.count + len(text.decode()), self._countable) if self._countable else 0
-        return self._settled(StringAt(raw, b"", count, states))
+        length = min(at.length + len(text.decode()), self._countable) if self._countable else 0
+        return self._settled(StringAt(raw, b"", length, states))
 
     def ends(self, at: StringAt, byte: int) -> bool:
         """Whether the byte is the quote at the end."""
@@ -94,7 +94,12 @@ class Strings:
 
     def _settled(self, at: StringAt) -> StringAt:
         """Without its text, if the schema lists none that begins like this."""
-        return at if self._whole or at.raw in self._beginnings else at._replace(raw=None)
+        return at if at.raw is None or self._whole or self._is_beginning(at.raw) else at._replace(raw=None)
+
+    def _is_beginning(self, raw: bytes) -> bool:
+        """Whether the schema lists a string that begins like this."""
+        place = bisect.bisect_left(self._spelled, raw)
+        return place < len(self._spelled) and self._spelled[place].startswith(raw)
 
 
 def letters(text: bytes, start: int) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from toy_model import Runs, ToyExecutor, chaos, make_tokenizer
 
+from runtime.following import GrammarError
 from runtime.frames import CallForm, Failed, Generate, Sampling
-from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.grammar import Constraint, Grammars
 from runtime.sampling import masks
 
 TOKENIZER = make_tokenizer()

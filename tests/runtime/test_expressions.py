@@ -64,13 +64,20 @@ def test_states_are_told_apart() -> None:
     assert expression.after_all(0, "é".encode()) is None
 
 
+LARGE = ["(" * 900 + "a" + ")" * 900, "|".join(f"{i}b" for i in range(300)), "a" * 3000]
 UNKNOWN = ["a*?", "(?i)a", "(?=a)b", "a\\b", "^a", "a$", "[[:alpha:]]", "[a&&b]", "(a", "a)", "[a", "\\", "\\p{L}", "*"]
 
 
-@pytest.mark.parametrize("text", UNKNOWN)
+@pytest.mark.parametrize("text", UNKNOWN + LARGE, ids=range(len(UNKNOWN + LARGE)))
 def test_what_is_not_known(text: str) -> None:
     with pytest.raises(UnknownSyntax):
         Expression(text)
+
+
+def test_too_wide_states_are_not_known() -> None:
+    expression = Expression(".*a.{80}b")  # which of the last eighty letters were an a?
+    assert expression.after_all(0, b"a" * 60) is not None
+    assert expression.after_all(0, b"a" * 80) is None
 
 
 def test_too_many_states_are_not_known() -> None:

@@ -12,10 +12,10 @@ import pytest
 from schema_maker import schemas
 from toy_model import EOS, N_VOCAB, make_tokenizer
 
-from runtime import grammar, json_places, places
-from runtime.following import Following
+from runtime import gbnf, grammar, json_places, places
+from runtime.following import Following, GrammarError
 from runtime.frames import CallForm
-from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.grammar import Constraint, Grammars
 from runtime.json_places import JsonMap
 from runtime.kernels import masked
 from runtime.sampling.masks import Mask
@@ -217,6 +217,22 @@ def test_how_much_of_a_tag_stands_there() -> None:
     ]
     assert chart.walk(b"<to", b"ol> ") is None
     assert chart.walk(b"<to", b"ad") == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ('root ::= "a" b* "]"\nb ::= [^/[] | "\\n"', r"(?:(?:(?:a(?:(?:(?:(?:[^\/\[])|(?:\n)))){0,}\])))"),
+        ('root ::= "(" root ")" | "x"', None),
+        ("root ::= a a\n" + "\n".join(f"{chr(97 + i)} ::= {chr(98 + i)} {chr(98 + i)}" for i in range(24)) + '\ny ::= "x"', None),
+        ("root ::= " + "(" * 3000 + '"a"' + ")" * 3000, None),
+        ("start: /a(b|c)*/\n", "a(b|c)*"),
+        ("start: A\nA: /a/\n", None),
+    ],
+    ids=range(6),
+)
+def test_grammars_that_are_one_expression(text: str, expression: str | None) -> None:
+    assert gbnf.as_expression(text) == expression
 
 
 def test_following_without_places_asks_everywhere() -> None:

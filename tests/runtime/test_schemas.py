@@ -14,8 +14,9 @@ import pytest
 from schema_maker import LEVELS, Schema, schemas
 from toy_model import EOS, make_tokenizer
 
+from runtime.following import GrammarError
 from runtime.frames import SCHEMA_FAILED
-from runtime.grammar import Constraint, GrammarError, Grammars
+from runtime.grammar import Constraint, Grammars
 from runtime.kernels import masked
 
 COUNT, CHUNK = 1000, 100
