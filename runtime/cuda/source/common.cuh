@@ -189,6 +189,17 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
+__device__ __forceinline__ u32 warp_greatest(u32 x) {
+#if __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(FULL, x);
+#else
+    for (int step = 16; step; step >>= 1) x = max(x, __shfl_xor_sync(FULL, x, step));
+    return x;
+#endif
+}
+
+__device__ __forceinline__ u32 warp_least(u32 x) { return ~warp_greatest(~x); }
+
 // The sum or the greatest over a block of at most 1024 threads; every thread gets it.
 template <bool MAX> __device__ __forceinline__ float block_reduce(float x) {
     __shared__ float part[32];

@@ -40,6 +40,12 @@ struct Chosen {
     bool present;  // in VRAM
 };
 
+// An integer, not 0, that is the greater the greater a number is; what is not a number counts as large.
+__device__ __forceinline__ u32 rank_of(float x) {
+    const u32 bits = __float_as_uint(x + 0.0f);  // 0 has one sign then
+    return bits ^ ((u32)((int)bits >> 31) | 0x80000000u);
+}
+
 // By a warp: probabilities from the logits, the k best (the lower id first on a tie), their weights: one for each of the first k
 // lanes. A lane has PER experts before.
 template <int PER> __device__ Chosen choose_row(const float* logits, const u64* in_vram, const Routing& r, float* shared) {
@@ -62,21 +68,22 @@ template <int PER> __device__ Chosen choose_row(const float* logits, const u64* 
         score[i] = e < r.experts ? p[i] + (r.bias ? r.bias[e] : 0.0f) : -3e38f;
     }
     if (r.groups > 1) keep_groups<PER>(score, shared, r);
+    u32 rank[PER];  // 0: out
+    for (int i = 0; i < PER; i++) rank[i] = 32 * i + lane < r.experts ? rank_of(score[i]) : 0;
     for (int j = 0; j < r.k; j++) {
-        float best = -3e38f, weight = 0;
-        int id = r.experts;
+        u32 best = 0, id = r.experts - 1;
+        for (int i = 0; i < PER; i++) best = max(best, rank[i]);
+        best = warp_greatest(best);
+        for (int i = PER - 1; i >= 0; i--)
+            if (rank[i] == best) id = min(id, (u32)(32 * i + lane));
+        id = warp_least(id);
         for (int i = 0; i < PER; i++)
-            if (score[i] > best) best = score[i], id = 32 * i + lane;
-        for (int step = 16; step; step >>= 1) {
-            const float other = __shfl_xor_sync(FULL, best, step);
-            const int its = __shfl_xor_sync(FULL, id, step);
-            if (other > best || (other == best && its < id)) best = other, id = its;
-        }
-        id = min(id, r.experts - 1);  // of a row that is not a number
-        for (int i = 0; i < PER; i++)
-            if (32 * i + lane == id) weight = p[i], score[i] = -3.1e38f;
-        weight = __shfl_sync(FULL, weight, id & 31);
-        if (lane == j) own = weight, mine = id;
+            if (32 * i + lane == id) rank[i] = 0;
+        if (lane == j) mine = id;
+    }
+    for (int i = 0; i < PER; i++) {
+        const float weight = __shfl_sync(FULL, p[i], mine & 31);
+        if (mine / 32 == i) own = weight;
     }
     const bool ours = lane < r.k;
     if (r.gating == SOFTMAX_OF_CHOSEN) own = expf(own - warp_max(ours ? own : -3e38f));
