@@ -31,6 +31,7 @@ class ExpertCache:
         self._hotness, self._budget = Hotness(len(layers), most), Budget()
         self._under_way: list[tuple[Move, int]] = []  # with its slot
         self._steps = self._rows = 0
+        self._absent = 0  # experts that have no place where others have one
         self._looked = False  # since the last moves
         self.hits = self.lookups = 0  # experts of rows that were found in VRAM, of all that were looked up
         self.moves = self.moved_bytes = 0  # of experts that have arrived
@@ -39,7 +40,8 @@ class ExpertCache:
     def open(self, moving: bool) -> None:
         """All residences are filled. `moving`: slots may change hands, where there are some."""
         self._tables.upload()
-        self.moving = moving and any(residence.partial for residence in self.residences)
+        self._absent = self._count_absent()
+        self.moving = moving and self._absent > 0
         if self.moving:
             for i, residence in enumerate(self.residences):
                 residence.uses = None if residence.complete else self._uses[:, i]
@@ -51,6 +53,7 @@ class ExpertCache:
         for residence in self.residences:
             if residence.partial:
                 residence.shrink(max(1, int(residence.slots * share)))
+        self._absent = self._count_absent()
         self._tables.upload()
         return before - self.partial_bytes
 
@@ -65,9 +68,7 @@ class ExpertCache:
             self._told.copy_(self._uses, non_blocking=True)
 
     def begin(self, rows: int) -> None:
-        """Before a step of so many rows: look at what the steps before it have used."""
-        if self.moving and (self._steps >= STEPS or self._rows >= ROWS):
-            self._look()
+        """Before a step of so many rows."""
         self._steps += 1
         self._rows += rows
 
@@ -77,11 +78,16 @@ class ExpertCache:
         self._enter()
 
     def move(self) -> None:
-        """After the launch of a step: begin the moves that its predecessors suggest."""
-        if self._under_way or not self._looked:
-            return
+        """After the launch of a step, while the card is busy with its end: look at what the steps before have used, or begin the
+        moves that a look suggests; one of the two, so that the next step need not wait."""
+        if self._looked and not self._under_way:
+            self._begin_moves()
+        elif self.moving and (self._steps >= STEPS or self._rows >= ROWS):
+            self._look()
+
+    def _begin_moves(self) -> None:
         self._looked = False
-        for move in self._hotness.moves(self._resident(), self._budget.most(self._absent())):
+        for move in self._hotness.moves(self._resident(), self._budget.most(self._absent)):
             self._under_way.append((move, self.residences[move.layer].leave(move.victim)))
         self._budget.spend(len(self._under_way))
         if not self._under_way:
@@ -95,8 +101,7 @@ class ExpertCache:
         resident: Mask = self._tables.host[:, 0] != 0
         return resident
 
-    def _absent(self) -> int:
-        """Experts that have no place where others have one."""
+    def _count_absent(self) -> int:
         return sum(residence.layer.experts - residence.slots for residence in self.residences if residence.partial)
 
     def _look(self) -> None:
@@ -104,7 +109,7 @@ class ExpertCache:
         new = told - self._known  # modulo 2 ** 32
         resident, looked_up, uses = self._resident(), new[LOOKED_UP], new[LOOKED_UP] + new[STREAMED]
         self.hits, self.lookups = self.hits + int(looked_up[resident].sum()), self.lookups + int(looked_up.sum())
-        self._budget.see(int(uses[~resident].sum()), self._absent())
+        self._budget.see(int(uses[~resident].sum()), self._absent)
         self._hotness.see(uses, self._rows)
         self._known, self._steps, self._rows, self._looked = told, 0, 0, True
         if self._under_way and self._side.arrived():

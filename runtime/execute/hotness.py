@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 HALF_LIFE = 128  # tokens after which a use counts half
 TWICE = 1.2  # of the score: one use alone is none yet, the second within a while is
-MARGIN = 1.5  # by how much a newcomer must be hotter than the one it replaces: else chance alone moves experts about
+MARGIN = 2.0  # by how much a newcomer must be hotter than the one it replaces: else chance alone moves experts about
 EVEN = 1.0  # and by how much at least, where both are cold
 READ = 2  # experts read from RAM for each one that moves, which reads RAM too
 ABSENT = 16  # absent experts for each one that moves at a time: until all copies have arrived their places are of no use
 
 Counts = npt.NDArray[np.integer[Any]]
 Mask = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float64]
 
 
 class Move(NamedTuple):
@@ -65,16 +66,16 @@ class Hotness:
         """At most so many moves, those that gain most first; `resident`: (layers, experts)."""
         absent = np.where(resident, -1.0, self._score)
         present = np.where(resident, self._score, np.inf)
-        layers = np.arange(len(absent))
-        found: list[Move] = []
-        while len(found) < most:
-            expert, victim = absent.argmax(1), present.argmin(1)
-            hot, cold = absent[layers, expert], present[layers, victim]
-            gain = np.where((hot >= TWICE) & np.isfinite(cold), hot - MARGIN * cold, 0)
-            chosen = [i for i in np.argsort(-gain).tolist() if gain[i] >= EVEN][: most - len(found)]
-            if not chosen:
-                break
-            found += [Move(i, int(expert[i]), int(victim[i])) for i in chosen]
-            absent[chosen, expert[chosen]] = -1.0
-            present[chosen, victim[chosen]] = np.inf
-        return found
+        layers = np.flatnonzero(_gain(absent.max(1), present.min(1)) >= EVEN)  # mostly few
+        hot = np.argsort(-absent[layers], 1, kind="stable")
+        cold = np.argsort(present[layers], 1, kind="stable")
+        gain = _gain(np.take_along_axis(absent[layers], hot, 1), np.take_along_axis(present[layers], cold, 1))
+        best = np.argsort(-gain, None, kind="stable")[: min(most, int((gain >= EVEN).sum()))]
+        rows, places = np.unravel_index(best, gain.shape)
+        return [Move(int(layers[i]), int(hot[i, j]), int(cold[i, j])) for i, j in zip(rows, places, strict=True)]
+
+
+def _gain(hot: Scores, cold: Scores) -> Scores:
+    """What it brings that `hot` takes the place of `cold`, both scores."""
+    gain: Scores = np.where(hot >= TWICE, hot - MARGIN * cold, 0.0)
+    return gain
