@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import statistics
 import time
 from collections import defaultdict
@@ -93,13 +94,17 @@ class Model:
     def standing(self) -> Iterator[None]:
         """Experts stay where they are."""
         cache = self.executor._cache
+
+        def stay() -> None:
+            cache._looked = False
+
         with torch.inference_mode(), torch.cuda.stream(self.executor._stream):
             cache.settle()
-        cache.move = lambda: None  # type: ignore[method-assign]
+        cache._begin_moves = stay  # type: ignore[method-assign]
         try:
             yield
         finally:
-            del cache.move
+            del cache._begin_moves
 
     def prefill(self, tokens: int) -> float:
         """Tokens a second of a prompt, until its last row's logits are there."""
@@ -136,6 +141,8 @@ def with_model(path: Path, measure: Callable[[Model], dict[str, float]], **optio
         return measure(model)
     finally:
         model.executor.close()
+        gc.collect()  # what others have hooked into it may refer to itself
+        torch.cuda.empty_cache()
 
 
 def vram_used() -> int:
