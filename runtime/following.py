@@ -63,13 +63,34 @@ class Following:
 
     def _explore(self, token: int) -> bool:
         """`take` where nobody has gone on with the token."""
-        place, places = self._place, self._places
-        if place is not None and places is not None and places.map.exact and token not in self._ends:
-            at = self._walk(places, place.at, self._tokens[token])
-            if at is not None and (there := places.known(at, token)) is not None:
+        place = self._place
+        if place is not None and token not in self._ends:
+            permitted = self._knows(place, token)
+            if permitted and (there := self._known(place, token)) is not None:
                 place.after[token] = there
                 self._go(token, there)
                 return True
+            if permitted is False:  # by the mask
+                place.after[token] = None
+                return False
+        return self._ask(token)
+
+    def _knows(self, place: Place, token: int) -> bool | None:
+        """Whether the token may come; None: not known."""
+        if place.mask is not None and place.choice:  # a text that is forced may come in other tokens than the mask has
+            return masks.permits(place.mask, token)
+        return True if self._places is not None and self._places.map.exact else None
+
+    def _known(self, place: Place, token: int) -> Place | None:
+        """Where a token leads that may come, if that is known."""
+        if self._places is None:
+            return None
+        at = self._walk(self._places, place.at, self._tokens[token])
+        return None if at is None else self._places.known(at, token)
+
+    def _ask(self, token: int) -> bool:
+        """`take` by the matcher."""
+        place = self._place
         self._catch_up()
         if token in self._ends:
             return self._matcher.is_accepting()
@@ -141,15 +162,20 @@ class Following:
         if at is None:
             self._places = None
         elif places.map.lasting(at):
-            self._place = places.known(at, token)
-            if self._place is None:
-                stopped = self._matcher.is_stopped()
-                self._place = places.add(at, token, [] if stopped else self._matcher.compute_ff_tokens(), stopped=stopped)
+            self._place = places.known(at, token) or self._new(places, at, token)
             self._loose = self._place.loose
             if before is not None:
                 before.after[token] = self._place
         else:
             self._loose = places.loose(at)
+
+    def _new(self, places: Places, at: At, token: int) -> Place:
+        """The place where the matcher is, and nobody has been."""
+        if self._matcher.is_stopped():
+            return places.add(at, token, (), choice=False, stopped=True)
+        forced = self._matcher.compute_ff_tokens()
+        choice = not forced and not self._matcher.compute_ff_bytes()
+        return places.add(at, token, forced, choice=choice, stopped=False)
 
     @staticmethod
     def _walk(places: Places, at: At, text: bytes) -> At | None:

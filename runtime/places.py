@@ -22,7 +22,7 @@ At = Any
 class Map(Protocol):
     """Tells places apart. It sees only text that the grammar permits."""
 
-    exact: bool  # it leads nowhere where the grammar does not
+    exact: bool  # where it leads to a known place, the grammar permits the text
 
     @property
     def start(self) -> At:
@@ -51,6 +51,7 @@ class Place:
 
     at: At
     forced: Sequence[int] | None = None  # the tokens that have to follow; none where there is a choice; None: not known
+    choice: bool = False  # more than one byte can follow: the same tokens may come whatever the last one was
     stopped: bool = False  # nothing can follow but the end
     loose: Container[int] = ()  # tokens that lead back here
     mask: Mask | None = None
@@ -78,11 +79,11 @@ class Places:
         """The place to which a token has led, if others have been there. The tokens of a forced text depend on that token too."""
         return self._known.get(at) or self._known.get((at, token))
 
-    def add(self, at: At, token: int, forced: Sequence[int], *, stopped: bool) -> Place:
+    def add(self, at: At, token: int, forced: Sequence[int], *, choice: bool, stopped: bool) -> Place:
         """A new place, to which a token has led."""
         if len(self._known) >= self._most:  # answers that are under way keep theirs until they end
             self._known, self.root = {}, self._root()
-        place = self._known[(at, token) if forced else at] = Place(at, forced, stopped, self.loose(at))
+        place = self._known[at if choice else (at, token)] = Place(at, forced, choice, stopped, self.loose(at))
         return place
 
     def _root(self) -> Place:
