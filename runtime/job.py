@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NoReturn
 from runtime.core import ModelError
 from runtime.frames import Failed, Finished, Reply, Work
 from runtime.gguf_file import GGUFError
+from runtime.kernels.isa import IsaError
 from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
 from runtime.weights import Progress
 
@@ -70,6 +71,8 @@ def _do(request: Work, writer: Writer) -> Reply:
         return Failed(None, error.kind, str(error))
     except (GGUFError, ModelError, OSError) as error:
         return Failed(None, "bad_model", str(error))
+    except IsaError as error:
+        return Failed(None, "unsupported", str(error))
     except MemoryError as error:
         return Failed(None, "out_of_memory", str(error) or "not enough memory")
     except Exception as error:  # whatever it is, the parent must hear of it

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+ANY = 1000  # requests at a time
 VARIABLES = ("LLAMA_ARG_CPU_MOE", "OLLAMA_MODELS")
 
 
@@ -106,7 +107,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], notes: Path | None = None) -> None:
         super().__init__(address, StandIn)
         self.asked: list[Any] = []
-        self.most, self.users = 1000, 0
+        self.most, self.users = ANY, 0
         self._lock = threading.Lock()
         self._notes = notes
 
@@ -116,6 +117,8 @@ class Server(ThreadingHTTPServer):
         with self._lock:
             self.users += 1
         try:
+            if self.most < ANY:
+                time.sleep(0.05)  # those who come together are here together
             yield
         finally:
             with self._lock:

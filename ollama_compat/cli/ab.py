@@ -43,6 +43,7 @@ def ab(call: Call) -> None:
     """`ab MODEL`. Whatever the result, what could be measured is status 0."""
     _check(call)
     file = model_file.find(call.words[0])
+    model_file.header(file)
     with _ending_in_order(), Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
         phases = Phases(progress)
         try:
@@ -229,7 +230,7 @@ def _text(found: Report) -> str:
         f"{name} {version}" + (f" ({found.settings[name]})" if found.settings[name] else "")
         for name, version in found.versions.items()
     )
-    texts.append(f"{versions}; {found.plan.rounds} rounds, context {found.plan.num_ctx}\n")
+    texts.append(f"{versions}; {found.plan.rounds} round{'s' * (found.plan.rounds != 1)}, context {found.plan.num_ctx}\n")
     for comparison in found.comparisons:
         texts.append(f"\nAgainst {comparison.name}:\n\n" + render([_row(line) for line in comparison.lines], HEADER, 40))
         texts += [f"{line}\n" for line in ["", *report.sentences(comparison.sameness)]]
@@ -248,7 +249,7 @@ def _row(line: Line) -> list[str]:
         _spread(line.theirs),
         line.unit,
         f"{ratio.value:.2f}x" if ratio else "",
-        f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio else "",
+        f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and not line.once else "",
         line.verdict,
     ]
 

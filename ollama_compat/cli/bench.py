@@ -19,7 +19,6 @@ from ollama_compat.cli.model_file import ModelFile
 from ollama_compat.doctor import system
 from ollama_compat.settings import VERSION
 from ollama_compat.store.header import ModelHeader
-from runtime.gguf_file import GGUFError
 
 DEFAULTS = {"n-prompt": "512", "n-gen": "128", "n-depth": "0", "parallel": "1,4", "threads": "0", "repetitions": "5"}
 PLACES = {"n-gpu-layers": "num_gpu", "n-cpu-moe": "num_cpu_moe"}  # flags of single numbers, and what jobs call them
@@ -30,7 +29,7 @@ LEAST, LARGEST = {"parallel": 1, "repetitions": 1}, 1 << 20
 def bench(call: Call) -> None:
     """`bench MODEL`."""
     file = model_file.find(call.words[0])
-    header = _header(file)
+    header = model_file.header(file)
     numbers = {name: _numbers(call.flags, name) for name in DEFAULTS}
     if not any((*numbers["n-prompt"], *numbers["n-gen"])):
         raise CommandError("there is nothing to measure: all of --n-prompt and --n-gen are 0")
@@ -53,13 +52,6 @@ def bench(call: Call) -> None:
         print(json.dumps(_document(result, rows)))
     else:
         print(_text(result, rows), end="")
-
-
-def _header(file: ModelFile) -> ModelHeader:
-    try:
-        return ModelHeader.read(file.path)
-    except (GGUFError, OSError) as error:
-        raise CommandError(str(error)) from error
 
 
 def _check(file: ModelFile, header: ModelHeader, numbers: Mapping[str, Sequence[int]]) -> None:

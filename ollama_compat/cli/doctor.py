@@ -55,6 +55,7 @@ def _shapes(call: Call) -> list[Shape]:
     shapes = []
     if call.words:
         file = model_file.find(call.words[0])
+        model_file.header(file)
         try:
             shapes.append(shape.of_file(file.path, file.name))
         except (GGUFError, OSError) as error:
@@ -70,7 +71,7 @@ def _arguments(call: Call, found: System, types: Sequence[str], shapes: Sequence
         "types": list(types),
         "states": any(each.state_values for each in shapes),
         "cache_bytes": found.cache_bytes,
-        "free_bytes": free if math.isfinite(free) else 0,
+        "free_bytes": int(free) if math.isfinite(free) else 0,
         "disk": str(largest) if largest else "",
         "folder": str(model_file.store().root),
         "gpu": True,
@@ -101,10 +102,11 @@ def _system_rows(found: System, machine: dict[str, Any]) -> Iterator[tuple[str, 
     executed = ", ".join(machine["isa_executed"])
     yield "CPU", f"{found.cpu}, {machine['clock'] / 1e9:.2f} GHz; executes {executed}"
     quota = f", {found.quota:g} granted" if found.quota else ""
+    used = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     numa = f", {found.numa_nodes} NUMA nodes" if found.numa_nodes > 1 else ""
     yield (
         "cores",
-        f"{found.cores} physical, {found.threads} logical{quota}{numa}; models run on up to {machine['threads']} threads",
+        f"{found.cores} physical, {found.threads} logical{quota}{numa}; models run on up to {used}",
     )
     yield "memory", _memory(found)
     if found.modules:
@@ -119,9 +121,9 @@ def _system_rows(found: System, machine: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _memory(found: System) -> str:
-    total = human.size(found.memory_total) if found.memory_total else "not told"
-    there = human.size(int(found.memory_available)) if math.isfinite(found.memory_available) else "not told"
-    return f"{total}, {there} available"
+    told = [human.size(found.memory_total)] if found.memory_total else []
+    told += [f"{human.size(int(found.memory_available))} available"] if math.isfinite(found.memory_available) else []
+    return ", ".join(told) or "not told"
 
 
 def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:

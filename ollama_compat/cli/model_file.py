@@ -14,7 +14,9 @@ from ollama_compat.errors import ApiError
 from ollama_compat.settings import Settings
 from ollama_compat.store import Store
 from ollama_compat.store.default_model import ensure
+from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.names import ModelName
+from runtime.gguf_file import GGUFError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,19 +30,35 @@ class ModelFile:
 
 def find(word: str, environ: Mapping[str, str] = os.environ) -> ModelFile:
     """CommandError when there is neither. The embedded model is put into the store when it is asked for, as the server does."""
-    path = Path(word)
-    if path.is_file():
+    if os.path.isfile(word):  # Path's own method raises where a folder may not be looked into
+        path = Path(word)
         return ModelFile(path.name, path.resolve(), None)
     models = store(environ)
-    with contextlib.suppress(OSError):  # where the store cannot be written, the model may still be there
-        ensure(models, _name(word))
     try:
-        stored = models.get(_name(word))
+        name = ModelName.parse(word)
+        with contextlib.suppress(OSError):  # where the store cannot be written, the model may still be there
+            ensure(models, name)
+        stored = models.get(name)
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(_no_path(word) or str(error)) from error
     if stored.model_path is None:
         raise CommandError(f"{word} has no model file on this machine")
     return ModelFile(stored.name.short(), stored.model_path, stored.name)
+
+
+def header(file: ModelFile) -> ModelHeader:
+    """CommandError where the file cannot be read, or is no model by itself."""
+    try:
+        found = ModelHeader.read(file.path)
+    except (GGUFError, OSError) as error:
+        raise CommandError(str(error)) from error
+    if found.kind == "adapter":
+        raise CommandError(f"{file.name} is an adapter: name the model that it belongs to")
+    if found.is_projector:
+        raise CommandError(f"{file.name} is the part of a model that sees or hears: name the model that it belongs to")
+    if not found.parameter_count and "split.count" not in found.types:  # the first part of several may hold none
+        raise CommandError(f"{file.name} has no weights")
+    return found
 
 
 def card(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -67,8 +85,9 @@ def largest(environ: Mapping[str, str] = os.environ) -> Path | None:
     return max(files, key=lambda path: path.stat().st_size, default=None)
 
 
-def _name(word: str) -> ModelName:
-    try:
-        return ModelName.parse(word)
-    except ApiError as error:
-        raise CommandError(str(error)) from error
+def _no_path(word: str) -> str:
+    """What is wrong with a word that is meant as a path; nothing where it is none."""
+    if os.path.isdir(word):
+        return f"{word} is a folder: name the GGUF file in it"
+    meant = word.startswith(("/", "./", "../", "~")) or word.lower().endswith(".gguf")
+    return f"there is no file {word}, or it cannot be reached" if meant else ""

@@ -32,13 +32,22 @@ class Line:
     unit: str
     mine: Spread
     theirs: Spread
-    ratio: Ratio | None  # None: measured once, so nobody can say how sure it is
+    ratio: Ratio | None  # None: of a peak, which is one figure for all rounds
+
+    @property
+    def once(self) -> bool:
+        """Whether a side was measured only once, so that nobody can say how sure the ratio is."""
+        return min(self.mine.count, self.theirs.count) < 2
 
     @property
     def verdict(self) -> str:
         """In a word."""
-        if self.ratio is None or not self.ratio.clear:
-            return "no clear difference" if self.ratio else ""
+        if self.ratio is None:
+            return ""
+        if self.once:
+            return "measured once"
+        if not self.ratio.clear:
+            return "no clear difference"
         return "better" if self.ratio.value > 1 else "worse"
 
 
@@ -151,5 +160,5 @@ def document(report: Report) -> dict[str, Any]:
         entry["losses"] = losses(comparison)
         entry["sentences"] = sentences(comparison.sameness)
         for line, source in zip(entry["lines"], comparison.lines, strict=True):
-            line["verdict"] = source.verdict
+            line["verdict"], line["once"] = source.verdict, source.once
     return data

@@ -51,7 +51,7 @@ class Speeds:
 
     def __init__(self, system: System, machine: Mapping[str, Any]) -> None:
         self.machine = machine
-        self.cpu = Predictor(machine, system.cache_bytes)
+        self.cpu = Predictor(machine, system.cache_bytes, system.quota)
         card = machine.get("gpu")
         self._card = CardPredictor(machine) if card and card.get("rates") else None
         self._memory = system.memory_available

@@ -36,22 +36,25 @@ class Prediction:
 
 
 class Predictor:
-    """`machine` is the result of the job `machine`; `cache_bytes` those of the last cache."""
+    """`machine` is the result of the job `machine`; `cache_bytes` those of the last cache; `quota`: CPUs that control groups
+    grant, None: all."""
 
-    def __init__(self, machine: Mapping[str, Any], cache_bytes: int) -> None:
+    def __init__(self, machine: Mapping[str, Any], cache_bytes: int, quota: float | None = None) -> None:
         self._machine = machine
         self._cache_bytes = cache_bytes
+        self._quota = quota
 
     def predict(self, shape: Shape, context: int = 0, prompt: int = 512, bandwidth: float = 1.0) -> Prediction:
         """Decode at `context` tokens, and a prompt. `bandwidth`: by how much the memory is faster than it was measured."""
         known = all(part.type_name in self.rates(shape)["types"] for part in shape.weights)
         decode = self.decode_seconds(shape, context, bandwidth) if known else None
         reading = self.prompt_seconds(shape, prompt) if known else None
+        limit = self._limit_seconds(shape, bandwidth)
         return Prediction(
             decode=1 / decode if decode else None,
-            decode_limit=1 / self._limit_seconds(shape, bandwidth),
+            decode_limit=1 / limit if limit else None,
             prompt=prompt / reading if reading else None,
-            prompt_limit=self._peak(shape) * prompt / self._operations(shape, prompt),
+            prompt_limit=self._peak(shape) * prompt / max(1.0, self._operations(shape, prompt)),
             bound=self._bound(shape) if known else "",
         )
 
@@ -70,7 +73,11 @@ class Predictor:
         lines = self._lines(shape) * rates["line"] if texts > 1 else 0.0
         elements = self._elements(shape) * (rates["element"] if texts > 1 else alone)
         each = self._looking(shape, rates, context) + lines + elements
-        return float(weights + texts * each + self._fixed(shape, rates, texts))
+        return self._held(rates) * float(weights + texts * each + self._fixed(shape, rates, texts))
+
+    def _held(self, rates: Mapping[str, Any]) -> float:
+        """How many times as long all takes, because a quota stops the threads: what was measured is how fast they run between."""
+        return max(1.0, rates["threads"] / self._quota) if self._quota else 1.0
 
     def _looking(self, shape: Shape, rates: Mapping[str, Any], context: int) -> float:
         """Of one token: attention to so many before it, and what layers with a state do."""
@@ -87,7 +94,7 @@ class Predictor:
         rates, seen = self.rates(shape, threads), sum(map(shape.attended, range(1, tokens + 1)))
         steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
         looks = shape.query_width * rates["attention_prompt"] + shape.head_count * rates["look_prompt"]
-        return float(steps + seen * looks)
+        return self._held(rates) * float(steps + seen * looks)
 
     def _step(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of a prompt, but for what its rows look at; the last one's logits are wanted."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +11,7 @@ from runtime.weights import aligned_array
 
 Bytes = npt.NDArray[np.uint8]
 
+SMALLEST = 16 << 20  # bytes of a buffer: every kernel finds enough rows there
 PIECE = 4 << 20  # bytes that a thread reads at a time
 AHEAD = (0, 4096)  # bytes; what the CPU's own prefetcher misses, the kernels ask for, so the better one is the limit
 
@@ -45,7 +44,7 @@ def filled(nbytes: int) -> Bytes:
     return memory
 
 
-def size_beyond(cache_bytes: int, free_bytes: float) -> int:
-    """Bytes of a buffer that no cache holds, within reason."""
+def size_beyond(cache_bytes: int, free_bytes: int) -> int:
+    """Bytes of a buffer that no cache holds, within reason. `free_bytes`: of memory; 0 where nobody knows."""
     wanted = max(256 << 20, 3 * cache_bytes)
-    return int(min(wanted, 2 << 30, free_bytes / 4 if math.isfinite(free_bytes) else wanted)) // 4096 * 4096
+    return max(SMALLEST, min(wanted, 2 << 30, free_bytes // 4 or wanted) // 4096 * 4096)

@@ -191,6 +191,16 @@ def test_better_and_worse_are_said_as_plainly() -> None:
     ]
 
 
+def test_one_round_does_not_say_how_sure_a_ratio_is() -> None:
+    mine, theirs = record("Moellama", 10.0), record("Ollama", 20.0)
+    mine.cells["short prompt"]["decode"] = theirs.load = [1.0]
+    found = report.compare(mine, theirs, SAME)
+    verdicts = {line.metric: line.verdict for line in found.lines if line.once and line.ratio}
+    assert verdicts == dict.fromkeys(("load", "decode"), "measured once")
+    assert report.losses(found) == ["time to first token (short prompt): 0.50x of Ollama"]
+    assert ">0.05x</strong></td><td class=\"soft\" data-label=\"95 %\"></td>" in page.render(make_report(found))
+
+
 def test_differences_are_losses_unless_rounding_explains_them() -> None:
     tie = sameness.Text(5, 2, "a", "b", (0.1, 0.1))
     clear = sameness.Text(5, 2, "a", "b", (0.1, 2.0))

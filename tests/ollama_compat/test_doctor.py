@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import tiny_gguf
 
@@ -145,6 +146,19 @@ def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
     shape_ = model(Weights("F32", 1, 0), layers=2, head_count=8, query_width=1600, cache_bytes=2 * 1600)
     assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-10)
     assert Predictor(subject, 10**7).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-12)
+
+
+def test_a_quota_stops_threads() -> None:
+    """Two threads, and half a CPU for them."""
+    shape_ = model(Weights("Q4_K", 256_000_000, 0))
+    free, held = (Predictor(machine({"Q4_K": rate(0, 1e-10)}), 0, quota) for quota in (4.0, 0.5))
+    assert free.decode_seconds(shape_, 0) == pytest.approx(144e6 * 1e-10)
+    assert held.decode_seconds(shape_, 0) == pytest.approx(4 * 144e6 * 1e-10)
+    assert held.prompt_seconds(shape_, 8) == pytest.approx(4 * free.prompt_seconds(shape_, 8))
+
+
+def test_nothing_to_read_has_no_limit() -> None:
+    assert Predictor(machine({"Q4_K": rate(0, 1e-10)}), 0).predict(model()).decode_limit is None
 
 
 def test_layers_with_a_window_look_no_further_back() -> None:
@@ -507,6 +521,58 @@ def test_memory_whose_speed_changes_is_told_of(
     monkeypatch.setattr(work, "run", lambda *_: unsteady)
     assert main(["doctor"]) == 0
     assert "20.0 by 2 (18.0 to 36.0 within seconds: others" in capsys.readouterr().out
+
+
+def test_a_machine_that_tells_nothing(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command.system, "read", lambda: this_system(memory_total=0, memory_available=math.inf))
+    assert main(["doctor", "demo-moe"]) == 0
+    assert "  memory     not told\n" in capsys.readouterr().out
+    assert measured[0]["free_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"general.type": "adapter"}, "is an adapter: name the model"),
+        ({"general.type": "mmproj"}, "is the part of a model that sees or hears"),
+        ({}, "has no weights"),
+    ],
+)
+@pytest.mark.parametrize("name", ["doctor", "bench", "ab"])
+def test_files_that_are_no_model_by_themselves(
+    name: str, metadata: dict[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "part.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in metadata.items():
+        writer.add_string(key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert main([name, str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err[:16], said in err) == ("", "Error: part.gguf", True)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("folder", "is a folder: name the GGUF file in it"),
+        ("nothing.gguf", "there is no file"),
+        ("./nothing", "there is no file"),
+        ("a" * 5000, "invalid model name"),
+    ],
+)
+def test_paths_that_are_no_file(
+    word: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    assert main(["doctor", word]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_that_there_is_not(measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

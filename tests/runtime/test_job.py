@@ -43,6 +43,12 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         run("bench", NOTHING | {"path": str(path)})
 
 
+def test_a_tier_that_there_is_not(demo_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOELLAMA_ISA", "nonsense")
+    with pytest.raises(InternalError, match=r"^MOELLAMA_ISA=nonsense: no such tier"):
+        run("bench", NOTHING | {"path": str(demo_model)})
+
+
 def test_bench_of_the_embedded_model(demo_model: Path) -> None:
     phases, result = run("bench", NOTHING | {"path": str(demo_model), "batches": [1, 3]})
     (measured,) = result["runs"]

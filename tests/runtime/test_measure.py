@@ -66,9 +66,15 @@ def test_memory_and_clock(stage: Stage) -> None:
 
 
 def test_a_buffer_beyond_the_caches_leaves_memory_free() -> None:
-    assert memory.size_beyond(32 * MIB, float("inf")) == 256 * MIB
-    assert memory.size_beyond(512 * MIB, float("inf")) == 1536 * MIB
+    assert memory.size_beyond(32 * MIB, 1 << 40) == 256 * MIB
+    assert memory.size_beyond(512 * MIB, 1 << 40) == 1536 * MIB
     assert memory.size_beyond(32 * MIB, 400 * MIB) == 100 * MIB
+
+
+def test_a_buffer_where_nobody_knows_the_memory_or_there_is_none() -> None:
+    """Less than the rows that kernels are timed by would be read and written beyond its end."""
+    assert memory.size_beyond(0, 0) == 256 * MIB
+    assert memory.size_beyond(32 * MIB, 100) == memory.SMALLEST
 
 
 def test_rates(stage: Stage) -> None:
