@@ -46,9 +46,9 @@ def highest(logits: FloatArray, k: int) -> tuple[IdArray, FloatArray]:
     """The `k` highest logits, falling, with their places: (places, logits)."""
     if k <= 0:
         return np.empty(0, np.int64), logits[:0]
-    ids = np.flatnonzero(logits >= _bound(logits, k)) if k < len(logits) else np.arange(len(logits))
+    ids = (logits >= _bound(logits, k)).nonzero()[0] if k < len(logits) else np.arange(len(logits))
     chosen = logits[ids]
-    order = np.argsort(-chosen, kind="stable")[:k]
+    order = (-chosen).argsort(kind="stable")[:k]
     return ids[order], chosen[order]
 
 
@@ -61,8 +61,9 @@ def _bound(logits: FloatArray, k: int) -> np.float32:
     while group < _LARGEST_GROUP and len(logits) >= 16 * k * group:
         group *= 2
     length = len(logits) // group
-    maxima = logits[: length * group].reshape(group, length).max(axis=0) if group > 1 else logits
-    bound: np.float32 = np.partition(maxima, length - k)[length - k]
+    maxima = logits[: length * group].reshape(group, length).max(axis=0) if group > 1 else logits.copy()
+    maxima.partition(length - k)
+    bound: np.float32 = maxima[length - k]
     return bound
 
 

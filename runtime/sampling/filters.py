@@ -42,7 +42,7 @@ def nucleus(candidates: Candidates, p: float) -> Candidates:
     """The likeliest ones, until their probabilities reach `p`."""
     ids, logits, falling = candidates
     if falling:
-        sums = np.cumsum(np.exp(logits - logits[0]), dtype=np.float64)
+        sums = np.exp(logits - logits[0]).cumsum(dtype=np.float64)
         target = p * sums[-1]
     else:
         top = logits.max()

@@ -136,11 +136,11 @@ class Sampler:
         temperature = self.temperature(candidates)
         if temperature <= 0:
             return int(ids[logits.argmax()])
-        warm = (logits - logits.max()) / np.float32(max(temperature, _COLDEST))
+        warm = (logits - (logits[0] if candidates.falling else logits.max())) / np.float32(max(temperature, _COLDEST))
         if self._mirostat is not None:
             ids, warm, _ = self._mirostat.truncate(Candidates(ids, warm, candidates.falling))
         weights = np.exp(warm)
-        sums = np.cumsum(weights, dtype=np.float64)
+        sums = weights.cumsum(dtype=np.float64)
         place = int(sums.searchsorted(random.random() * sums[-1]))
         if self._mirostat is not None:
             self._mirostat.observe(float(weights[place] / sums[-1]))
