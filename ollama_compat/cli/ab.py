@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 import signal
 import sys
@@ -103,6 +104,7 @@ def _compare(call: Call, file: ModelFile, context: int, all_sides: Sequence[Side
     plan = workload.Plan((), 0, ("speed: the model makes vectors and no text",), context)
     records = [Record(side) for side in all_sides]
     if makes_text:
+        begin = time.monotonic()
         prompts = workload.Prompts(time.time_ns())  # a server that was asked before must not know them
         paces = []
         for side in all_sides:
@@ -113,7 +115,9 @@ def _compare(call: Call, file: ModelFile, context: int, all_sides: Sequence[Side
         budget = 60.0 * call.flags.count("minutes") or workload.BUDGET
         full, rounds = call.flags.on("full"), max(0, call.flags.count("rounds"))
         plan = workload.plan(context, paces, full=full, budget=budget, rounds=rounds)
-        records = turns.measure(all_sides, plan, prompts, tell, together=together)
+        left = math.inf if full or rounds else budget - (time.monotonic() - begin) - workload.afterwards(paces)
+        records = turns.measure(all_sides, plan, prompts, tell, together=together, seconds=left)
+        plan = workload.ended(plan, len(records[0].load))
     comparisons = []
     for side, record in zip(others, records[1:], strict=True):
         tell(f"comparing answers: {side.name}")

@@ -130,9 +130,11 @@ def sentences(found: Sameness) -> list[str]:
 
 def _difference(number: int, text: Any) -> str:
     told = [f"{gap:.2f}" for gap in text.gaps if gap is not None]
-    reason = f"the two tokens lie {' and '.join(told)} nats apart there" if told else "no log probabilities tell why"
+    where = f"  text {number} parts after {text.same} of {text.tokens} tokens"
+    if not told:
+        return f"{where}: no log probabilities tell whether that is a near-tie"
     kind = "a near-tie, which rounding decides" if text.near_tie else "NOT explained by a near-tie"
-    return f"  text {number} parts after {text.same} of {text.tokens} tokens: {reason}; {kind}"
+    return f"{where}: the two tokens lie {' and '.join(told)} nats apart there; {kind}"
 
 
 def losses(comparison: Comparison) -> list[str]:
@@ -145,9 +147,9 @@ def losses(comparison: Comparison) -> list[str]:
     worse += [f"{cell}: ours answered with an error" for cell in comparison.failed[0]]
     found = comparison.sameness
     different = ["prompts are rendered differently"] if not all(found.prompts) else []
-    different += ["greedy texts part where rounding does not explain it"] * any(
-        not text.equal and not text.near_tie for text in found.texts
-    )
+    parted = [text for text in found.texts if not text.equal and not text.near_tie]
+    different += ["greedy texts part where rounding does not explain it"] * any(text.told for text in parted)
+    different += ["greedy texts part where no log probabilities tell why"] * any(not text.told for text in parted)
     different += ["tool calls differ"] * (found.tool_calls is False)
     different += ["embeddings differ"] * (bool(found.cosines) and min(found.cosines) < 0.999)
     return worse + different

@@ -54,6 +54,11 @@ class Text:
         return self.mine == self.theirs
 
     @property
+    def told(self) -> bool:
+        """Whether a side tells how far apart the two tokens are."""
+        return any(gap is not None for gap in self.gaps)
+
+    @property
     def near_tie(self) -> bool:
         """Whether the first difference is one that rounding explains, by both sides' own log probabilities."""
         told = [gap for gap in self.gaps if gap is not None]

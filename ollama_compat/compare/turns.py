@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import defaultdict
@@ -57,10 +58,15 @@ def pace(side: Side, prompts: Prompts, context: int) -> Pace:
     return Pace(answer.prefill or 1e3, answer.decode or 1e2, load)
 
 
-def measure(sides: Sequence[Side], plan: Plan, prompts: Prompts, report: Report, *, together: bool) -> list[Record]:
-    """Every side in every round. `together`: both stay in memory."""
-    records = [Record(side) for side in sides]
+def measure(
+    sides: Sequence[Side], plan: Plan, prompts: Prompts, report: Report, *, together: bool, seconds: float = math.inf
+) -> list[Record]:
+    """Every side in every round, of which no further one begins that would not end within so many seconds. `together`: all
+    stay in memory."""
+    records, begin = [Record(side) for side in sides], time.monotonic()
     for number in range(plan.rounds):
+        if number and (time.monotonic() - begin) * (1 + 1 / number) > seconds:
+            break
         for record in records if number % 2 == 0 else reversed(records):
             report(f"round {number + 1} of {plan.rounds}: {record.side.name}")
             _turn(record, plan, prompts)

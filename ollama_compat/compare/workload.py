@@ -90,7 +90,7 @@ def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUD
         f"{cell.name}: the model's context of {context} tokens has no room for it" for cell in wanted if cell not in cells
     ]
     if not full:
-        budget -= TEXTS * sum(pace.seconds(Cell(SHORT, 1)) for pace in paces)
+        budget -= afterwards(paces)
         while len(cells) > 1 and (rounds or FEWEST) * _round(cells, paces) > budget:
             slowest = max(cells[1:], key=lambda cell: sum(pace.seconds(cell) for pace in paces))
             cells.remove(slowest)
@@ -98,6 +98,19 @@ def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUD
     fitting = FULL_ROUNDS if full else max(1, min(ROUNDS, int(budget / max(_round(cells, paces), 1e-6))))
     longest = max((cell.prompt for cell in cells), default=SHORT)
     return Plan(tuple(cells), rounds or fitting, tuple(left_out), min(context, -(-(longest + ANSWER + MARGIN) // 1024) * 1024))
+
+
+def afterwards(paces: Sequence[Pace]) -> float:
+    """Seconds that comparing answers takes, when all is measured."""
+    return TEXTS * sum(pace.seconds(Cell(SHORT, 1)) for pace in paces)
+
+
+def ended(plan: Plan, rounds: int) -> Plan:
+    """After so many rounds."""
+    if rounds == plan.rounds:
+        return plan
+    lost = f"{plan.rounds - rounds} of {plan.rounds} rounds: they took longer than the first short measurement let expect"
+    return dataclasses.replace(plan, rounds=rounds, left_out=(*plan.left_out, lost))
 
 
 def _round(cells: Sequence[Cell], paces: Sequence[Pace]) -> float:

@@ -106,6 +106,25 @@ def test_a_very_slow_machine_measures_the_shortest_once() -> None:
     assert seconds_of(plan, paces) > workload.BUDGET  # it cannot be helped
 
 
+def test_rounds_that_would_not_end_in_time_do_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes ten seconds: of five, three end within 35."""
+    side = Side("a", "ollama", Address(), "m")
+    took: list[float] = []
+
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+        took.append(10.0)
+        record.load.append(1.0)
+
+    monkeypatch.setattr(turns, "_turn", turn)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(took))
+    plan = workload.Plan((Cell(SHORT, 1),), 5, (), 1024)
+    found = turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True, seconds=35.0)
+    assert len(found[0].load) == 3
+    ended = workload.ended(plan, 3)
+    assert (ended.rounds, ended.left_out) == (3, ("2 of 5 rounds: they took longer than the first short measurement let expect",))
+    assert workload.ended(plan, 5) is plan
+
+
 def test_rounds_that_somebody_names() -> None:
     assert workload.plan(40960, [Pace(1e5, 1e4, 0.1)] * 2, full=True, rounds=3).rounds == 3
     named = workload.plan(40960, [Pace(1e3, 100.0, 1.0)] * 2, full=False, rounds=40)
@@ -204,7 +223,10 @@ def test_one_round_does_not_say_how_sure_a_ratio_is() -> None:
 def test_differences_are_losses_unless_rounding_explains_them() -> None:
     tie = sameness.Text(5, 2, "a", "b", (0.1, 0.1))
     clear = sameness.Text(5, 2, "a", "b", (0.1, 2.0))
-    for text, lost in ((tie, []), (clear, ["greedy texts part where rounding does not explain it"])):
+    untold = sameness.Text(5, 2, "a", "b")
+    assert "no log probabilities tell whether" in report.sentences(sameness.Sameness([], [untold], None, [], []))[1]
+    lost_of = {tie: [], clear: ["greedy texts part where rounding does not explain it"]}
+    for text, lost in (lost_of | {untold: ["greedy texts part where no log probabilities tell why"]}).items():
         found = report.compare(record("a", 1.0), record("b", 1.0), sameness.Sameness([True], [text], None, [], []))
         assert report.losses(found) == lost
     found = report.compare(record("a", 1.0), record("b", 1.0), sameness.Sameness([False], [], False, [0.5], []))
