@@ -22,6 +22,9 @@ Render = Callable[..., str | None]
 """Renders messages (and `tools`, `enable_thinking`, `add_generation_prompt` by name); None when the template fails."""
 
 
+_WORD = "Wasserfall"
+
+
 class ConversationError(Exception):
     """The conversation itself cannot be rendered by any template; the text is llama-server's."""
 
@@ -97,17 +100,34 @@ def split_prefill(messages: list[Message]) -> tuple[list[Message], str | None]:
     return messages[:-1], _text(messages[-1]["content"]) or None
 
 
-def continuation(capabilities: Capabilities, without: str, with_prompt: str, prefill: str) -> str:
+def answer(capabilities: Capabilities) -> Message:
+    """A message of the assistant that says a word by which it is found again."""
+    return {"role": "assistant", "content": [{"type": "text", "text": _WORD}] if capabilities.typed_content else _WORD}
+
+
+def continuation(capabilities: Capabilities, without: str, with_prompt: str, answered: str, prefill: str) -> str:
     """What follows the conversation when the answer continues `prefill`; reasoning, where there is any, is over then.
 
-    `without` and `with_prompt` are the conversation rendered without and with a generation prompt.
+    `without` and `with_prompt` are the conversation rendered without and with a generation prompt, `answered` with `answer`.
     """
     common = os.path.commonprefix((without, with_prompt))  # noqa: RUF071  (texts, compared character by character)
     generation_prompt = with_prompt[len(common) :]
     start, end = capabilities.reasoning_start, capabilities.reasoning_end
+    stem = generation_prompt.partition(start.strip())[0] if start else generation_prompt
     if start and (start.strip() in generation_prompt or end.strip() not in generation_prompt):
-        generation_prompt = generation_prompt.partition(start.strip())[0] + start + end
-    return generation_prompt + prefill
+        generation_prompt = stem + start + end
+    lead = answered[len(without) :].partition(_WORD)[0] if answered.startswith(without) and _WORD in answered else ""
+    return generation_prompt + _opening(stem, lead, (start.strip(), end.strip())) + prefill
+
+
+def _opening(stem: str, lead: str, reasoning: Sequence[str]) -> str:
+    """What a model writes before the text of its answer: the name of a channel, say, or of whom it speaks to.
+
+    `stem`: the generation prompt up to the reasoning. `lead`: what stands between a conversation and a text that follows it.
+    """
+    opening = lead.removeprefix(stem)
+    is_known = lead.startswith(stem) and not any(tag and tag in lead for tag in reasoning)
+    return opening if is_known and opening.strip() else ""
 
 
 # ---------------------------------------------------------------- Ollama's message -> OpenAI's

@@ -69,9 +69,13 @@ class Renderer:
         variables = _variables(request)
         if prefill is None:
             return _strip(_render(compiled.template, messages, **variables), request)
-        without = _render(compiled.template, messages, **variables | {"add_generation_prompt": False})
+        without_prompt = variables | {"add_generation_prompt": False}
+        without = _render(compiled.template, messages, **without_prompt)
         with_prompt = _render(compiled.template, messages, **variables)
-        return _strip(without, request) + conversation.continuation(compiled.capabilities, without, with_prompt, prefill)
+        answered = _prober(compiled.template)([*messages, conversation.answer(compiled.capabilities)], **without_prompt) or ""
+        return _strip(without, request) + conversation.continuation(
+            compiled.capabilities, without, with_prompt, answered, prefill
+        )
 
     def _compile(self, source: str) -> _Compiled:
         if source not in self._compiled:

@@ -24,8 +24,8 @@ CONVERSATIONS: dict[str, Any] = json.loads((FOLDER / "conversations.json").read_
 TEMPLATES = sorted(path.name for path in FOLDER.glob("*.jinja"))
 HI = [{"role": "user", "content": "hi"}]
 
-# What llama.cpp knows about these families and a renderer cannot find out by itself: where an answer begins.
-OTHER_PREFILL = {"openai-gpt-oss-120b.jinja"}
+# llama.cpp writes empty reasoning in front of an answer that is continued; the template itself writes none.
+EMPTY_ANALYSIS = "<|channel|>analysis<|message|><|end|><|start|>assistant"
 
 
 @pytest.fixture
@@ -65,8 +65,6 @@ async def test_prompts_are_those_of_llama_server(renderer: JinjaRenderer, name: 
     source = (FOLDER / name).read_text()
     for case, expected in GOLDEN[name].items():
         conversation, _, think = case.partition(" think=")
-        if conversation == "prefill" and name in OTHER_PREFILL:
-            continue
         prompt = await renderer.render(
             source,
             **CONVERSATIONS[conversation],
@@ -74,7 +72,29 @@ async def test_prompts_are_those_of_llama_server(renderer: JinjaRenderer, name: 
             bos_token=GOLDEN["bos_token"],
             eos_token=GOLDEN["eos_token"],
         )
-        assert without_dates(prompt) == without_dates(expected), case
+        assert without_dates(prompt) == without_dates(expected.replace(EMPTY_ANALYSIS, "")), case
+
+
+@pytest.mark.parametrize(
+    ("before", "prompt", "expected"),
+    [
+        (">>>all\n", ">>>", "A>>>all\nOne"),
+        ("<channel>final<message>", "", "A<channel>final<message>One"),
+        ("<text>", "<think>", "A<think></think><text>One"),  # no reasoning is shown here, and the tags are known
+        ("<think></think>", "<think>", "A<think></think>One"),
+        ("\n", "", "AOne"),
+        ("{% if loop.last %}{{ raise_exception('no') }}{% endif %}", "", "AOne"),
+        ("<other>", "<b>", "A<b>One"),
+    ],
+)
+async def test_an_answer_that_is_continued_begins_as_in_a_conversation(
+    renderer: JinjaRenderer, before: str, prompt: str, expected: str
+) -> None:
+    thoughts = "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}" if prompt == "<think>" else ""
+    said = "{% if m.role == 'assistant' %}A" + before + thoughts + "{% endif %}{{ m.content }}"
+    source = "{% for m in messages %}" + said + "{% endfor %}{% if add_generation_prompt %}A" + prompt + "{% endif %}"
+    messages = [*HI, {"role": "assistant", "content": "One"}]
+    assert await renderer.render(source, messages=messages, bos_token="", eos_token="") == f"hi{expected}"
 
 
 MORE_TEMPLATES = sorted(Path(os.environ.get("MOELLAMA_CHAT_TEMPLATES") or FOLDER).glob("*.jinja"))
