@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 
 from runtime.quantize.encode import encode
+from runtime.quantize.weighing import NEEDY
 
 Entries = dict[str, tuple[tuple[int, ...], Type]]  # tensors by name: shape, rows first, and type
 
@@ -55,7 +56,7 @@ PATTERN = 8192  # blocks that are made; longer tensors repeat them
 def blocks(kind: Type, rng: np.random.Generator) -> np.ndarray:
     """Random weights in that type, (PATTERN, bytes)."""
     values = rng.normal(0, 0.02, (PATTERN, gguf.GGML_QUANT_SIZES[kind][0])).astype(np.float32)
-    return encode(kind.name, values)
+    return encode(kind.name, values, np.ones_like(values) if kind.name in NEEDY else None)
 
 
 def tensors(shape: Shape, only: Type | None = None) -> Entries:
