@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
 WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
+PRODUCTS = "tests/runtime/test_matmul.py"
 POOL, SEGMENTS = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py"
 
 
@@ -96,6 +97,12 @@ FAULTS = (
     Fault("kernels/strip_leaves.py", "e.builder.udiv(rows, e.index(e.lanes))", "e.index(1)", "Q4_0 and strip"),
     Fault("kernels/strip_leaves.py", "width * number)", "number)", "Q4_0 and strip"),
     Fault("kernels/strip_leaves.py", "e.builder.mul(row, e.index(size))", "row", "Q4_0 and strip"),
+    Fault("quants/unpacked.py", "self.offset.bit_length() - 1", "self.offset.bit_length()", "unpacked"),
+    Fault("quants/unpacked.py", "2 * self.offset - 1, w", "self.offset // 2, w", "unpacked", tier="avx2"),
+    Fault("kernels/basics.py", "i // 2 + i % 2 * 2 * half", "i // 2 + i % 2 * half", "unpacked"),
+    Fault("kernels/basics.py", "for place in (0, 2)]", "for place in (0, 1)]", "IQ3_XXS and dot_is"),
+    Fault("kernels/x86.py", "if i % 8 < 7 else 1", "if i % 8 < 7 else 0", "IQ2_XS and dot_is", tier="avx2"),
+    Fault("kernels/matmul.py", "(column + c) * rows + at)", "(column + c) * rows)", "unpacked", tests=PRODUCTS),
     Fault("kernels/mix_leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "halves", tests=KEPT),
     Fault("kernels/mix_leaves.py", "outs[first : first + some], n", "outs[:some], n", "halves", tests=KEPT, tier="avx2"),
     Fault("kernels/mix_leaves.py", "_fill(e, x, end, padded, NONE)", "_fill(e, x, end, end, NONE)", "weights", tests=KEPT),

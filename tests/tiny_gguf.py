@@ -447,7 +447,7 @@ def _latent_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 SCALES = {
     **{Type.Q2_K: (80, 82), Type.Q3_K: (108,), Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)},
-    **{Type.IQ4_NL: (0,), Type.IQ4_XS: (0,)},
+    **{Type.IQ4_NL: (0,), Type.IQ4_XS: (0,), Type.IQ2_XXS: (0,), Type.IQ3_S: (0,)},
 }
 """Where the f16 scales of a block lie; of two, the second is that of the mins."""
 

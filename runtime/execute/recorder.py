@@ -37,6 +37,7 @@ from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.kernels.matmul import PIECES
 from runtime.layers.ops import Activation, Attending, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
+from runtime.quants.unpacked import form_of
 from runtime.weights import Tensor, aligned_array
 
 SMALLEST_PIECE = 4  # weight rows
@@ -426,7 +427,17 @@ class Recorder:
         return (
             *(tensor.address, tensor.row_bytes, tensor.rows, x.address + first, stride, out.address + to, 4 * out.width),
             *(tensor.row_blocks, self._leaf_table(tensor.quant.name, form), self._keep(bias) if bias is not None else 0),
+            *self._unpacking(tensor),
         )
+
+    def _unpacking(self, tensor: Tensor) -> tuple[int, int, int, int, int]:
+        """The fields of matmul.MATRIX that say how rows are unpacked for many columns."""
+        lanes, form = self._leaves.strip_rows, form_of(tensor.quant)
+        if not lanes or form is None:
+            return 0, 0, 0, 0, 0
+        size = lanes * tensor.row_blocks * form.block_bytes
+        place = self._own("unpacked rows", self._threads * size)
+        return self._leaves.unpack(tensor.quant.name), self._leaf_table(form.name, "strip"), place, size, lanes
 
     def _in_strips(self, tensor: Tensor) -> bool:
         if not self._strips.take(tensor):

@@ -173,6 +173,33 @@ class Basics:
         low, high = self.halves(self.fold(vector, 2))
         return self.add(self.lane(low, 0), self.lane(high, 0))
 
+    def sums(self, vectors: Sequence[Value]) -> list[Value]:
+        """The sum of the lanes of each vector of integers (1, 2, 4 or 8): of four at a time with a third of the operations."""
+        if len(vectors) > 4:
+            return [total for first in range(0, len(vectors), 4) for total in self.sums(vectors[first : first + 4])]
+        if len(vectors) == 4:
+            folded = self.fold(self._added_pairs(*map(self._added_pairs, vectors[:2], vectors[2:])), 4)
+            return [self.lane(folded, i) for i in (0, 1, 2, 3)]
+        if len(vectors) == 2:
+            folded = self.fold(self._added_pairs(*vectors), 2)
+            return [self.lane(folded, i) for i in (0, 1)]
+        return [self.sum(vector) for vector in vectors]
+
+    def _added_pairs(self, left: Value, right: Value) -> Value:
+        """Of each 16 bytes the lower and the upper half added: those of `left`, between them those of `right`."""
+        count = left.type.count
+        halves = [[4 * (i // 4) + i % 4 // 2 + i % 2 * count + place for i in range(count)] for place in (0, 2)]
+        return self.add(*(self.shuffle(left, lanes, right) for lanes in halves))
+
+    def transposed(self, vectors: Sequence[Value]) -> list[Value]:
+        """As many vectors as each has lanes: lane i of vector k becomes lane k of vector i."""
+        half = len(vectors) // 2
+        for _ in range(half.bit_length()):
+            pairs = list(zip(vectors[:half], vectors[half:], strict=True))
+            orders = [[part * half + i // 2 + i % 2 * 2 * half for i in range(2 * half)] for part in (0, 1)]
+            vectors = [self.shuffle(left, order, right) for left, right in pairs for order in orders]
+        return list(vectors)
+
     # ------------------------------------------------------------ arithmetic
 
     def add(self, left: Value, right: Value) -> Value:

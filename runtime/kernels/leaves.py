@@ -10,6 +10,7 @@ All arguments are int64 (addresses, counts):
     strip            void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks, following)
                      as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
+    unpack           void(w, w_stride, out, n_blocks)       as interleave, to a strip of blocks as `quants.unpacked` has them
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
     mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
                      out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights.
@@ -38,7 +39,9 @@ from runtime.kernels.kept import F16, Kept
 from runtime.kernels.tiers import activation_of, emitter, few_registers, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
-from runtime.quants.strips import StripType
+from runtime.quants.signed_block import SignedBlockType
+from runtime.quants.strips import StripType, Woven
+from runtime.quants.unpacked import UNPACKED, form_of, signed_type
 
 COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
@@ -52,8 +55,7 @@ PREFETCH_AHEAD = 4096
 
 def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
     """The column counts that leaves for strips of this type come for."""
-    kind = BY_NAME[quant]
-    assert isinstance(kind, StripType), quant
+    kind = _woven(quant)
     return tuple(count for count in COLUMNS if count <= kind.widest or not few_registers(tier))
 
 
@@ -64,6 +66,10 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
     dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in strip_columns(name, tier)]
     packs = [f"quantize.{name}" for name in sorted({activation_of(BY_NAME[name], tier) for name in plain | woven})]
     moves = [f"{move}.{name}" for name in sorted(woven) for move in ("interleave", "row")]
+    apart = {name: form for name in sorted(plain) if strip_rows(tier) and (form := form_of(BY_NAME[name]))}
+    moves += [f"unpack.{name}" for name in apart]
+    forms = dict.fromkeys(form.name for form in apart.values())
+    dots += [f"strip.{name}.{count}" for name in forms for count in strip_columns(name, tier)]
     return [*moves, *(f"dequantize_row.{name}" for name in sorted(plain | woven)), *packs, *dots]
 
 
@@ -101,6 +107,10 @@ class Leaves:
     def interleave(self, quant: str) -> int:
         """Address of the leaf that makes a strip of rows."""
         return self.compile(f"interleave.{quant}")
+
+    def unpack(self, quant: str) -> int:
+        """Address of the leaf that makes a strip of unpacked blocks of rows."""
+        return self.compile(f"unpack.{quant}")
 
     def row(self, quant: str) -> int:
         """Address of the leaf that takes a row out of a strip."""
@@ -186,7 +196,7 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"weigh": six, "interleave": four, "row": four}
+    forms: dict[str, Callable[..., None]] = {"weigh": six, "interleave": four, "unpack": four, "row": four}
     function = seven if kind in ("dot", "strip", LEARN, *ATTENTION) else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
@@ -209,15 +219,23 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     elif kind == "dot":
         _emit_dot(e, _leaf_type(subject), int(rest[0]), *arguments)
     elif kind == "strip":
-        strip_leaves.emit_products(e, _strip_type(subject), int(rest[0]), *arguments)
+        strip_leaves.emit_products(e, _woven(subject), int(rest[0]), *arguments)
     elif kind == "interleave":
         strip_leaves.emit_interleave(e, _strip_type(subject), *arguments)
+    elif kind == "unpack":
+        _emit_unpacked(e, signed_type(subject), *arguments)
     elif kind == "row":
         strip_leaves.emit_row(e, _strip_type(subject), *arguments)
     elif kind == "quantize":
         _emit_quantize(e, subject, *arguments)
     else:
         _emit_dequantize_row(e, _leaf_type(subject), *arguments)
+
+
+def _emit_unpacked(e: Emitter, kind: SignedBlockType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:
+    form = form_of(kind)
+    assert form is not None, kind.name
+    strip_leaves.emit_unpacked(e, kind, form, w, stride, out, n_blocks)
 
 
 def _leaf_type(name: str) -> LeafType:
@@ -256,6 +274,10 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
         e.loop(e.builder.sub(rows, done), [], some(done, 1))
 
 
+def _woven(name: str) -> Woven:
+    return UNPACKED[name] if name in UNPACKED else _strip_type(name)
+
+
 def _strip_type(name: str) -> StripType:
     kind = BY_NAME[name]
     assert isinstance(kind, StripType), name
@@ -266,7 +288,7 @@ def _emit_row(
     e: Emitter, kind: LeafType, rows: Sequence[Value], xs: Sequence[Value], n_blocks: Value, aheads: Sequence[Value]
 ) -> list[Value]:
     """Some weight rows times some columns: the sums, row by row. `aheads`: what is to be fetched meanwhile for each row."""
-    width = len(kind.start(e))
+    width, steps = len(kind.start(e)), kind.steps(e, len(xs))
     packed = ACTIVATIONS[activation_of(kind, e.tier)]
     packed_bytes = packed.block_bytes * (kind.block_size // packed.block_size)
 
@@ -274,7 +296,7 @@ def _emit_row(
         def body(i: Value, flat: list[Value]) -> list[Value]:
             block = e.builder.add(first, e.builder.mul(i, e.index(count)))
             place = e.builder.mul(block, e.index(kind.block_bytes))
-            for ahead in aheads if count == kind.steps(e)[0] else ():
+            for ahead in aheads if count == steps[0] else ():
                 for line in range(-(-count * kind.block_bytes // CACHE_LINE)):
                     e.prefetch(e.at(ahead, place), line)
             inputs = [e.at(x, e.builder.mul(block, e.index(packed_bytes))) for x in xs]
@@ -288,7 +310,7 @@ def _emit_row(
         return body
 
     flat = [value for _ in rows for _ in xs for value in kind.start(e)]
-    for first, count, repeats in e.walked(kind.steps(e), n_blocks):
+    for first, count, repeats in e.walked(steps, n_blocks):
         flat = e.loop(repeats, flat, step(first, count))
     return [kind.finish(e, flat[k : k + width]) for k in range(0, len(flat), width)]
 

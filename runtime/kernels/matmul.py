@@ -6,6 +6,9 @@ The weights of a piece (some rows of one matrix) are read once and used for ever
 While a piece ends, the leaf fetches the beginning of the one that its thread takes next if all threads are equally fast:
 memory does not wait between pieces.
 
+Rows of a type that is costly to take apart are, for many activation rows, made strips of unpacked blocks first, a strip at a time
+(see `runtime.quants.unpacked`); the sums are the same bits.
+
 Where few activation rows are multiplied, the sums of a piece are kept aside until they count (see `desk`).
 """
 
@@ -16,12 +19,14 @@ from typing import Any
 from runtime.kernels.activations import activate
 from runtime.kernels.desk import commit, show, still, take
 from runtime.kernels.driver import driver, inline
-from runtime.kernels.memory import call7, f32, i32, i64
+from runtime.kernels.memory import call4, call7, f32, i32, i64
 
 WIDEST = 8  # columns of the widest leaf
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
-MATRIX = 10  # int64 fields of one matrix in the arguments, in this order:
-# weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias
+MANY = 12  # columns for which unpacking pays
+MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
+# weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,
+# leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes there a thread, rows that it takes
 # `leaves`: WIDEST + 1 addresses; [c] is the leaf for c columns, 0 where there is none. `bias`: f32 or 0.
 
 
@@ -60,6 +65,27 @@ def _after_piece(args: int, m: int, matrices: int, first: int, step: int) -> int
     return int(w[0] + w[2] * w[1])
 
 
+@inline
+def _strips(matrix: int, rows: int, columns: int) -> tuple[int, int]:
+    """Of a piece of so many rows, the strips that are unpacked for so many columns, and the parts: these, and what is left."""
+    w = i64(matrix, MATRIX)
+    strips = rows // w[14] if w[10] != 0 and columns >= MANY else 0
+    return strips, strips + 1 if strips * w[14] < rows else strips
+
+
+@inline
+def _part(matrix: int, weights: int, rows: int, strips: int, number: int, thread: int) -> tuple[int, int, int, int, int]:
+    """Part `number` of a piece, a strip, which is unpacked now, or all rows that are not in strips: the first row and how many,
+    where they lie, their stride, and their leaves."""
+    w = i64(matrix, MATRIX)
+    at = number * w[14]
+    if number == strips:
+        return at, rows - at, weights + at * w[1], w[1], w[8]
+    place = w[12] + thread * w[13]
+    call4(w[10], (weights + at * w[1], w[1], place, w[7]))
+    return at, w[14], place, w[13] // w[14], w[11]
+
+
 @driver
 def linear(args: int, desk: int, thread: int, threads: int) -> None:
     """out[i] = W x[i] + bias for every row i of x, for several W at once.
@@ -86,22 +112,27 @@ def linear(args: int, desk: int, thread: int, threads: int) -> None:
             piece -= in_matrix
             m += 1
         w = i64(args + 8 * (5 + MATRIX * m), MATRIX)
-        first = piece * step
+        matrix, first = args + 8 * (5 + MATRIX * m), piece * step
         rows = min(step, w[2] - first)
-        leaves = i64(w[8], WIDEST + 1)
         weights, following = w[0] + first * w[1], _after_piece(args, m, matrices, first, threads * step)
-        column = 0
-        while column < count:
-            width = leaf_width(leaves, count - column)
-            for c in range(width):
-                inputs[c] = w[3] + (column + c) * w[4]
-                outputs[c] = kept + 4 * (column + c) * rows if kept != 0 else w[5] + (column + c) * w[6] + 4 * first
-            after = following if column + width == count else weights
-            call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
-            if w[9] != 0:
+        strips, parts = _strips(matrix, rows, count)
+        for number in range(parts):
+            at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
+            leaves = i64(table, WIDEST + 1)
+            column = 0
+            while column < count:
+                width = leaf_width(leaves, count - column)
                 for c in range(width):
-                    _add_bias(w[9] + 4 * first, outputs[c], rows)
-            column += width
+                    inputs[c] = w[3] + (column + c) * w[4]
+                    outputs[c] = w[5] + (column + c) * w[6] + 4 * (first + at)
+                    if kept != 0:
+                        outputs[c] = kept + 4 * ((column + c) * rows + at)
+                after = following if column + width == count else place
+                call7(leaves[width], (place, stride, some, scratch, scratch + 8 * WIDEST, w[7], after))
+                if w[9] != 0:
+                    for c in range(width):
+                        _add_bias(w[9] + 4 * (first + at), outputs[c], some)
+                column += width
         if not commit(desk, kept):
             return
         if kept != 0:
@@ -161,31 +192,34 @@ def experts(args: int, desk: int, thread: int, threads: int) -> None:
             return
         for m in range(matrices):
             w = i64(args + 8 * (8 + MATRIX * m), MATRIX)
-            rows = min(step, w[2] - first)
-            leaves = i64(w[8], WIDEST + 1)
+            matrix, rows = args + 8 * (8 + MATRIX * m), min(step, w[2] - first)
             weights = w[0] + expert * expert_bytes[m] + first * w[1]
             n = m + 1 if m + 1 < matrices else 0  # the matrix that is read next, by this expert or the later one
             v, heir, start = i64(args + 8 * (8 + MATRIX * n), MATRIX), expert, first
             if n == 0:
                 heir, start = later_expert, (later % pieces) * step
             following = v[0] + heir * expert_bytes[n] + start * v[1]
-            column = begin
-            while column < end:
-                width = leaf_width(leaves, end - column)
-                for c in range(width):
-                    pair = order[column + c]
-                    inputs[c] = w[3] + (pair // share) * w[4]
-                    outputs[c] = w[5] + pair * w[6] + 4 * first
-                    if kept != 0:
-                        outputs[c] = kept + 4 * (m * (end - begin) + column + c - begin) * rows
-                if not still(desk):
-                    return
-                after = following if column + width == end else weights
-                call7(leaves[width], (weights, w[1], rows, scratch, scratch + 8 * WIDEST, w[7], after))
-                if w[9] != 0:
+            strips, parts = _strips(matrix, rows, end - begin)
+            for number in range(parts):
+                at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
+                leaves = i64(table, WIDEST + 1)
+                column = begin
+                while column < end:
+                    width = leaf_width(leaves, end - column)
                     for c in range(width):
-                        _add_bias(w[9] + 4 * (expert * w[2] + first), outputs[c], rows)
-                column += width
+                        pair = order[column + c]
+                        inputs[c] = w[3] + (pair // share) * w[4]
+                        outputs[c] = w[5] + pair * w[6] + 4 * (first + at)
+                        if kept != 0:
+                            outputs[c] = kept + 4 * ((m * (end - begin) + column + c - begin) * rows + at)
+                    if not still(desk):
+                        return
+                    after = following if column + width == end else place
+                    call7(leaves[width], (place, stride, some, scratch, scratch + 8 * WIDEST, w[7], after))
+                    if w[9] != 0:
+                        for c in range(width):
+                            _add_bias(w[9] + 4 * (expert * w[2] + first + at), outputs[c], some)
+                    column += width
         if kept == 0:
             if matrices == 2:
                 _activate_pairs(args, order, begin, end, first, rows)

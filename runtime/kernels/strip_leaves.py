@@ -1,4 +1,5 @@
-"""The loops of the leaves for strips: products, a strip from its rows, a row from its strip. Arguments: see `leaves`."""
+"""The loops of the leaves for strips: products, a strip from its rows, as they are or unpacked, a row from its strip. Arguments:
+see `leaves`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
 from runtime.kernels.tiers import activation_of
 from runtime.quants.activations import ACTIVATIONS
-from runtime.quants.strips import Strip, StripType
+from runtime.quants.signed_block import SignedBlockType
+from runtime.quants.strips import Strip, StripType, Woven
+from runtime.quants.unpacked import Unpacked, emit_unpack
 
 PREFETCH_AHEAD = {16: 12288, 32: 8192}
 """Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what others gave."""
@@ -19,7 +22,7 @@ KEPT = 2
 """Columns of the widest leaf that keeps what it has loaded; with more there is no room."""
 
 
-def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
+def emit_products(e: Emitter, kind: Woven, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
     together = kind.strips_together(columns)
@@ -36,7 +39,7 @@ def emit_products(e: Emitter, kind: StripType, columns: int, w: Value, stride: V
 class _Products:
     """The loops of products over strips and their blocks."""
 
-    def __init__(self, e: StripEmitter, kind: StripType, columns: int, end: Value, n_blocks: Value, following: Value) -> None:
+    def __init__(self, e: StripEmitter, kind: Woven, columns: int, end: Value, n_blocks: Value, following: Value) -> None:
         packed = ACTIVATIONS[activation_of(kind, e.tier)]
         self.e, self.kind, self.columns, self.following, self.end = e, kind, columns, following, end
         self.input_bytes = kind.strip_blocks * packed.block_bytes * (kind.block_size // packed.block_size)
@@ -93,7 +96,7 @@ class _Products:
             after = e.ahead(e.at(start, e.builder.mul(size, e.index(together))), 0, self.end, following)
             following = e.builder.ptrtoint(after, e.I64)
         ahead = e.ahead(at, PREFETCH_AHEAD[e.registers], end, following)
-        lines = -(-count * self.strip_bytes // CACHE_LINE)
+        lines = 0 if self.kind.near else -(-count * self.strip_bytes // CACHE_LINE)
         registers = max(1, self.kind.block_size // 4)
         alone = columns == 1
         keep = self.kind.shared and e.registers == 32 and columns <= KEPT
@@ -120,6 +123,43 @@ def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: V
         return []
 
     e.loop(e.builder.udiv(n_blocks, e.index(kind.strip_blocks)), [], block)
+
+
+def emit_unpacked(e: Emitter, kind: SignedBlockType, form: Unpacked, w: Value, stride: Value, out: Value, n_blocks: Value
+                  ) -> None:  # fmt: skip
+    """Rows of a type -> a strip of unpacked blocks."""
+    size = form.block_bytes
+    source, target, scratch = e.pointer(w), e.pointer(out), e.scratch(e.lanes * size)
+
+    def block(b: Value, _: list[Value]) -> list[Value]:
+        start = e.at(source, e.builder.mul(b, e.index(kind.block_bytes)))
+
+        def row(r: Value, _: list[Value]) -> list[Value]:
+            emit_unpack(e, kind, form, e.at(start, e.builder.mul(r, stride)), e.at(scratch, e.builder.mul(r, e.index(size))))
+            return []
+
+        e.loop(e.lanes, [], row)
+        _weave(e, scratch, e.at(target, e.builder.mul(b, e.index(e.lanes * size))), size)
+        return []
+
+    e.loop(n_blocks, [], block)
+
+
+def _weave(e: Emitter, rows: Value, out: Value, size: int) -> None:
+    """`lanes` rows of `size` bytes, a multiple of 4, interleaved by four bytes."""
+    span = 4 * e.lanes  # bytes of a row in a register
+    register = e.vector(e.I32, e.lanes)
+
+    def square(k: Value, _: list[Value]) -> list[Value]:
+        here, to = e.at(rows, e.builder.mul(k, e.index(span))), e.at(out, e.builder.mul(k, e.index(span * e.lanes)))
+        for number, column in enumerate(e.transposed([e.load(here, size * row, register) for row in range(e.lanes)])):
+            e.store(column, to, span * number)
+        return []
+
+    e.loop(size // span, [], square)
+    for offset in range(size // span * span, size, 4):
+        for row in range(e.lanes):
+            e.store(e.load(rows, size * row + offset, e.I32), out, e.lanes * offset + 4 * row)
 
 
 def emit_row(e: Emitter, kind: StripType, strip: Value, row: Value, out: Value, n_blocks: Value) -> None:

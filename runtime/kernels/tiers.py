@@ -8,6 +8,7 @@ from runtime.kernels.strips import StripEmitter
 from runtime.kernels.vbmi import Avx512Bf16, Avx512Vbmi
 from runtime.kernels.x86 import Avx2, Avx512, AvxVnni
 from runtime.quants.base import QuantType
+from runtime.quants.strips import Woven
 
 _EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512, Avx512Vbmi, Avx512Bf16)}
 
@@ -23,7 +24,7 @@ def strip_rows(tier: str) -> int:
     return kind.register // 4 if issubclass(kind, StripEmitter) else 0
 
 
-def activation_of(kind: QuantType, tier: str) -> str:
+def activation_of(kind: QuantType | Woven, tier: str) -> str:
     """The format of what weights of a type are multiplied with."""
     return kind.rounded if kind.rounded and _EMITTERS[tier].multiplies_brains else kind.activation
 

@@ -8,6 +8,7 @@ import llvmlite.binding
 from llvmlite import ir
 
 from runtime.kernels.basics import F16, F32, F64, I1, I8, I16, I32, Operand, Type, Value, bits_of, with_element
+from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter, VnniStripEmitter
 
 _BYTE_VNNI_TAKES_BYTES = llvmlite.binding.llvm_version_info >= (22, 0, 0)  # before: <n x i32> operands
@@ -30,9 +31,22 @@ class Avx2(StripEmitter):
     def load_half(self, pointer: Value, offset: int, count: int) -> Value:
         return self.half(self.load_splat(pointer, offset, I16, count))
 
+    def sign_masks(self, eights: Value) -> Iterator[Value]:
+        """As bytes that are negative, or positive, for `vpsignb`."""
+        return (self._sign_bytes(octets) for octets in self.octets(eights))
+
+    def bits(self, integer: Value) -> Value:
+        eights = self.cast(integer, self.bytes(integer.type.width // 8))
+        return self._sign_bytes(self.shuffle(eights, [i // 8 for i in range(integer.type.width)]))
+
+    def _sign_bytes(self, octets: Value) -> Value:
+        """Bit i % 8 of byte i, added to what makes it the sign of a byte that is not zero otherwise."""
+        bits = self.band(octets, self.constant(octets.type, [1 << i % 8 for i in range(octets.type.count)]))
+        rest = [0x80 - (1 << i % 8) if i % 8 < 7 else 1 for i in range(octets.type.count)]
+        return self.add(bits, self.constant(octets.type, rest))
+
     def flipped(self, values: Value, negative: Value) -> Value:
-        mask = self._by_register(self._opaque, self.sext(negative, I8))  # LLVM would choose by it, which takes longer
-        return self.sub(self.xor(values, mask), mask)
+        return self._by_register(self._signed_by, values, negative)
 
     def madd16(self, left: Value, right: Value) -> Value:
         return self._by_register(self._madd16, left, right)
@@ -261,6 +275,7 @@ class Avx512(AvxVnni):
     tier = "avx512"
     register = 64
     registers = 32
+    sign_masks, bits = Emitter.sign_masks, Emitter.bits
 
     def flipped(self, values: Value, negative: Value) -> Value:
         return self.builder.select(negative, self.sub(self.zero(values.type), values), values)

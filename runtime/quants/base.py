@@ -52,8 +52,8 @@ class LeafType(QuantType):
     sums: int = 1  # vector registers that hold the running sums of one column
     together: int = 1  # rows that a leaf for one column takes at a time, so that they share the loads of an input
 
-    def steps(self, e: Emitter) -> Sequence[int]:
-        """Blocks that one `emit_dot` takes, falling; the last is 1."""
+    def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
+        """Blocks that one `emit_dot` of so many columns takes, or one `emit_dequantize` (0), falling; the last is 1."""
         return (1,)
 
     @abc.abstractmethod

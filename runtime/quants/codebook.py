@@ -48,27 +48,31 @@ class CodebookType(SignedBlockType):
     def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
         """Which of the block's values are negative, four <64 x i1>."""
 
-    def steps(self, e: Emitter) -> Sequence[int]:
-        together = max(1, e.indices_at_once // self.INDICES)
-        return (together, 1) if together > 1 else (1,)
+    def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
+        steps = super().steps(e, columns)
+        together = self._together(e)
+        return steps if together in (1, *steps) else (*(count for count in steps if count > together), together, 1)
 
-    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
-        magnitudes, results = self._emit_magnitudes(e, w, count), sums
+    def _together(self, e: Emitter) -> int:
+        """Blocks whose entries are looked up at a time."""
+        return max(1, e.indices_at_once // self.INDICES)
+
+    def emit_totals(self, e: Emitter, w: Value, xs: Sequence[Value], count: int) -> Iterator[list[Value]]:
+        some = min(count, self._together(e))
         for k in range(count):
-            block, inputs = e.at(w, k * self.block_bytes), [e.at(x, k * Q8K.block_bytes) for x in xs]
-            results = self._emit_block(e, block, inputs, results, magnitudes)
-        return list(results)
+            block = e.at(w, k * self.block_bytes)
+            if k % some == 0:
+                magnitudes = self._emit_magnitudes(e, block, some)
+            yield self._emit_signed(e, block, [e.at(x, k * Q8K.block_bytes) for x in xs], magnitudes)
 
-    def _emit_block(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], magnitudes: Iterator[Value]
-                    ) -> list[list[Value]]:  # fmt: skip
+    def _emit_signed(self, e: Emitter, w: Value, xs: Sequence[Value], magnitudes: Iterator[Value]) -> list[Value]:
         negative = self.emit_negative(e, w)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for half, scales in enumerate(e.lane_scales(self.emit_scales(e, w), range(16), signed=True)):
             weights, signs = (list(itertools.islice(parts, 2)) for parts in (magnitudes, negative))
             inputs = [[e.flipped(*both) for both in zip(load_half(e, x, half), signs, strict=True)] for x in xs]
             totals = e.dot_scaled(totals, weights, inputs, scales)
-            sums = [[e.held(column[0], total)] for column, total in zip(sums, totals, strict=True)]
-        return self.add_scaled(e, w, xs, totals, sums)
+        return totals
 
     def _emit_magnitudes(self, e: Emitter, w: Value, count: int) -> Iterator[Value]:
         """Those of `count` blocks in order, <64 x i8> each."""

@@ -37,7 +37,7 @@ class FloatType(StripType):
         """Activations [first, first + count) as f32."""
         return e.load(x, 4 * first, e.F32 if count == 1 else e.floats(count))
 
-    def steps(self, e: Emitter) -> Sequence[int]:
+    def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
         return (VECTORS * e.lanes, e.lanes, 1)
 
     def start(self, e: Emitter) -> list[Value]:

@@ -22,6 +22,10 @@ class OffsetBlockType(SignedBlockType):
     OFFSET: int
     LARGEST = 63
 
+    @property
+    def magnitude(self) -> int:
+        return self.OFFSET  # they are about symmetric
+
     @abc.abstractmethod
     def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
         """weight + OFFSET of the block's weights, four <64 x i8>."""
@@ -29,12 +33,11 @@ class OffsetBlockType(SignedBlockType):
     def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
         return (e.sub(quants, e.constant(quants.type, self.OFFSET)) for quants in self.emit_quants(e, w))
 
-    def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+    def _emit_total(self, e: Emitter, w: Value, xs: Sequence[Value]) -> list[Value]:
         packed, quants = self.emit_scales(e, w), self.emit_quants(e, w)
         offsets = e.mul(e.sext(packed, e.I16), self.OFFSET)
         totals = [e.to_lanes(e.madd16(offsets, e.load(x, Q8K.SUMS, e.vector(e.I16, 16)))) for x in xs]
         for half, scales in enumerate(e.lane_scales(packed, range(16), signed=True)):
             two = list(itertools.islice(quants, 2))
             totals = e.dot_scaled(totals, two, [load_half(e, x, half) for x in xs], scales)
-            sums = [[e.held(column[0], total)] for column, total in zip(sums, totals, strict=True)]
-        return self.add_scaled(e, w, xs, totals, sums)
+        return totals

@@ -23,10 +23,16 @@ Integers = npt.NDArray[np.signedinteger[Any]]
 class SignedBlockType(SuperBlockType):
     """value = factor * scale[group of 16] * weight, integers |scale| <= 63 and |weight| <= LARGEST.
 
-    At most 24 bits, so the product is exact and the order of its factors does not matter.
+    At most 24 bits, so the product is exact and the order of its factors does not matter. A block's sum is a whole number and
+    becomes a float only then, as in strips: so a row's result is the same in both.
     """
 
     LARGEST: int
+
+    @property
+    def magnitude(self) -> int:
+        """What no weight is above."""
+        return self.LARGEST
 
     @abc.abstractmethod
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -50,23 +56,44 @@ class SignedBlockType(SuperBlockType):
         values: Floats = scaled[:, :, None] * weights.reshape(-1, 16, 16).astype(np.float32)
         return values.reshape(-1, self.block_size)
 
+    def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
+        if columns != 1:
+            return (1,)
+        return (2, 1) if e.registers == 32 else (1,)  # two blocks' totals are added up together, for which there are registers
+
     def emit_dot(self, e: Emitter, w: Value, xs: Sequence[Value], sums: Sequence[list[Value]], count: int) -> list[list[Value]]:
+        totals = []  # of each block those of the columns
+        for of_block in self.emit_totals(e, w, xs, count):
+            totals.append(of_block)
+            sums = [[e.held(column[0], total)] for column, total in zip(sums, of_block, strict=True)]
+        alone = len(xs) == 1
+        numbers = [[n] for n in e.sums([total for total, in totals])] if alone else [e.sums(of_block) for of_block in totals]
+        for k, of_block in enumerate(numbers):
+            factor, place = e.lane(self.emit_factor(e, e.at(w, k * self.block_bytes), 4), 0), k * Q8K.block_bytes + Q8K.SCALE
+            sums = [
+                [e.fma(e.mul(e.float(number), factor), e.load(x, place, e.F32), column[0])]
+                for x, number, column in zip(xs, of_block, sums, strict=True)
+            ]
+        return list(sums)
+
+    def emit_totals(self, e: Emitter, w: Value, xs: Sequence[Value], count: int) -> Iterator[list[Value]]:
+        """Of each of `count` blocks, for each column, integers whose sum is that of scale * weight * input."""
+        for k in range(count):
+            yield self._emit_total(e, e.at(w, k * self.block_bytes), [e.at(x, k * Q8K.block_bytes) for x in xs])
+
+    def _emit_total(self, e: Emitter, w: Value, xs: Sequence[Value]) -> list[Value]:
         packed, weights = self.emit_scales(e, w), self.emit_weights(e, w)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for half, scales in enumerate(e.byte_scales(packed, self.LARGEST)):
             two = list(itertools.islice(weights, 2))
             totals = e.dot_bytes(totals, two, [load_half(e, x, half) for x in xs], scales, self.LARGEST)
-        return self.add_scaled(e, w, xs, totals, sums)
+        return totals
 
-    def add_scaled(
-        self, e: Emitter, w: Value, xs: Sequence[Value], totals: Sequence[Value], sums: Sequence[list[Value]]
-    ) -> list[list[Value]]:
-        """The running sums with a block's integer totals, one a column, times both sides' factors."""
-        factor = self.emit_factor(e, w, e.lanes)
-        return [
-            [e.fma(e.mul(e.float(total), factor), e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])]
-            for x, total, column in zip(xs, totals, sums, strict=True)
-        ]
+    def start(self, e: Emitter) -> list[Value]:
+        return [e.zero(e.F32)]
+
+    def finish(self, e: Emitter, sums: list[Value]) -> Value:
+        return sums[0]
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         for block in range(count):

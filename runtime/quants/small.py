@@ -49,7 +49,7 @@ class SmallBlockType(StripType):
         """The block's d as f32 in `count` lanes."""
         return e.load_half(w, 0, count)
 
-    def steps(self, e: Emitter) -> Sequence[int]:
+    def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
         return (2, 1)
 
     def start(self, e: Emitter) -> list[Value]:

@@ -102,13 +102,19 @@ class Strip:
         return self._kept[place]
 
 
-class StripType(LeafType):
-    """A type that has leaves for strips too. A running sum is one vector, a lane for each row."""
+class Woven(abc.ABC):
+    """What is multiplied in strips. A running sum is one vector, a lane for each row."""
 
+    name: str
+    block_size: int
+    block_bytes: int
+    activation: str
+    rounded: str
     elements: tuple[int, ...]  # sizes of what `strip_blocks` blocks consist of, in order
     strip_blocks: int = 1
     strip_steps: tuple[int, ...] = (1,)  # how many times `elements` one `emit_strip` takes, falling; the last is 1
     shared: bool = False  # whether groups that lie in the same bytes follow one another, so that keeping those pays
+    near: bool = False  # whether they are in the core's cache, so that nothing is asked for
     streamed: bool = True  # whether one column asks for lines as read once: they leave the second level of the cache sooner
     widest: int = 8
     """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
@@ -121,6 +127,10 @@ class StripType(LeafType):
     @abc.abstractmethod
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         """`sums`, one for each column, with the products of a block of every row and the activations at each of `xs`."""
+
+
+class StripType(LeafType, Woven):
+    """A type that has leaves for strips too."""
 
     def arranged(self, blocks: Bytes) -> Bytes:
         """(n, block_bytes): blocks of single rows, as a strip has them; the same information in as many bytes."""

@@ -16,7 +16,9 @@ from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.base import LeafType
+from runtime.quants.signed_block import SignedBlockType
 from runtime.quants.strips import StripType
+from runtime.quants.unpacked import form_of, unpack
 
 THREE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
 FOUR = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
@@ -283,6 +285,57 @@ def test_rows_become_a_strip_and_come_back(
         for number, row in enumerate(rows):
             FOUR(leaves.row(kind.name))(strip.address, number, out.address, blocks)
             assert np.array_equal(out.array, row)
+
+
+# ------------------------------------------------------------ unpacked rows
+
+every_unpacked = pytest.mark.parametrize("kind", [kind for kind in LEAF_TYPES if form_of(kind)], ids=lambda kind: kind.name)
+
+
+def unpacked(kind: SignedBlockType, rows: Array) -> Array:
+    """A strip of rows as in a file, as the twin unpacks it."""
+    form = form_of(kind)
+    assert form is not None
+    blocks = unpack(kind, form, rows.reshape(-1, kind.block_bytes)).reshape(len(rows), -1, form.block_bytes // 4, 4)
+    return np.ascontiguousarray(blocks.transpose(1, 2, 0, 3)).reshape(-1)
+
+
+@every_unpacked
+@at_either_end
+def test_rows_are_unpacked_as_by_the_twin(
+    leaves: Leaves, lanes: int, kind: SignedBlockType, at_end: bool, rng: np.random.Generator
+) -> None:
+    for blocks in (1, 3):
+        rows = twins.random_blocks(kind, lanes * blocks, rng).reshape(lanes, -1)
+        expected = unpacked(kind, rows)
+        source, strip = Guarded.copy(rows, at_end=at_end), Guarded(expected.nbytes, at_end=at_end)
+        FOUR(leaves.unpack(kind.name))(source.address, rows.shape[1], strip.address, blocks)
+        assert np.array_equal(strip.array, expected)
+
+
+@every_unpacked
+@at_either_end
+def test_unpacked_rows_give_the_bits_of_packed_ones(
+    leaves: Leaves, lanes: int, kind: SignedBlockType, at_end: bool, rng: np.random.Generator
+) -> None:
+    form = form_of(kind)
+    assert form is not None
+    limits = np.concatenate([np.repeat(block, 4, axis=0) for block in twins.limit_blocks(kind)]).reshape(-1, 4 * kind.block_bytes)
+    ordinary = twins.random_blocks(kind, lanes * 5, rng).reshape(lanes, -1)
+    for rows in (ordinary, *(np.resize(limits[first:], (lanes, limits.shape[1])) for first in range(0, len(limits), lanes))):
+        blocks = rows.shape[1] // kind.block_bytes
+        inputs = [*twins.limit_inputs(blocks * 256), *rng.normal(0, 1, (2, blocks * 256)).astype(np.float32)]
+        packed = [twins.pack("q8_k", row) for row in inputs]
+        expected = run_dot(leaves, kind, rows, rows.shape[1], lanes, packed, 1)
+        w, xs = Guarded.copy(unpacked(kind, rows), at_end=at_end), [Guarded.copy(x, at_end=at_end) for x in packed]
+        outs = [Guarded(4 * lanes, at_end=at_end) for _ in packed]
+        for columns in leaves.columns(form.name, "strip"):
+            pointers = [addresses([guarded.array for guarded in some[:columns]]) for some in (xs, outs)]
+            leaf = SEVEN(leaves.strip(form.name, columns))
+            leaf(w.address, blocks * form.block_bytes, lanes, pointers[0].ctypes.data, pointers[1].ctypes.data, blocks, 0)
+            for out, wanted in zip(outs[:columns], expected, strict=False):
+                assert np.array_equal(out.array.view(np.float32), wanted)
+                out.array[:] = 0
 
 
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:

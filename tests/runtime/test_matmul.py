@@ -1,12 +1,17 @@
-"""How products are divided among threads."""
+"""How products are divided among threads, and into rows that are unpacked and rows that are not."""
 
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_gguf
+from stepping import Text, open_model
 
-from runtime.kernels.matmul import PIECES, piece_rows
+from runtime.kernels.matmul import MANY, PIECES, piece_rows
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
@@ -24,3 +29,18 @@ def test_pieces_are_no_smaller_than_the_least_and_no_larger_than_the_most() -> N
     assert piece_rows(4096, 4, 416, 128, 2) == 416
     assert piece_rows(1536, 4, 192, 0, 16) == 4  # no expert at all
     assert piece_rows(5, 4, 5, 8, 1) == 5
+
+
+@pytest.mark.parametrize("kind", ["IQ2_XXS", "IQ3_S"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
+def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(architecture: str, kind: str, tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
+    tokens = np.random.default_rng(3).integers(0, 300, 5 * MANY).tolist()
+    logits = []
+    for step in (1, MANY - 1, len(tokens)):
+        with closing(open_model(path, threads=2)) as executor:
+            text = Text(executor, [0, 1])
+            logits.append(np.concatenate([text.feed(tokens[at : at + step]) for at in range(0, len(tokens), step)]))
+    assert np.ptp(logits[0]) > 0
+    assert np.array_equal(logits[0], logits[1])
+    assert np.array_equal(logits[0], logits[2])
