@@ -121,6 +121,10 @@ class Sampler:
             if best < 0 or not math.isfinite(logits[best]):
                 raise NotANumber
             return best
+        if self._head > 0 >= self._options.top_n_sigma:  # as many as these are all that counts
+            values, count = masked.without_refused(logits, mask)
+            if count >= self._head:
+                return self._choose(values)
         ids, permitted = masked.permitted(logits, mask)
         return int(ids[self._choose(permitted)])
 
