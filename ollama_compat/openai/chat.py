@@ -96,7 +96,7 @@ def to_native(request: ChatCompletionRequest) -> ChatRequest:
         messages=[native for message in request.messages for native in _turns(message, request.messages)],
         stream=request.stream,
         format=_format(request.response_format),
-        tools=request.tools,
+        tools=_callable(request.tools),
         tool_choice=tool_choice.read(request.tool_choice, several=request.parallel_tool_calls is not False),
         options=_options(request),
         think=common.think(effort),
@@ -104,6 +104,12 @@ def to_native(request: ChatCompletionRequest) -> ChatRequest:
         top_logprobs=request.top_logprobs,
         debug_render_only=request.debug_render_only,
     )
+
+
+def _callable(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Without those that have no function's name: the provider runs them (`web_search`), or nobody could be called."""
+    named = [tool for tool in tools or () if tool["function"]["name"]]
+    return named if named or not tools else None
 
 
 def _options(request: ChatCompletionRequest) -> dict[str, Any]:

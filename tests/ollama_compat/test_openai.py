@@ -255,6 +255,14 @@ def test_contents_that_are_refused(content: Any, message: str) -> None:
     assert error.value.message == message
 
 
+def test_tools_that_no_call_can_name_are_left_out() -> None:
+    search, custom = {"type": "web_search"}, {"type": "custom", "custom": {"name": "c"}}
+    made = native(tools=[search, {"type": "function", "function": {"name": "f"}}, custom]).tools
+    assert [tool["function"]["name"] for tool in made or ()] == ["f"]
+    assert native(tools=[search]).tools is None
+    assert native(tools=[]).tools == []
+
+
 def test_arguments_of_nothing() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": "null"}}
     made = native(messages=[{"role": "assistant", "tool_calls": [call]}]).messages
