@@ -201,6 +201,7 @@ def test_eight_rows_wait_longer_for_long_rows_of_weights() -> None:
     widths = {64: 2e-10, 512: 2e-10, 1024: 3e-10, 2048: 5e-10, 8192: 5e-10}
     found = {width: Product(weights, values=2.0, width=width).seconds(8) for width in widths}
     assert found == pytest.approx(widths)
+    assert Product(weights, values=2.0, width=4096, scattered=True).seconds(8) == pytest.approx(1e-10)
 
 
 def test_experts_are_chosen_by_chance() -> None:
