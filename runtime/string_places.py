@@ -20,7 +20,7 @@ class StringAt(NamedTuple):
     raw: bytes | None = b""  # its letters, if it may have to be one of some; None: it cannot
     letter: bytes = b""  # the next one, which is not whole
     length: int = 0  # characters, as far as they count
-    states: tuple[int, ...] = ()  # of the patterns
+    states: tuple[int, ...] = ()  # of the patterns; none if it can match none of them
     told: bool = True  # whether this is all that there is to know
 
 
@@ -72,6 +72,8 @@ class Strings:
             states = tuple(state for state in after if state is not None)
             if len(states) < len(after):
                 return UNTOLD
+            if all(pattern.is_dead(state) for pattern, state in zip(self._patterns, states, strict=True)):
+                states = ()
         raw = None if at.raw is None else at.raw + text
         length = min(at.length + len(text.decode()), self._countable) if self._countable else 0
         return self._settled(StringAt(raw, b"", length, states))
@@ -88,7 +90,7 @@ class Strings:
         if letter == b"\\" or not _is_whole(letter):
             return at._replace(letter=letter)
         escaped = letter[0] == ord("\\")
-        if letter == b"\\u" or (escaped and (self._patterns or at.raw is not None)):
+        if letter == b"\\u" or (escaped and (at.states or at.raw is not None)):
             return UNTOLD
         return self.after(at._replace(letter=b""), letter[escaped:])
 

@@ -43,6 +43,7 @@ MAPPED: dict[str, Any] = {
     "long strings": listing(STRING | {"minLength": 12}),
     "short strings": listing(STRING | {"maxLength": 3}),
     "patterns": listing({"anyOf": [TOWN, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]}),
+    "patterns or any": listing({"anyOf": [TOWN, STRING | {"minLength": 4}]}),
     "an odd pattern": listing({"type": "string", "pattern": "(?i)x|^y"}),
     "dates": listing({"type": "string", "format": "date"}),
     "some or any": listing({"anyOf": [{"enum": ["he", 'h"e', "hél\\lo", 1, 12, None]}, STRING]}),
@@ -207,6 +208,12 @@ def test_what_a_map_forgets() -> None:
     assert at('[{"he": "\\u0041"') == at('[{"he": "x"')
     assert not chart.lasting(at('[{"he": "\\u0041'))
     assert at("[1]]") is None
+
+
+def test_what_matches_no_pattern_is_any_string() -> None:
+    chart = JsonMap(MAPPED["patterns or any"])
+    places = [chart.walk(chart.start, text) for text in (b'["Abc', b'["Abc d', b'["Abcdefghi, \\n', '["été'.encode())]
+    assert [chart.loose(place) for place in places] == [False, True, True, False]
 
 
 def test_how_much_of_a_tag_stands_there() -> None:
