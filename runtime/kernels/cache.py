@@ -21,6 +21,8 @@ from typing import Any
 import llvmlite
 import numba
 
+from runtime.kernels import isa
+
 log = logging.getLogger(__name__)
 
 KEPT_FOLDERS = 3
@@ -47,8 +49,9 @@ def configure(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def digest() -> str:
-    """Of the kernel sources and the compiler's version."""
-    total = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
+    """Of the kernel sources, the compiler's version, and what the sources ask of the CPU beside its tier."""
+    compiler = f"numba {numba.__version__} llvmlite {llvmlite.__version__}"
+    total = hashlib.sha256(f"{compiler} {isa.reads_past_caches()}".encode())
     for path in sorted(path for source in _SOURCES for path in _RUNTIME.glob(source)):
         content = path.read_bytes()
         total.update(f"\n{path.parent.name}/{path.name} {len(content)}\n".encode())

@@ -89,6 +89,14 @@ def _configure(tier: Tier) -> None:
     config.CPU_NAME, config.CPU_FEATURES = tier.cpu, tier.features
 
 
+def reads_past_caches() -> bool:
+    """Whether lines that are read once should be asked for as such (`prefetchnta`): AMD's cores then keep them out of the larger
+    caches, Intel's lose them before they are used (docs/log.md, "How far ahead to prefetch")."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name().startswith("znver")
+
+
 def _cpu_digest() -> str:
     """Of the CPU's model and of what the operating system lets it do."""
     import llvmlite.binding as llvm

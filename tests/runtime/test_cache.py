@@ -11,7 +11,7 @@ import numba
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
-from runtime.kernels import cache, jit
+from runtime.kernels import cache, isa, jit
 from runtime.kernels.cache import KernelCache
 
 
@@ -80,6 +80,14 @@ def test_digest_covers_every_kernel_source(tmp_path: Path, monkeypatch: pytest.M
     (source / "b.py").rename(source / "c.py")
     digests.append(cache.digest())
     assert len(set(digests)) == 5
+
+
+def test_digest_covers_what_is_asked_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for answer in (True, False):
+        monkeypatch.setattr(isa, "reads_past_caches", lambda answer=answer: answer)
+        found.append(cache.digest())
+    assert found[0] != found[1]
 
 
 def test_seconds_are_counted_over_processes(tmp_path: Path) -> None:
