@@ -94,7 +94,7 @@ def reads_past_caches() -> bool:
     caches, Intel's lose them before they are used (docs/log.md, "How far ahead to prefetch")."""
     import llvmlite.binding as llvm
 
-    return llvm.get_host_cpu_name().startswith("znver")
+    return str(llvm.get_host_cpu_name()).startswith("znver")
 
 
 def _cpu_digest() -> str:
