@@ -65,13 +65,15 @@ def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> I
         yield {"path": str(path), "doctor": told, "benches": benches}
 
 
-def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str) -> Place:
-    """Where a server puts it."""
+def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str, tests: list[dict[str, Any]]) -> Place:
+    """Where a server puts it that is asked for such texts."""
     found = asked(place)
     if not found["layers"] or not machine["gpu"]:
         return speeds.place(of, None)
     free = machine["gpu"]["memory_free"]
-    request = Load("", num_parallel=0, num_batch=0, num_gpu=found["layers"], num_cpu_moe=found["cpu_moe"])
+    longest = max(test["n_prompt"] + test["n_gen"] + test["n_depth"] for test in tests)
+    texts = {"num_ctx": longest, "num_parallel": max(test["n_seq"] for test in tests), "num_batch": 0}
+    request = Load("", num_gpu=found["layers"], num_cpu_moe=found["cpu_moe"], **texts)
     return speeds.place(of, card_plan.placed(of.numbers, min(free, found["vram"] * GIB or free), request))
 
 
@@ -81,7 +83,7 @@ def rows(entry: dict[str, Any], of: Shape) -> Iterator[tuple[str, str, float, fl
     system = entry["doctor"]["system"]
     speeds = Speeds(System(**system | {"memory_available": system["memory_available"] or math.inf}), machine)
     for name, bench in entry["benches"].items():
-        place = placed(of, machine, speeds, name)
+        place = placed(of, machine, speeds, name, bench["tests"])
         for test in bench["tests"]:
             threads = test["n_threads"]
             words = f"{place.words}, {threads} thread{'s' * (threads > 1)}"

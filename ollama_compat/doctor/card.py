@@ -4,6 +4,8 @@ A token's time is the sum over layers: attention and all else that lies in VRAM 
 narrow ones, by the bytes that it reads; experts cost their bytes where they lie, the card's and the CPU's side by side, and the
 hand-off. A step of a prompt costs its operations, or what launching its kernels or the way of the missing experts over the bus
 takes, where that is longer.
+
+Where the card may read a part of the experts from RAM itself, it does if a token gains by it what the executor asks for.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from ollama_compat.doctor.shape import Shape
 
 DENSE_LAUNCHES = 0.7  # of a layer with experts, the kernels that one without has
 VOCABULARY = 65536  # of the slices that were measured
+MOST_OVER_PCIE = 3  # experts of a token that the card may read from RAM itself
+PCIE_GAIN = 1.15  # that a token has to gain by it (runtime.execute.hybrid.GAIN)
 
 
 class CardPredictor:
@@ -27,6 +31,7 @@ class CardPredictor:
         self._known = self._card["rates"]
         output = self._known["output"]
         self._vram: float = self._known["output_bytes"] / output if output else self._card["memory_read"]
+        self._pace = self._paced()
 
     def knows(self, shape: Shape) -> bool:
         """Whether the CPU multiplies all types of the experts."""
@@ -39,8 +44,12 @@ class CardPredictor:
         always = sum(part.bytes_a_token for part in shape.weights if part.share == 1 and not part.last_only)
         layer = self._layer(always / max(1, shape.layers))
         attention = shape.query_width * shape.attended(context) * self._known["position"]
-        experts = sum(self._experts(shape, part, bandwidth) for part in resident)
-        return float(self._head(shape) + shape.layers * layer + attention + experts)
+        others = self._head(shape) + shape.layers * layer + attention
+        used = shape.expert_used_count
+        shares = [count / used for count in range(min(used, MOST_OVER_PCIE + 1))] if used and self._card["pcie"] else [0.0]
+        alone, *shared = (others + sum(self._experts(shape, part, bandwidth, share) for part in resident) for share in shares)
+        best = min(shared, default=alone)
+        return float(best if alone >= PCIE_GAIN * best else alone)
 
     def _layer(self, nbytes: float) -> float:
         """Seconds of a layer that reads so many bytes beside experts: on the line through the two that are known, no less than
@@ -64,22 +73,33 @@ class CardPredictor:
         logits = 4 * (sum(part.rows for part in outputs) - VOCABULARY) / self._card["from_card"]
         return float(max(0.0, self._known["head"] - self._known["output"] + logits) + reading)
 
-    def _experts(self, shape: Shape, resident: float, bandwidth: float) -> float:
-        """Of one layer, with that part of its experts in VRAM."""
+    def _experts(self, shape: Shape, resident: float, bandwidth: float, over_pcie: float = 0.0) -> float:
+        """Of one layer, with that part of its experts in VRAM; of the others the card reads the part `over_pcie` itself."""
         parts = [(part.type_name, part.bytes_a_token / shape.expert_layers) for part in shape.weights if part.share < 1]
         known: Mapping[str, int] = self._known["expert_bytes"]
         start = max(0.0, self._known["experts"] - sum(known.values()) / self._vram)
-        own = start + resident * sum(nbytes for _, nbytes in parts) / self._vram
+        nbytes = sum(nbytes for _, nbytes in parts)
+        own = start + resident * nbytes / self._vram
         if resident >= 1:
             return float(own)
         handoff = self._known["handed"] - self._known["layer"] - sum(self._byte(kind, 1.0) * known[kind] for kind in known)
-        computing = (1 - resident) * sum(self._byte(kind, bandwidth) * nbytes for kind, nbytes in parts)
+        computing = (1 - resident) * (1 - over_pcie) * sum(self._byte(kind, bandwidth) * nbytes for kind, nbytes in parts)
+        if over_pcie:
+            reading = (1 - resident) * over_pcie * nbytes / self._card["to_card_beside_reads"]
+            computing = max(computing * max(1.0, self._ram / self._card["read_beside_copies"]), reading)
         return float(max(max(0.0, handoff) + computing, own if resident else 0.0))
 
     def _byte(self, kind: str, bandwidth: float) -> float:
         """Seconds that the CPU needs for a byte of experts."""
         rate = self._types[kind]
-        return max(rate["cache"], rate["scattered"] / bandwidth)
+        return self._pace * max(rate["cache"], rate["scattered"] / bandwidth)
+
+    def _paced(self) -> float:
+        """By how much the CPU was faster, when it was handed experts, than when its products were timed: somebody else had a part
+        of its cores or its memory then. At most 1."""
+        handed, known = self._known["handed"] - self._known["layer"], self._known["expert_bytes"]
+        timed = sum(max(self._types[kind]["cache"], self._types[kind]["scattered"]) * known[kind] for kind in known)
+        return float(min(1.0, handed / timed)) if handed > 0 else 1.0
 
     @staticmethod
     def _absent(shape: Shape, resident: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,23 +24,23 @@ def placed(shape: Shape, vram: int, asked: Load) -> dict[str, Any]:
     have all their experts there, as many as fit; None where that is all or none."""
     if shape["dense_bytes"] + shape["expert_bytes"] < WORTH_WHILE:
         return {"refused": "a model that small runs on the CPU", "whole": None}
-    found = _first_that_fits(shape, vram, sizes(asked, shape["layers"]), asked.num_cpu_moe)
+    found = _first_that_fits(shape, vram, sizes(asked, shape["layers"]), asked)
     fewer = ((first, 1, USUAL_ROWS) for first in range(1, shape["layers"]))
-    whole = _first_that_fits(shape, vram, fewer, 0, complete=True)
+    whole = _first_that_fits(shape, vram, fewer, dataclasses.replace(asked, num_cpu_moe=0), complete=True)
     everything = not found.get("first") and all(part == 1.0 for part in found.get("resident", (0.0,)))
     return found | {"whole": None if everything or "refused" in whole else whole}
 
 
 def _first_that_fits(
-    shape: Shape, vram: int, tries: Iterable[tuple[int, int, int]], num_cpu_moe: int, *, complete: bool = False
+    shape: Shape, vram: int, tries: Iterable[tuple[int, int, int]], asked: Load, *, complete: bool = False
 ) -> dict[str, Any]:
     """Of layers on the CPU, texts that are promised a context, and rows of a step. `complete`: with all experts."""
     refused = ""
     for first, parallel, rows in tries:
-        needs = needs_of(shape, first, parallel, rows)
+        needs = needs_of(shape, first, parallel, rows, asked.num_ctx or DEFAULT_CONTEXT)
         before = shape["expert_layers"] - len(needs.experts)
         try:
-            found = plan(needs, vram, num_cpu_moe=max(0, num_cpu_moe - before))
+            found = plan(needs, vram, num_cpu_moe=max(0, asked.num_cpu_moe - before))
         except NoRoom as error:
             refused = refused or str(error)
             continue
@@ -49,11 +50,11 @@ def _first_that_fits(
     return {"refused": refused}
 
 
-def needs_of(shape: Shape, first: int, parallel: int, rows: int) -> Needs:
+def needs_of(shape: Shape, first: int, parallel: int, rows: int, num_ctx: int = DEFAULT_CONTEXT) -> Needs:
     """What runtime.execute.needs finds by the tensors, here by layers that are all alike; those without experts come first."""
     layers, experts, width = shape["layers"] - first, shape["expert_count"], shape["embedding_length"]
     stacks = min(shape["expert_layers"], layers)
-    tokens = min(DEFAULT_CONTEXT, shape["context_length"] or DEFAULT_CONTEXT)
+    tokens = min(num_ctx, shape["context_length"] or num_ctx)
     table = shape["table_bytes"] if first == 0 else 0
     dense = shape["dense_bytes"] - shape["output_bytes"] - shape["table_bytes"]
     step = step_bytes(rows, width, shape["hidden_width"], shape["expert_used_count"], shape["query_width"] // 2, shape["n_vocab"])

@@ -6,13 +6,14 @@ and what is spent beside the layers. Narrow layers, in VRAM, tell what of a laye
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from runtime.core import ModelError
 from runtime.execute.hybrid import HybridExecutor
 from runtime.measure import card_parts, on_card, slices
 from runtime.measure.batches import Texts
-from runtime.measure.on_card import OnCard
 from runtime.measure.parts import card_part_of
 from runtime.measure.slices import Slice
 from runtime.measure.subject import Wanted
@@ -39,7 +39,13 @@ class Times:
     token: float  # after a short text
     late: float  # after a long one
     steps: tuple[float, ...]  # of PROMPTS
-    experts: float  # of the card's kernels in a token
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """Seconds of some of a token's kernels, in a slice in VRAM."""
+
+    experts: float
     output: float
 
 
@@ -54,16 +60,19 @@ def rates(cache_bytes: int, progress: Progress) -> dict[str, Any]:
         for shape, path in paths.items():
             slices.write(shape, path)
         progress("timing layers on the card", 0, 1)
-        alone, there, few, fewer = (_times(paths[shape], None, progress) for shape in (single, several, small_single, small))
-        handed = _times(paths[several], 0, progress)
-    return combined(several, alone, there, handed) | {"narrow": narrow(small, few, fewer)}
+        alone, there, few, fewer = (_timed(paths[shape], None, progress) for shape in (single, several, small_single, small))
+        handed = _timed(paths[several], 0, progress)
+        # last of all: what the profiler leaves behind in the process slows every kernel after it
+        parts, small_parts = (_profiled(paths[shape], progress) for shape in (several, small))
+    return combined(several, alone, there, handed, parts) | {"narrow": narrow(small, few, fewer, small_parts)}
 
 
-def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[str, Any]:
-    """`alone`: one layer in VRAM; `there`: all of the slice's; `handed`: these with their experts in RAM."""
+def combined(shape: Slice, alone: Times, there: Times, handed: Times, parts: Parts) -> dict[str, Any]:
+    """`alone`: one layer in VRAM; `there`: all of the slice's, `parts` of whose token are known; `handed`: these with their
+    experts in RAM."""
     layers = shape.layers
     layer = (there.token - alone.token) / (layers - 1)
-    head, experts = alone.token - layer, there.experts / layers
+    head, experts = alone.token - layer, parts.experts / layers
     return {
         "layer_bytes": shape.layer_bytes,  # all but the experts
         "expert_bytes": shape.expert_types,  # that a token reads in a layer, by type
@@ -71,7 +80,7 @@ def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[st
         "output_bytes": shape.output_bytes,
         "operations": shape.operations,  # of a token in a layer: all but the experts, and the experts
         "head": head,  # of a token, beside its layers
-        "output": there.output,  # of that, the product with the output
+        "output": parts.output,  # of that, the product with the output
         "layer": layer - experts,  # all but the experts
         "experts": experts,  # in VRAM
         "handed": (handed.token - head) / layers,  # a layer with its experts in RAM
@@ -80,13 +89,13 @@ def combined(shape: Slice, alone: Times, there: Times, handed: Times) -> dict[st
     }
 
 
-def narrow(shape: Slice, alone: Times, there: Times) -> dict[str, Any]:
+def narrow(shape: Slice, alone: Times, there: Times, parts: Parts) -> dict[str, Any]:
     """The same of narrow layers, as far as they are of use."""
     layers = shape.layers
     return {
         "layer_bytes": shape.layer_bytes,
         "operations": shape.operations,
-        "layer": (there.token - alone.token) / (layers - 1) - there.experts / layers,
+        "layer": (there.token - alone.token) / (layers - 1) - parts.experts / layers,
         "steps": [_step(*step, layers) for step in zip(PROMPTS, alone.steps, there.steps, there.steps, strict=True)],
     }
 
@@ -97,30 +106,36 @@ def _step(rows: int, alone: float, there: float, streamed: float, layers: int) -
     return {"rows": rows, "head": alone - layer, "layer": layer, "streamed": (streamed - alone) / layers}
 
 
-def _times(path: Path, resident: int | None, progress: Progress) -> Times:
+def _timed(path: Path, resident: int | None, progress: Progress) -> Times:
+    with _loaded(path, resident, progress) as run:
+        texts = Texts(run, 1, CONTEXT)
+        steps = []
+        for rows in PROMPTS:
+            read = functools.partial(texts.read, 0, rows)
+            read()
+            steps.append(statistics.median(_seconds(read) for _ in range(TRIES)))
+        short, late = (_token(run, texts, position) for position in (SHORT, LONG))
+        return Times(short, late, tuple(steps))
+
+
+def _profiled(path: Path, progress: Progress) -> Parts:
+    with _loaded(path, None, progress) as run:
+        parts: defaultdict[str, float] = defaultdict(float)
+        for kernel in card_parts.kernels(run, functools.partial(Texts(run, 1, CONTEXT).next, SHORT)):
+            parts[card_part_of(kernel.name, kernel.tensor)] += kernel.seconds
+        return Parts(parts["GPU experts"], parts["output"])
+
+
+@contextlib.contextmanager
+def _loaded(path: Path, resident: int | None, progress: Progress) -> Iterator[HybridExecutor]:
     wanted = Wanted(str(path), CONTEXT, 1, 0, -1, 0, 0, 0, pcie=False)
     subject = on_card.load(wanted, progress, resident=resident, over_pcie=0.0)
     if subject is None:
         raise ModelError("a slice of a model does not run on the card")
     try:
-        return _timed(subject)
+        yield subject.executor
     finally:
         subject.executor.close()
-
-
-def _timed(subject: OnCard) -> Times:
-    run = subject.executor
-    texts = Texts(run, 1, CONTEXT)
-    steps = []
-    for rows in PROMPTS:
-        read = functools.partial(texts.read, 0, rows)
-        read()
-        steps.append(statistics.median(_seconds(read) for _ in range(TRIES)))
-    short, late = (_token(run, texts, position) for position in (SHORT, LONG))
-    parts: defaultdict[str, float] = defaultdict(float)
-    for kernel in card_parts.kernels(run, functools.partial(texts.next, SHORT)):
-        parts[card_part_of(kernel.name, kernel.tensor)] += kernel.seconds
-    return Times(short, late, tuple(steps), parts["GPU experts"], parts["output"])
 
 
 def _token(run: HybridExecutor, texts: Texts, position: int) -> float:

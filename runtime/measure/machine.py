@@ -77,7 +77,9 @@ def _rounds(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cac
         rounds.append((alone, together))
     single, every = (dataclasses.asdict(average(several)) for several in zip(*rounds, strict=True))
     for name, rate in every["types"].items():  # cores share nothing there, and barriers would blur so short a time
-        rate |= {near: single["types"][name][near] / all_.threads for near in NEAR}
+        alone = single["types"][name]
+        rate |= {far: min(seconds, alone[far]) for far, seconds in rate.items()}  # all are no slower than one, unless disturbed
+        rate |= {near: alone[near] / all_.threads for near in NEAR}
     read_one, read_all = (statistics.harmonic_mean(speeds) for speeds in zip(*reads, strict=True))
     return {"read_one": read_one, "read_all": read_all, "reads": reads, "rates_one": single, "rates": every}
 
@@ -86,7 +88,7 @@ def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress
     from runtime.measure import card_plan, card_rates, gpu  # torch takes seconds to import
 
     found, told = gpu.measure(stage, buffer), options(arguments)
-    found["rates"], found["placements"] = None, []
+    found["rates"], found["placements"], found["pcie"] = None, [], told["pcie"]
     if shapes := arguments.get("shapes", ()):
         try:
             found["rates"] = card_rates.rates(arguments["cache_bytes"], progress)

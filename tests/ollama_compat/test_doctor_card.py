@@ -60,7 +60,10 @@ MACHINE: dict[str, Any] = {
     "reads": [(10 * GB, 50 * GB)],
     "rates": CPU | {"threads": 8, "types": {"Q4_K": RATE}},
     "rates_one": CPU | {"threads": 1, "types": {"Q4_K": RATE}},
-    "gpu": {"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},
+    "gpu": {
+        **{"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},
+        **{"to_card_beside_reads": 20 * GB, "read_beside_copies": 40 * GB, "pcie": False},
+    },
 }
 SYSTEM = System("a CPU", 8, 8, None, 1, 0, 64 << 30, 48 * GB, None, None, "", False, None)
 
@@ -87,6 +90,28 @@ def test_card_and_cpu_compute_side_by_side() -> None:
     """The hand-off takes 560 - 50 - 400 = 110 us; half of the experts 200 us of the CPU, while the card does its half."""
     half = CardPredictor(MACHINE).decode_seconds(known(), [0.5] * LAYERS, 0)
     assert half == pytest.approx(RATES["head"] + LAYERS * (RATES["layer"] + 110e-6 + 200e-6), rel=1e-4)
+
+
+def machine_with(**fields: Any) -> dict[str, Any]:
+    """Another card."""
+    return MACHINE | {"gpu": MACHINE["gpu"] | fields}
+
+
+def test_a_card_reads_experts_itself_where_tokens_gain_by_it() -> None:
+    """Half of two experts of 10 MB: 400 us of the CPU become 250, since its reads are slower by a quarter then."""
+    alone, slow, fast = (
+        CardPredictor(machine_with(pcie=pcie, to_card_beside_reads=bus * GB)).decode_seconds(known(), [0.0] * LAYERS, 0)
+        for pcie, bus in ((False, 60), (True, 20), (True, 60))
+    )
+    assert slow == alone  # 500 us over the bus
+    assert alone - fast == pytest.approx(LAYERS * 150e-6, rel=1e-4)
+
+
+def test_layers_that_were_handed_over_tell_how_fast_an_undisturbed_cpu_is() -> None:
+    """Products were timed at 800 us a layer while somebody else read memory, and layers took 560 in all a moment later."""
+    slower = CPU | {"threads": 8, "types": {"Q4_K": RATE | {"scattered": 4e-11}}}
+    found = CardPredictor(MACHINE | {"rates": slower}).decode_seconds(known(), [0.0] * LAYERS, 0)
+    assert found == pytest.approx(RATES["head"] + LAYERS * RATES["handed"], rel=1e-4)
 
 
 def test_bytes_and_positions_are_added() -> None:

@@ -82,13 +82,14 @@ def test_kernels_get_the_tensors_of_their_launches() -> None:
 
 def test_layers_and_what_is_beside_them() -> None:
     card_rates = pytest.importorskip("runtime.measure.card_rates", reason="needs the extra cuda")
-    alone = card_rates.Times(3.0, 3.0, (10.0, 20.0, 30.0), 0.0, 0.0)
-    there = card_rates.Times(9.0, 10.0, (40.0, 80.0, 120.0), 4.0, 0.5)
-    handed = card_rates.Times(21.0, 21.0, (80.0, 100.0, 120.0), 0.0, 0.0)
-    narrow = card_rates.narrow(slices.narrow(Slice(4)), alone, there)
+    alone = card_rates.Times(3.0, 3.0, (10.0, 20.0, 30.0))
+    there = card_rates.Times(9.0, 10.0, (40.0, 80.0, 120.0))
+    handed = card_rates.Times(21.0, 21.0, (80.0, 100.0, 120.0))
+    parts = card_rates.Parts(4.0, 0.5)
+    narrow = card_rates.narrow(slices.narrow(Slice(4)), alone, there, parts)
     assert (narrow["layer"], narrow["steps"][0]["layer"]) == (1.0, 10.0)
     assert narrow["layer_bytes"] < Slice(4).layer_bytes / 3
-    found = card_rates.combined(Slice(4), alone, there, handed)
+    found = card_rates.combined(Slice(4), alone, there, handed, parts)
     assert (found["head"], found["layer"], found["experts"], found["handed"]) == (1.0, 1.0, 1.0, 5.0)
     assert found["output"] == 0.5
     assert found["position"] == pytest.approx(1.0 / (4 * (card_rates.LONG - card_rates.SHORT) * 32 * 256))
