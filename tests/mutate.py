@@ -66,7 +66,7 @@ FAULTS = (
     Fault("quants/tq1_0.py", "(128 + source, 16, 5)", "(96 + source, 16, 5)", "TQ1_0 and strip"),
     Fault("kernels/emitter.py", "128 * (n.bit_count() % 2)", "64 * (n.bit_count() % 2)", "IQ3_XXS and dot_is", tier="avx2"),
     Fault("kernels/emitter.py", "low << size))", "low))", "IQ2_XXS and dot_is", tier="avx512"),
-    Fault("kernels/emitter.py", "1 << i % 8 for i in r", "1 << (i + 1) % 8 for i in r", "IQ2_XS and dot_is", tier="avx2"),
+    Fault("kernels/emitter.py", "1 << i % 8 for i in r", "1 << (i + 1) % 8 for i in r", "IQ2_XS and dot_is", tier="avx512"),
     Fault("kernels/emitter.py", "high, rows - 1 >> 8", "high, rows - 1 >> 9", "IQ3_S and dot_is", tier="avx2"),
     Fault("kernels/basics.py", "self.constant(kind, 0x7FFF)", "self.constant(kind, 0x8000)", "quantize_is"),
     Fault("kernels/vbmi.py", "bit in range(7)), 0x7F]", "bit in range(7)), 0x3F]", "IQ2_XXS and dot_is", tier="avx512vbmi"),
