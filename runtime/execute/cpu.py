@@ -163,7 +163,8 @@ def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept, *, writable: 
     plain, in_strips = strips.types(tensors, leaves.strip_rows if writable else 0)
     recurrent = any(".ssm_" in tensor.name for tensor in tensors)
     modules = kernel_compile.RECURRENT_MODULES if recurrent else kernel_compile.DRIVER_MODULES
-    return [*kernel_compile.names(leaves.tier, plain, modules, in_strips, kind), *[LEARN] * recurrent, kernel_compile.MASKED]
+    needed = kernel_compile.names(leaves.tier, plain, modules, in_strips, kind)
+    return [*kernel_compile.CHOOSING, *needed, *[LEARN] * recurrent]
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:

@@ -67,7 +67,7 @@ class Parts:
 
     def place(self, chosen: Plan, leaves: Leaves, options: Options) -> ExpertCache:
         """Make all parts, as planned. Raises CudaError, torch's own errors, ModelError."""
-        kernel_compile.keep(leaves, [kernel_compile.MASKED], options.progress)
+        kernel_compile.keep(leaves, kernel_compile.CHOOSING, options.progress)
         if chosen.first:
             self._keep_back(chosen.first, leaves, options)
         layers = [layer_of(mixture.experts) for mixture in mixtures(self.model, chosen.first)]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.kernels import cores, masked
+from runtime.kernels import cores
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves, mixes, needed
@@ -29,8 +29,8 @@ DRIVER_MODULES = ("attention", "interleave", "matmul", "reshape", "rows", "route
 RECURRENT_MODULES = (*DRIVER_MODULES, "delta")  # of those with layers that keep a state
 OTHER_MODULES = ("delta", "encode", "probes")
 POOL = "pool"
-MASKED = "masked"
-"""The loops of models that make text, for answers that follow a grammar."""
+CHOOSING = ("draws", "masked")
+"""Modules with the loops by which models that make text choose their tokens."""
 PHASE = "compiling kernels"
 FEW = 2  # kernels that are compiled sooner than a worker starts
 
@@ -82,8 +82,8 @@ def compile_one(name: str, leaves: Leaves) -> None:
         pool = Pool(2)
         pool.run(np.empty((0, 3), np.int64), np.empty((0, 8), np.int64))
         pool.close()
-    elif name == MASKED:
-        masked.compile_all()
+    elif name in CHOOSING:
+        importlib.import_module(f"runtime.kernels.{name}").compile_all()
     elif driver := drivers().get(name):
         driver.address(leaves.cache)
     else:

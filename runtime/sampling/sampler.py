@@ -15,9 +15,9 @@ from runtime.sampling.dry import Breakers, Dry
 from runtime.sampling.masks import Mask
 from runtime.sampling.mirostat import Mirostat
 from runtime.sampling.penalties import Window, penalise
+from runtime.sampling.usual import COLDEST, Usual, is_usual
 
 _RANDOM_SEED = 0xFFFFFFFF  # what -1 is among the 32 bits of a seed
-_COLDEST = 1e-5  # temperatures below cannot be told from it, but would overflow
 _XTC_OFF = 0.5  # thresholds above which XTC can never drop anything
 
 Stage = Callable[[Candidates], Candidates]
@@ -41,6 +41,8 @@ class Sampler:
         self._changes: list[Callable[[FloatArray], None]] = []  # of logits, in place
         self._listeners: list[Callable[[Sequence[int]], None]] = []
         self._mirostat: Mirostat | None = None
+        self._is_usual = is_usual(options)
+        self._usual: Usual | None = None
         self._xtc = options.xtc_probability > 0 and options.xtc_threshold <= _XTC_OFF and not options.mirostat
         self._add_biases()
         if not options.mirostat:
@@ -109,6 +111,13 @@ class Sampler:
 
     def choose(self, logits: FloatArray, mask: Mask | None = None) -> int:
         """A token by changed logits. `mask`: the tokens to choose from. Raises NotANumber."""
+        if self._is_usual and self._random is not None:
+            self._usual = self._usual or Usual(self._options, self._random)
+            if self._usual.can(logits, mask):
+                token = self._usual.choose(logits, mask)
+                if token < 0:
+                    raise NotANumber
+                return token
         if self._options.mirostat and self._mirostat is None:
             options = self._options
             self._mirostat = Mirostat(options.mirostat, options.mirostat_tau, options.mirostat_eta, len(logits))
@@ -126,6 +135,8 @@ class Sampler:
             if count >= self._head:
                 return self._choose(values)
         ids, permitted = masked.permitted(logits, mask)
+        if not len(ids):
+            raise NotANumber
         return int(ids[self._choose(permitted)])
 
     def _choose(self, logits: FloatArray) -> int:
@@ -140,7 +151,7 @@ class Sampler:
         temperature = self.temperature(candidates)
         if temperature <= 0:
             return int(ids[logits.argmax()])
-        warm = (logits - (logits[0] if candidates.falling else logits.max())) / np.float32(max(temperature, _COLDEST))
+        warm = (logits - (logits[0] if candidates.falling else logits.max())) / np.float32(max(temperature, COLDEST))
         if self._mirostat is not None:
             ids, warm, _ = self._mirostat.truncate(Candidates(ids, warm, candidates.falling))
         weights = np.exp(warm)

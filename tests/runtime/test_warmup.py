@@ -19,13 +19,14 @@ import sys
 import numpy as np
 from runtime.core import Batch
 from runtime.execute import cpu
-from runtime.kernels import masked
+from runtime.kernels import draws, masked
 phases = set()
 executor = cpu.load(sys.argv[1], num_ctx=64, num_parallel=1, num_batch=4, num_thread=2, kv_cache_type="q8_0",
                     progress=lambda phase, done, total: phases.add(phase))
 zero = np.zeros(1, np.int32)
 executor.forward(Batch(zero, zero, zero, np.zeros((1, 1), np.int32), zero))
 executor.close()
+draws.compile_all()
 masked.compile_all()
 print(sorted(phases))
 """
