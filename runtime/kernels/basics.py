@@ -7,8 +7,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from runtime.kernels import isa
-
 Value = Any  # an llvmlite.ir.Value: llvmlite ships no types
 Type = Any
 Builder = Any
@@ -105,11 +103,10 @@ class Basics:
 
     def prefetch(self, pointer: Value, line: int, *, once: bool = False) -> None:
         """Ask for a cache line, by its number from `pointer` on; an address that is not mapped is ignored by the CPU. `once`: it
-        need not stay in the larger caches, where the CPU makes use of that."""
+        need not stay in the larger caches."""
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
         function = self._declare(kind, "llvm.prefetch.p0")
-        locality = 0 if once and isa.reads_past_caches() else 3
-        self.builder.call(function, [self.at(pointer, CACHE_LINE * line), I32(0), I32(locality), I32(1)])
+        self.builder.call(function, [self.at(pointer, CACHE_LINE * line), I32(0), I32(0 if once else 3), I32(1)])
 
     def ahead(self, pointer: Value, distance: int, end: Value, following: Value) -> Value:
         """The address `distance` bytes after `pointer`, where what lies beyond `end` goes on at `following` (all i64 but

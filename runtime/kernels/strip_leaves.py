@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from runtime.kernels import isa
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
@@ -100,7 +101,7 @@ class _Products:
         registers = max(1, self.kind.block_size // 4)
         alone = columns == 1
         keep = self.kind.shared and e.registers == 32 and columns <= KEPT
-        once = alone and self.kind.streamed
+        once = alone and self.kind.streamed and isa.reads_past_caches()
         return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone, keep=keep, count=count)
 
 

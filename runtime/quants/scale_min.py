@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,28 +66,33 @@ class ScaleMinType(SuperBlockType, StripType):
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales, mins = strip_scales_and_mins(e, w)
-        totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        pairs = [e.strip_pairs(mins[k // 2], 2 * (k % 2), 2 * (k % 2) + 1) for k in range(4)]
+        totals = offsets = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
+        between = len(xs) == 1 and e.registers == 32  # more even from memory; several columns have no room for it
         for group in range(8):
             scale = e.strip_scale(scales[group // 4], group % 4)
             inputs = range(32 * group, 32 * group + 32, 4)
             quants = w.paced(self.strip_quants(e, w, group))
             totals = e.strip_dot(totals, quants, xs, inputs, scale, self.LARGEST, w.wait)
-        offsets = self._strip_offsets(e, xs, mins)
+            if between and group % 2:
+                offsets = self._offsets(e, offsets, pairs, xs, [group // 2])
+        if not between:
+            offsets = self._offsets(e, offsets, pairs, xs, range(4))
         d, dmin = w.half(0), w.half(2)
         values = [e.fma(e.float(o), dmin, e.mul(e.float(t), d)) for o, t in zip(offsets, totals, strict=True)]
         return add_strip(e, xs, values, sums)
 
     @staticmethod
-    def _strip_offsets(e: StripEmitter, xs: Sequence[Value], mins: Sequence[Value]) -> list[Value]:
-        """For each column the sum of (min times minus the sum of the inputs) over all groups, <lanes x i32>."""
-        pairs = [e.strip_pairs(mins[k // 2], 2 * (k % 2), 2 * (k % 2) + 1) for k in range(4)]
-        totals = []
-        for x in xs:
-            total = e.zero(e.vector(e.I32, e.lanes))
-            for k, both in enumerate(pairs):
-                total = e.strip_madd(total, both, x, Q8K.PAIRS + 4 * k)
-            totals.append(total)
-        return totals
+    def _offsets(
+        e: StripEmitter, totals: Sequence[Value], pairs: Sequence[Value], xs: Sequence[Value], which: Iterable[int]
+    ) -> list[Value]:
+        """For each column its total and (min times minus the sum of the inputs) of these pairs of groups, <lanes x i32>."""
+        found = []
+        for total, x in zip(totals, xs, strict=True):
+            for k in which:
+                total = e.strip_madd(total, pairs[k], x, Q8K.PAIRS + 4 * k)
+            found.append(total)
+        return found
 
     def emit_dequantize(self, e: Emitter, w: Value, out: Value, count: int) -> None:
         head = e.load(w, 0, e.vector(e.I32, 4))

@@ -1,4 +1,4 @@
-"""What emitters write for memory, by the text of their LLVM IR."""
+"""What emitters write for memory, by the text of their LLVM IR and of machine code."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from llvmlite import ir
 
 from runtime.kernels import isa
 from runtime.kernels.basics import POINTER, Basics
+from runtime.kernels.cache import KernelCache
+from runtime.kernels.leaves import Leaves
 
 
-@pytest.mark.parametrize("past_caches", [True, False])
-def test_lines_are_asked_for_as_read_once_where_the_cpu_makes_use_of_it(
-    past_caches: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(isa, "reads_past_caches", lambda: past_caches)
+def test_lines_are_asked_for_as_read_once() -> None:
     function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [POINTER]), "asks")
     emitter = Basics(ir.IRBuilder(function.append_basic_block()))
     emitter.prefetch(function.args[0], 0, once=True)
     emitter.prefetch(function.args[0], 1)
     asked = [line for line in str(function).splitlines() if "call void" in line]
-    assert [line.split("i32 ")[2][0] for line in asked] == ["0" if past_caches else "3", "3"]
+    assert [line.split("i32 ")[2][0] for line in asked] == ["0", "3"]
+
+
+@pytest.mark.skipif(not Leaves().strip_rows, reason="strips are for AVX2 and AVX-512")
+@pytest.mark.parametrize("past_caches", [True, False])
+def test_one_column_asks_for_weights_as_read_once_where_the_cpu_makes_use_of_it(
+    past_caches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isa, "reads_past_caches", lambda: past_caches)
+    single, several = (Leaves(KernelCache(None)).assembly(f"strip.Q8_0.{columns}") for columns in (1, 4))
+    assert ("prefetchnta" in single, "prefetchnta" in several) == (past_caches, False)
+    assert "prefetch" in single
