@@ -1,0 +1,63 @@
+"""What `format` costs an answer as a client sees it: `python benchmarks/formatted.py [URL] [--model demo-moe] [--rounds 40]`.
+
+A running server is asked for the same in turns: free text, `json`, and a JSON schema. Tokens a second are eval_count over
+eval_duration of the answers; medians, and how much longer a token takes than in free text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import urllib.request
+from collections import defaultdict
+from typing import Any
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        **{"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name", "age", "tags", "city"],
+}
+FORMATS: dict[str, dict[str, Any]] = {"free": {}, "json": {"format": "json"}, "schema": {"format": SCHEMA}}
+LEAST = 6  # tokens of an answer that counts
+
+
+def answer(url: str, model: str, number: int, temperature: float, fields: dict[str, Any]) -> dict[str, Any]:
+    """The last line of an answer to the prompt of that number."""
+    options = {"temperature": temperature, "seed": number, "num_predict": 100}
+    prompt = f"Tell me about person {number} as JSON with name, age, tags, city."
+    body = {"model": model, "stream": False, "prompt": prompt, "options": options} | fields
+    request = urllib.request.Request(f"{url}/api/generate", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        found: dict[str, Any] = json.load(response)
+    return found
+
+
+def speeds(given: argparse.Namespace, temperature: float) -> dict[str, float]:
+    """Tokens a second of each kind."""
+    found = defaultdict(list)
+    for number in range(given.rounds):
+        for name, fields in FORMATS.items():
+            said = answer(given.url, given.model, number, temperature, fields)
+            if said["eval_count"] >= LEAST:
+                found[name].append(1e9 * said["eval_count"] / said["eval_duration"])
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:11434")
+    parser.add_argument("--model", default="demo-moe")
+    parser.add_argument("--rounds", type=int, default=40)
+    given = parser.parse_args()
+    for temperature in (0.0, 0.8):
+        found = speeds(given, temperature)
+        for name, speed in found.items():
+            print(f"temperature {temperature}  {name:7} {speed:8.0f} tokens/s  {found['free'] / speed - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    main()
