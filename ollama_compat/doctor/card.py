@@ -17,8 +17,8 @@ from ollama_compat.doctor.shape import Shape
 
 DENSE_LAUNCHES = 0.7  # of a layer with experts, the kernels that one without has
 VOCABULARY = 65536  # of the slices that were measured
-MOST_OVER_PCIE = 3  # experts of a token that the card may read from RAM itself
-PCIE_GAIN = 1.15  # that a token has to gain by it (runtime.execute.hybrid.GAIN)
+MOST_OVER_PCIE = 3  # experts of a token that the card may read from RAM itself; one less than runtime.execute.hybrid.MOST_PARTS
+PCIE_GAIN = 1.15  # that a token has to gain by it: runtime.execute.hybrid.GAIN
 
 
 class CardPredictor:
@@ -91,14 +91,18 @@ class CardPredictor:
 
     def _byte(self, kind: str, bandwidth: float) -> float:
         """Seconds that the CPU needs for a byte of experts."""
+        return self._pace * self._timed(kind, bandwidth)
+
+    def _timed(self, kind: str, bandwidth: float) -> float:
+        """The same by the products that were timed."""
         rate = self._types[kind]
-        return self._pace * max(rate["cache"], rate["scattered"] / bandwidth)
+        return max(rate["cache"], rate["scattered"] / bandwidth)
 
     def _paced(self) -> float:
         """By how much the CPU was faster, when it was handed experts, than when its products were timed: somebody else had a part
         of its cores or its memory then. At most 1."""
         handed, known = self._known["handed"] - self._known["layer"], self._known["expert_bytes"]
-        timed = sum(max(self._types[kind]["cache"], self._types[kind]["scattered"]) * known[kind] for kind in known)
+        timed = sum(self._timed(kind, 1.0) * known[kind] for kind in known)
         return float(min(1.0, handed / timed)) if handed > 0 else 1.0
 
     @staticmethod

@@ -21,7 +21,7 @@ LINES_DENSE, LINES_EXPERTS, LINES_ENDS = 9, 9, 3  # of these, those that take a 
 STATE_PASSES, HIDDEN_PASSES = 2.4, 1.0  # over a token's state and hidden values in a layer, in units of a norm, packing and a sum
 STEP = 512  # rows of a step of a prompt
 # int8 operations a cycle and core, by how tiers' names begin
-PEAK = {"avx512bf16": 256, "avx512vbmi": 256, "avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
+PEAK = {"avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ollama_compat.doctor import card
 from ollama_compat.doctor.shape import of_file
 from runtime import models
 from runtime.execute import cpu, needs
@@ -94,6 +95,11 @@ def test_layers_and_what_is_beside_them() -> None:
     assert found["output"] == 0.5
     assert found["position"] == pytest.approx(1.0 / (4 * (card_rates.LONG - card_rates.SHORT) * 32 * 256))
     assert found["steps"][0] == {"rows": 64, "head": 0.0, "layer": 10.0, "streamed": 17.5}
+
+
+def test_doctor_knows_what_the_executor_asks_of_reads_over_the_bus() -> None:
+    hybrid = pytest.importorskip("runtime.execute.hybrid", reason="needs the extra cuda")
+    assert (card.MOST_OVER_PCIE + 1, card.PCIE_GAIN) == (hybrid.MOST_PARTS, hybrid.GAIN)
 
 
 def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
