@@ -41,9 +41,8 @@ class Strip:
         self.count = count
         self.pointer = pointer
         self._ahead = ahead
-        self._lines = iter(range(lines))
-        self._pace = lines / registers
-        self._all_lines = lines
+        self._lines, self._all_lines = iter(range(lines)), lines
+        self._registers = registers
         self._spread = spread
         self._due = 0.0
         self._once = once
@@ -76,7 +75,7 @@ class Strip:
     def paced(self, weights: Iterable[Value], registers: int = 0) -> Iterator[Value]:
         """The same registers, lines asked for between them; after them where columns are many or registers few, so that LLVM can
         move loads. `registers`: how many a block has, if not one for each four values."""
-        pace = self._all_lines / registers if registers else self._pace
+        pace = self._all_lines / (registers or self._registers)
         for register in weights:
             yield register
             self._due += pace
