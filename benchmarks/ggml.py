@@ -1,4 +1,4 @@
-"""llama.cpp's products of rows, called in its own library (libggml-cpu.so) by ctypes: the peer of our leaves."""
+"""llama.cpp's products, called in its own library (libggml-cpu.so) by ctypes: the peer of our leaves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from runtime.quants import BY_NAME
 
 _call = call_intrinsic(8)  # void vec_dot(n, out, out_stride, weights, stride, activations, stride, count)
 
-_GEMV = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+_BLOCKS = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 INTERLEAVED = 8  # rows that its repacked layouts put together
+TILE = 4  # columns that its repacked products of several columns put together
+CONTEXT = 16 << 20  # bytes of a context, less its weights
+F32 = 0  # ggml.h GGML_TYPE_F32
+
+Run = Callable[[], None]
 
 
 class _Traits(ctypes.Structure):
@@ -24,48 +29,99 @@ class _Traits(ctypes.Structure):
                 ("rows", ctypes.c_int64)]  # fmt: skip
 
 
+class _ContextParameters(ctypes.Structure):  # ggml.h ggml_init_params
+    _fields_ = [("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+class _Plan(ctypes.Structure):  # ggml-cpu.h ggml_cplan
+    _fields_ = [("work_size", ctypes.c_size_t), ("work", ctypes.c_void_p), ("threads", ctypes.c_int),
+                ("threadpool", ctypes.c_void_p), ("abort", ctypes.c_void_p), ("abort_data", ctypes.c_void_p),
+                ("use_ref", ctypes.c_bool)]  # fmt: skip
+
+
 class Ggml:
     """One build of the library, in the folder `path`."""
 
     def __init__(self, path: Path) -> None:
-        ctypes.CDLL(str(path / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
+        self._base = ctypes.CDLL(str(path / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
         self._library = ctypes.CDLL(str(path / "libggml-cpu.so"))
         self._library.ggml_get_type_traits_cpu.restype = ctypes.POINTER(_Traits)
         self._library.ggml_cpu_init()
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        declared = {
+            (self._base, "ggml_init"): (pointer, [_ContextParameters]),
+            (self._base, "ggml_new_tensor_2d"): (pointer, [pointer, ctypes.c_int, size, size]),
+            (self._base, "ggml_mul_mat"): (pointer, [pointer] * 3),
+            (self._base, "ggml_get_data"): (pointer, [pointer]),
+            (self._base, "ggml_new_graph"): (pointer, [pointer]),
+            (self._base, "ggml_build_forward_expand"): (None, [pointer] * 2),
+            (self._library, "ggml_graph_plan"): (_Plan, [pointer, ctypes.c_int, pointer]),
+            (self._library, "ggml_graph_compute"): (ctypes.c_int, [pointer, ctypes.POINTER(_Plan)]),
+        }
+        for (library, name), (result, arguments) in declared.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
 
-    def products(self, name: str, weights: np.ndarray, stride: int, rows: int, width: int) -> list[Callable[[], None]]:
-        """Calls that multiply `rows` rows of `width` values by one vector: row by row, and repacked where it can.
+    def products(self, name: str, weights: np.ndarray, stride: int, rows: int, width: int, columns: int) -> list[Run]:
+        """Calls that multiply `rows` rows of `width` values by so many vectors: row by row, repacked where it can, and as its
+        graphs do, which includes rounding the vectors.
 
         What the weights say does not matter to the time that they take.
         """
         traits = self._library.ggml_get_type_traits_cpu(BY_NAME[name].type_id).contents
         if not traits.vec_dot:
             return []
-        activations, out = np.zeros(width * 8, np.uint8), np.zeros(rows, np.float32)
-        place, keep = weights.ctypes.data, (activations, out)
-        loop = functools.partial(_rows, traits.vec_dot, width, out.ctypes.data, place, stride, activations.ctypes.data, rows)
-        calls = [functools.partial(_held, loop, keep)]
-        gemv = self._gemv(name)
-        if gemv is not None:
-            arguments = (width, out.ctypes.data, rows, place, activations.ctypes.data, 1, rows)
-            calls.append(functools.partial(_held, functools.partial(gemv, *arguments), keep))
-        return calls
+        activations, out = (_aligned(columns * width * 8), _aligned(columns * rows * 4))
+        place, inputs, outputs = weights.ctypes.data, activations.ctypes.data, out.ctypes.data
+        loop = functools.partial(_rows, traits.vec_dot, width, outputs, place, stride, inputs, rows, columns)
+        graph = self._graph(BY_NAME[name].type_id, weights[: rows * stride], rows, width, columns)
+        calls: list[Callable[..., None]] = [loop, graph]
+        arguments = (width, outputs, rows, place, inputs, columns, rows)
+        repacked = self._repacked("gemv" if columns == 1 else "gemm", name)
+        if repacked is not None and columns in (1, *range(TILE, columns + 1, TILE)) and rows % INTERLEAVED == 0:
+            calls.append(functools.partial(repacked, *arguments))
+        return [functools.partial(_held, call, (activations, out)) for call in calls]
 
-    def _gemv(self, name: str) -> Callable[..., None] | None:
+    def _repacked(self, form: str, name: str) -> Callable[..., None] | None:
         side = "q8_K" if BY_NAME[name].block_size == 256 else "q8_0"
         kind = name.lower().replace("_k", "_K")
-        function = getattr(self._library, f"ggml_gemv_{kind}_{INTERLEAVED}x8_{side}", None)
+        function = getattr(self._library, f"ggml_{form}_{kind}_{INTERLEAVED}x8_{side}", None)
         if function is not None:
-            function.argtypes, function.restype = _GEMV, None
+            function.argtypes, function.restype = _BLOCKS, None
         return function
 
+    def _graph(self, type_id: int, weights: np.ndarray, rows: int, width: int, columns: int) -> Run:
+        """A graph of one product, on this thread."""
+        base, size = self._base, CONTEXT + weights.nbytes + 4 * columns * (width + rows)
+        context = base.ggml_init(_ContextParameters(size, None, False))
+        left = base.ggml_new_tensor_2d(context, type_id, width, rows)
+        right = base.ggml_new_tensor_2d(context, F32, width, columns)
+        ctypes.memmove(base.ggml_get_data(left), weights.ctypes.data, weights.nbytes)
+        ctypes.memset(base.ggml_get_data(right), 0, 4 * columns * width)
+        graph = base.ggml_new_graph(context)
+        base.ggml_build_forward_expand(graph, base.ggml_mul_mat(context, left, right))
+        plan = self._library.ggml_graph_plan(graph, 1, None)
+        work = _aligned(plan.work_size + 1)
+        plan.work = work.ctypes.data
+        call = functools.partial(self._library.ggml_graph_compute, graph, ctypes.byref(plan))
+        return functools.partial(_held, call, (work, plan))
 
-def _held(call: Callable[[], None], keep: object) -> None:
+
+def _aligned(count: int) -> np.ndarray:
+    """Zeros from a cache line on."""
+    raw = np.zeros(count + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count]
+
+
+def _held(call: Callable[..., None], keep: object) -> None:
     call()
 
 
 @njit(nogil=True)
-def _rows(function: int, width: int, out: int, weights: int, stride: int, activations: int, rows: int) -> None:
+def _rows(function: int, width: int, out: int, weights: int, stride: int, activations: int, rows: int, columns: int) -> None:
     """Row after row in machine code: a call from Python takes longer than a row."""
     for row in range(rows):
-        _call(function, (width, out + 4 * row, 0, weights + row * stride, 0, activations, 0, 1))
+        for column in range(columns):
+            place = out + 4 * (rows * column + row)
+            _call(function, (width, place, 0, weights + row * stride, 0, activations + 8 * width * column, 0, 1))

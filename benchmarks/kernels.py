@@ -1,10 +1,10 @@
 """Speed of the products of one core, type by type: cycles a block and GB/s of weights, in cache and from memory.
 
-    python benchmarks/kernels.py [--types Q4_K Q6_K] [--columns 1 8] [--memory 512] [--ggml FOLDER]
+    python benchmarks/kernels.py [--types Q4_K Q6_K] [--columns 1 8] [--rows 15] [--memory 512] [--ggml FOLDER]
 
-Beside each stands llama.cpp's own product of the same shape, the faster of its row by row and its repacked form (FOLDER holds
-its libggml-cpu.so), and for memory a plain read loop. All cases take turns, several rounds; medians are printed.
-MOELLAMA_ISA chooses the tier.
+Beside each stands llama.cpp's own product of the same shape, the fastest of its row by row, its repacked form and its graph of
+one product (FOLDER holds its libggml-cpu.so), and for memory a plain read loop. All cases take turns, several rounds; medians
+are printed. MOELLAMA_ISA chooses the tier.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
+import itertools
 import platform
 import statistics
 import subprocess
@@ -42,11 +43,11 @@ Run = Callable[[], None]
 class Matrix:
     """A matrix of one type, and what multiplies it."""
 
-    def __init__(self, kind: LeafType, width: int, size: int) -> None:
+    def __init__(self, kind: LeafType, width: int, size: int, rows: int = 0) -> None:
         self.kind, self.width = kind, width
         self.blocks = width // kind.block_size
         self.stride = self.blocks * kind.block_bytes
-        self.rows = max(16, size // self.stride // 16 * 16)
+        self.rows = rows or max(16, size // self.stride // 16 * 16)
         some = np.random.default_rng(0).integers(0, 256, min(CACHED, self.rows * self.stride), np.uint8)
         self.weights = _aligned(1, self.rows * self.stride)[0, : self.rows * self.stride]
         self.weights[:] = np.resize(some & 0x3F | 0x20, self.weights.shape)  # no infinities and nothing tiny among scales
@@ -55,21 +56,31 @@ class Matrix:
     def nbytes(self) -> int:
         return self.rows * self.stride
 
+    def in_strips(self, leaves: Leaves) -> int:
+        """Rows that lie in strips in a model."""
+        lanes = leaves.strip_rows if isinstance(self.kind, StripType) else 0
+        return self.rows // lanes * lanes if lanes else 0
+
     def ours(self, leaves: Leaves, columns: int) -> Run:
-        """The leaf that a model's matrix of this type gets."""
-        in_strips = leaves.strip_rows and isinstance(self.kind, StripType)
-        leaf = DOT((leaves.strip if in_strips else leaves.dot)(self.kind.name, columns))
+        """The leaves that a model's matrix of this type gets: for strips, and for rows after the last."""
         inputs = _aligned(columns, activation_bytes(leaves.activation(self.kind.name), self.width))
         outputs = np.zeros((columns, self.rows), np.float32)
-        pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in (inputs, outputs)]
-        addresses = (pointers[0].ctypes.data, pointers[1].ctypes.data)
-        place = self.weights.ctypes.data
-        call = functools.partial(leaf, place, self.stride, self.rows, *addresses, self.blocks, place)
-        return functools.partial(_held, call, (inputs, outputs, pointers, self.weights))
+        kept: list[object] = [inputs, outputs, self.weights]
+        calls: list[Run] = []
+        whole = self.in_strips(leaves)
+        for first, end, leaf in ((0, whole, leaves.strip), (whole, self.rows, leaves.dot)):
+            if first < end:
+                pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in (inputs, outputs[:, first:])]
+                kept += pointers
+                place, addresses = self.weights.ctypes.data + first * self.stride, [array.ctypes.data for array in pointers]
+                arguments = (place, self.stride, end - first, *addresses, self.blocks, place)
+                calls.append(functools.partial(DOT(leaf(self.kind.name, columns)), *arguments))
+        return functools.partial(_held, calls, kept)
 
 
-def _held(call: Run, keep: object) -> None:
-    call()
+def _held(calls: Sequence[Run], keep: object) -> None:
+    for call in calls:
+        call()
 
 
 def _aligned(rows: int, row_bytes: int) -> npt.NDArray[np.uint8]:
@@ -115,23 +126,24 @@ def gigahertz() -> float:
 
 def report(kind: LeafType, options: argparse.Namespace, leaves: Leaves, peer: Ggml | None, read: float) -> None:
     """One line for each number of columns."""
-    in_strips = leaves.strip_rows and isinstance(kind, StripType)
-    widths = [columns for columns in options.columns if columns in leaves.columns(kind.name, "strip" if in_strips else "dot")]
-    cached = Matrix(kind, options.width, CACHED)
-    theirs = peer.products(kind.name, cached.weights, cached.stride, cached.rows, cached.width) if peer else []
-    times = medians([*(cached.ours(leaves, columns) for columns in widths), *theirs], TARGET_SECONDS)
+    cached = Matrix(kind, options.width, CACHED, options.rows)
+    form = "strip" if cached.in_strips(leaves) else "dot"
+    widths = [columns for columns in options.columns if columns in leaves.columns(kind.name, form)]
+    place = (cached.weights, cached.stride, cached.rows, cached.width)
+    theirs = [peer.products(kind.name, *place, columns) if peer else [] for columns in widths]
+    times = iter(medians([*(cached.ours(leaves, columns) for columns in widths), *itertools.chain(*theirs)], TARGET_SECONDS))
+    taken = list(itertools.islice(times, len(widths)))
     clock = gigahertz()
     memory = Matrix(kind, options.width, options.memory << 20) if options.memory else None
     far = medians([memory.ours(leaves, widths[0])], 0.0)[0] if memory else 0.0
-    for place, columns in enumerate(widths):
-        taken = times[place]
-        cycles = taken / (cached.rows * cached.blocks) * clock * 1e9
+    for number, (columns, ours, calls) in enumerate(zip(widths, taken, theirs, strict=True)):
+        cycles = ours / (cached.rows * cached.blocks) * clock * 1e9
         line = f"{kind.name:8}{columns:3}{cycles:10.2f} cycles / {kind.block_size:3} values"
-        line += f"{cached.nbytes / taken / 1e9:8.1f} GB/s {2 * cached.rows * cached.width * columns / taken / 1e9:6.0f} GOP/s"
-        if columns == 1 and theirs:
-            best = min(times[len(widths) :])
-            line += f"   llama.cpp {cached.nbytes / best / 1e9:6.1f} GB/s {best / taken:6.2f}x"
-        if place == 0 and memory:
+        line += f"{cached.nbytes / ours / 1e9:8.1f} GB/s {2 * cached.rows * cached.width * columns / ours / 1e9:6.0f} GOP/s"
+        if calls:
+            best = min(itertools.islice(times, len(calls)))
+            line += f"   llama.cpp {cached.nbytes / best / 1e9:6.1f} GB/s {best / ours:6.2f}x"
+        if number == 0 and memory:
             speed = memory.nbytes / far / 1e9
             line += f"   memory {speed:6.1f} GB/s, {speed / read:.2f} of a read loop"
         print(line, flush=True)
@@ -143,6 +155,7 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=known, choices=known)
     parser.add_argument("--columns", nargs="+", type=int, default=[1, 8], choices=COLUMNS)
     parser.add_argument("--width", type=int, default=2048, help="values a row")
+    parser.add_argument("--rows", type=int, default=0, help="rows of the matrix in cache, instead of as many as fit")
     parser.add_argument("--memory", type=int, default=512, help="MB of weights for the figures from memory, 0 for none")
     parser.add_argument("--ggml", type=Path, help="folder of llama.cpp's libggml-cpu.so")
     options = parser.parse_args()

@@ -130,6 +130,9 @@ FAULTS = (
     Fault("kernels/delta_leaves.py", "e.fma(both, change, ", "e.add(change, ", "any_pieces", tests=DELTA),
     Fault("kernels/delta_leaves.py", "change, e.mul(keep, old))", "change, old)", "any_pieces", tests=DELTA),
     Fault("kernels/interleave.py", "lanes * a[3], token % lanes", "lanes * a[3], 0", "", tests=MODELS),
+    Fault("kernels/interleave.py", "token < a[12]", "token <= a[12]", "last_strip", MODELS),
+    Fault("execute/recorder.py", "(0, stride, 4 * first))", "(0, stride, 0))", "rows_after_the_last_strip", MODELS),
+    Fault("execute/recorder.py", "bias[first : first + part.rows]", "bias[: part.rows]", "biases_of_rows_after", MODELS),
 )  # fmt: skip
 
 

@@ -196,11 +196,12 @@ class Recorder:
     def linear(self, x: Value, *weights: tuple[Tensor, FloatArray | None]) -> list[Value]:
         outs = [self._like(x, tensor.rows) for tensor, _ in weights]
         step = self._piece(weights[0][0].row_bytes, sum(tensor.rows for tensor, _ in weights))
-        pieces = sum(math.ceil(tensor.rows / step) for tensor, _ in weights)
+        divided = [self._strips.split(tensor) for tensor, _ in weights]
+        pieces = sum(math.ceil(part.rows / step) for parts in divided for part in parts)
         fields: list[int] = []
-        for (tensor, bias), out in zip(weights, outs, strict=True):
-            fields += self._matrix(tensor, self._pack(x, tensor), out, bias)
-        self._row(matmul.linear, x.count, pieces, step, self._pointers, len(weights), *fields, label=weights[0][0].name)
+        for (tensor, bias), out, parts in zip(weights, outs, divided, strict=True):
+            fields += self._divided(parts, self._pack(x, tensor), out, bias)
+        self._row(matmul.linear, x.count, pieces, step, self._pointers, sum(map(len, divided)), *fields, label=weights[0][0].name)
         return outs
 
     def by_head(self, x: Value, weight: Tensor) -> Value:
@@ -430,6 +431,16 @@ class Recorder:
             *self._unpacking(tensor),
         )
 
+    def _divided(self, parts: list[Tensor], x: Buffer, out: Value, bias: FloatArray | None) -> list[int]:
+        """The fields of a matrix that is multiplied in parts."""
+        fields, first = list[int](), 0
+        stride = activation_bytes(self._leaves.activation(parts[0].quant.name), parts[0].shape[0])
+        for part in parts:
+            of_part = None if bias is None else bias[first : first + part.rows]
+            fields += self._matrix(part, x, out, of_part, (0, stride, 4 * first))
+            first += part.rows
+        return fields
+
     def _unpacking(self, tensor: Tensor) -> tuple[int, int, int, int, int]:
         """The fields of matmul.MATRIX that say how rows are unpacked for many columns."""
         lanes, form = self._leaves.strip_rows, form_of(tensor.quant)
@@ -446,7 +457,7 @@ class Recorder:
         if reader is not None:  # a table that is the output as well
             size = (tensor.row_bytes + 63) // 64 * 64
             scratch = self._buffers.take(self._threads * size).address
-            more = self._strips.rows, self._leaves.row(tensor.quant.name), scratch, size
+            more = self._strips.rows, self._leaves.row(tensor.quant.name), scratch, size, tensor.rows
             self.program[reader] = interleave.embed, packed(*map(int, self.program[reader][1]), *more), True
         return True
 

@@ -12,9 +12,22 @@ from runtime.weights import Tensor
 
 def fits(tensor: Tensor, rows: int) -> bool:
     """Whether a tensor can be multiplied in strips of `rows` rows (0: there are none)."""
+    return _divides(tensor, rows) and tensor.rows % rows == 0
+
+
+def split(tensor: Tensor, rows: int) -> list[Tensor]:
+    """A matrix as its rows that fit strips, and those after the last whole strip; a stack stays one."""
+    whole = tensor.rows // rows * rows if len(tensor.shape) == 2 and _divides(tensor, rows) else 0
+    if whole in (0, tensor.rows):
+        return [tensor]
+    return [tensor.part(0, whole), tensor.part(whole, tensor.rows - whole)]
+
+
+def _divides(tensor: Tensor, rows: int) -> bool:
+    """Whether there are strips of so many rows for the tensor's type and width."""
     if rows == 0 or len(tensor.shape) < 2 or not isinstance(tensor.quant, StripType):
         return False
-    return tensor.rows % rows == 0 and tensor.row_blocks % tensor.quant.strip_blocks == 0
+    return tensor.row_blocks % tensor.quant.strip_blocks == 0
 
 
 def types(tensors: Iterable[Tensor], rows: int) -> tuple[set[str], set[str]]:
@@ -22,7 +35,8 @@ def types(tensors: Iterable[Tensor], rows: int) -> tuple[set[str], set[str]]:
     plain, strips = set[str](), set[str]()
     for tensor in tensors:
         if len(tensor.shape) > 1:
-            (strips if fits(tensor, rows) else plain).add(tensor.quant.name)
+            for part in split(tensor, rows):
+                (strips if fits(part, rows) else plain).add(part.quant.name)
     return plain, strips
 
 
@@ -45,6 +59,10 @@ class Strips:
             return False
         self.tensors[tensor.address] = tensor
         return True
+
+    def split(self, tensor: Tensor) -> list[Tensor]:
+        """See `split`."""
+        return split(tensor, self.rows)
 
     def step(self, rows: int) -> int:
         """Rows of a piece, made whole strips."""

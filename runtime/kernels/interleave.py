@@ -29,11 +29,12 @@ def interleave(args: int, desk: int, thread: int, threads: int) -> None:
 
 @row_driver
 def embed(args: int, desk: int, thread: int, threads: int) -> None:
-    """As `rows.embed`, from a table that lies in strips.
+    """As `rows.embed`, from a table whose first rows lie in strips.
 
-    Arguments: those of `rows.embed`, rows a strip, leaf that reads a row, scratch, bytes of scratch a thread (a row's).
+    Arguments: those of `rows.embed`, rows a strip, leaf that reads a row, scratch, bytes of scratch a thread (a row's), rows that
+    lie in strips.
     """
-    a = i64(args, 12)
+    a = i64(args, 13)
     count, width, lanes = i64(a[0], 1)[0], a[7], a[8]
     tokens = i32(a[1], count)
     scratch = a[10] + thread * a[11]
@@ -42,5 +43,8 @@ def embed(args: int, desk: int, thread: int, threads: int) -> None:
         if row >= count:
             return
         token = tokens[row]
-        call4(a[9], (a[2] + token // lanes * lanes * a[3], token % lanes, scratch, a[4]))
-        call3(a[5], (scratch, a[6] + 4 * row * width, a[4]))
+        place = a[2] + token * a[3]
+        if token < a[12]:
+            call4(a[9], (a[2] + token // lanes * lanes * a[3], token % lanes, scratch, a[4]))
+            place = scratch
+        call3(a[5], (place, a[6] + 4 * row * width, a[4]))
