@@ -68,13 +68,17 @@ class Matrix:
         kept: list[object] = [inputs, outputs, self.weights]
         calls: list[Run] = []
         whole = self.in_strips(leaves)
-        for first, end, leaf in ((0, whole, leaves.strip), (whole, self.rows, leaves.dot)):
-            if first < end:
-                pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in (inputs, outputs[:, first:])]
+        for form, first, end in (("strip", 0, whole), ("dot", whole, self.rows)):
+            wide = max(count for count in leaves.columns(self.kind.name, form) if count <= columns)
+            for column in range(0, columns if first < end else 0, wide):
+                some = slice(column, column + wide)
+                arrays = inputs[some], outputs[some, first:]
+                pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in arrays]
                 kept += pointers
                 place, addresses = self.weights.ctypes.data + first * self.stride, [array.ctypes.data for array in pointers]
                 arguments = (place, self.stride, end - first, *addresses, self.blocks, place)
-                calls.append(functools.partial(DOT(leaf(self.kind.name, columns)), *arguments))
+                leaf = leaves.strip if form == "strip" else leaves.dot
+                calls.append(functools.partial(DOT(leaf(self.kind.name, wide)), *arguments))
         return functools.partial(_held, calls, kept)
 
 
@@ -127,8 +131,7 @@ def gigahertz() -> float:
 def report(kind: LeafType, options: argparse.Namespace, leaves: Leaves, peer: Ggml | None, read: float) -> None:
     """One line for each number of columns."""
     cached = Matrix(kind, options.width, CACHED, options.rows)
-    form = "strip" if cached.in_strips(leaves) else "dot"
-    widths = [columns for columns in options.columns if columns in leaves.columns(kind.name, form)]
+    widths = options.columns
     place = (cached.weights, cached.stride, cached.rows, cached.width)
     theirs = [peer.products(kind.name, *place, columns) if peer else [] for columns in widths]
     times = iter(medians([*(cached.ours(leaves, columns) for columns in widths), *itertools.chain(*theirs)], TARGET_SECONDS))

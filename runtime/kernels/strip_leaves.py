@@ -26,7 +26,7 @@ KEPT = 2
 def emit_products(e: Emitter, kind: Woven, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
-    together = kind.strips_together(columns)
+    together = kind.strips_together(columns, e.registers)
     strips = e.builder.udiv(rows, e.index(e.lanes))
     groups = e.builder.udiv(strips, e.index(together))
     products = _Products(e, kind, columns, e.builder.add(w, e.builder.mul(rows, stride)), n_blocks, following)
@@ -80,9 +80,7 @@ class _Products:
             offset = e.builder.mul(block, e.index(self.strip_bytes))
             here = [e.at(x, e.builder.mul(block, e.index(self.input_bytes))) for x in xs]
             strips = [self._strip(start, offset, count, len(starts), size) for start in starts]
-            results: list[Value] = []
-            for k, strip in enumerate(strips):
-                results += self.kind.emit_strip(e, strip, list(here), sums[k * self.columns : (k + 1) * self.columns])
+            results = self.kind.emit_strips(e, strips, here, sums)
             for strip in strips:
                 strip.prefetch()
             return results

@@ -108,9 +108,9 @@ class StripEmitter(Emitter):
         """Two of each row's bytes, each twice."""
         return self._pick(value, (first, first, first + 1, first + 1))
 
-    def strip_ones(self) -> Value:
-        """The scale of sums that have none."""
-        return self.constant(ir.VectorType(I16, 2 * self.lanes), 1)
+    def strip_ones(self, times: int = 1) -> Value:
+        """The scale of sums that have none, or the same for all rows."""
+        return self.constant(ir.VectorType(I16, 2 * self.lanes), times)
 
     def splat_i32(self, x: Value, offset: int) -> Value:
         """The i32 at `offset` of x in every lane."""
@@ -176,5 +176,6 @@ class VnniStripEmitter(StripEmitter):
     ) -> list[Value]:  # fmt: skip
         return self.strip_dot(totals, weights, xs, offsets, scale, 255, wait)
 
-    def strip_ones(self) -> Value:
+    def strip_ones(self, times: int = 1) -> Value:
+        assert times == 1
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
-from runtime.quants.floating import PARTS, FloatType
+from runtime.quants.floating import FloatType
 from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
@@ -48,10 +48,13 @@ class BF16(FloatType):
             for bits in (e.shl(both, 16), e.band(both, 0xFFFF0000)):
                 yield e.cast(bits, e.floats(e.lanes))
 
-    def emit_parts(self, e: StripEmitter, w: Strip, xs: list[Value], parts: list[list[Value]]) -> None:
+    def strip_walk(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
         if not e.multiplies_brains:
-            return super().emit_parts(e, w, xs, parts)
-        for pair, both in enumerate(w.paced((w.dwords(4 * pair) for pair in range(w.count)), w.count)):
-            for part, x in zip(parts, xs, strict=True):
-                part[pair % PARTS] = e.dot_brains(part[pair % PARTS], both, e.splat_i32(x, 4 * pair))
-        return None
+            return super().strip_walk(e, w)
+        return w.paced((w.dwords(4 * pair) for pair in range(w.count)), w.count)
+
+    def strip_input(self, e: StripEmitter, x: Value, k: int) -> Value:
+        return e.splat_i32(x, 4 * k) if e.multiplies_brains else super().strip_input(e, x, k)
+
+    def strip_product(self, e: StripEmitter, values: Value, inputs: Value, total: Value) -> Value:
+        return e.dot_brains(total, values, inputs) if e.multiplies_brains else super().strip_product(e, values, inputs, total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 VECTORS = 4  # running sums: as many as hide the latency of an FMA
 PARTS = 2  # running sums of a strip and column
-TOGETHER = 2  # strips that one column is multiplied with at a time
+TOGETHER = 2  # strips that few columns are multiplied with at a time, so that they share the loads of an input
 
 
 class FloatType(StripType):
@@ -53,19 +54,59 @@ class FloatType(StripType):
                 column[slot] = e.fma(values, self.emit_input(e, x, k * width, width), column[slot])
         return totals
 
-    def strips_together(self, columns: int) -> int:
-        return max(1, TOGETHER // columns)
+    def strips_together(self, columns: int, registers: int) -> int:
+        return TOGETHER if TOGETHER * PARTS * columns <= registers else 1
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        parts = [[e.zero(total.type)] * PARTS for total in sums]
-        self.emit_parts(e, w, xs, parts)
-        return [e.add(total, e.add(*part)) for total, part in zip(sums, parts, strict=True)]
+        return self._emit_strips(e, [w], xs, sums)
 
-    def emit_parts(self, e: StripEmitter, w: Strip, xs: list[Value], parts: list[list[Value]]) -> None:
-        """Add a strip's products to `parts`, PARTS sums for each column, in turn."""
-        for k, values in enumerate(w.paced(self.strip_values(e, w), w.count * self.strip_blocks)):
-            for part, x in zip(parts, xs, strict=True):
-                part[k % PARTS] = e.fma(values, e.load_splat(x, 4 * k, e.F32, e.lanes), part[k % PARTS])
+    def emit_strips(self, e: StripEmitter, strips: Sequence[Strip], xs: list[Value], sums: Sequence[Value]) -> list[Value]:
+        if len(xs) == 1:  # memory is sooner read strip by strip
+            return super().emit_strips(e, strips, xs, sums)
+        return self._emit_strips(e, strips, xs, sums)
+
+    def _emit_strips(self, e: StripEmitter, strips: Sequence[Strip], xs: list[Value], sums: Sequence[Value]) -> list[Value]:
+        parts = [[e.zero(total.type) for total in sums] for _ in range(PARTS)]
+        turns = self._turns(len(sums), e.registers)
+        for turn in turns:
+            for k, values in enumerate(zip(*(self.strip_walk(e, w) for w in strips), strict=True)):
+                if k % PARTS in turn:
+                    parts[k % PARTS] = self._with_products(e, k, values, xs, parts[k % PARTS])
+            if turn is not turns[-1]:
+                xs = self._waiting(e, strips, xs, parts[turn[-1]][-1])
+        return [e.add(total, e.add(*part)) for total, *part in zip(sums, *parts, strict=True)]
+
+    @staticmethod
+    def _waiting(e: StripEmitter, strips: Sequence[Strip], xs: Sequence[Value], value: Value) -> list[Value]:
+        """Let nothing more be loaded before `value` is there."""
+        for w in strips:
+            w.wait(value)
+        return [e.after(x, value) for x in xs]
+
+    @staticmethod
+    def _turns(sums: int, registers: int) -> list[Sequence[int]]:
+        """The parts, one after the other where not all have room in registers."""
+        everything = range(PARTS)
+        return [[part] for part in everything] if 4 * PARTS * sums > 3 * registers else [everything]
+
+    def _with_products(
+        self, e: StripEmitter, k: int, values: Sequence[Value], xs: Sequence[Value], sums: Sequence[Value]
+    ) -> list[Value]:
+        """`sums` with the products of value k of each strip and column."""
+        inputs = [self.strip_input(e, x, k) for x in xs]
+        pairs = itertools.product(values, inputs)
+        return [self.strip_product(e, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
+
+    def strip_walk(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
+        """The operands of `strip_product`, one after the other."""
+        return w.paced(self.strip_values(e, w), w.count * self.strip_blocks)
+
+    def strip_input(self, e: StripEmitter, x: Value, k: int) -> Value:
+        """What the k-th of them is multiplied with, in every lane."""
+        return e.load_splat(x, 4 * k, e.F32, e.lanes)
+
+    def strip_product(self, e: StripEmitter, values: Value, inputs: Value, total: Value) -> Value:
+        return e.fma(values, inputs, total)
 
     @abc.abstractmethod
     def strip_values(self, e: StripEmitter, w: Strip) -> Iterator[Value]:

@@ -119,13 +119,22 @@ class Woven(abc.ABC):
     """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
     fits the core's store of decoded instructions."""
 
-    def strips_together(self, columns: int) -> int:
-        """Strips that a leaf for so many columns takes at a time."""
+    def strips_together(self, columns: int, registers: int) -> int:
+        """Strips that a leaf for so many columns takes at a time on a CPU with so many registers."""
         return 1
 
     @abc.abstractmethod
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         """`sums`, one for each column, with the products of a block of every row and the activations at each of `xs`."""
+
+    def emit_strips(self, e: StripEmitter, strips: Sequence[Strip], xs: list[Value], sums: Sequence[Value]) -> list[Value]:
+        """The same for several strips; `sums`: those of one strip, then those of the next."""
+        of_strip = len(xs)
+        return [
+            total
+            for k, strip in enumerate(strips)
+            for total in self.emit_strip(e, strip, list(xs), sums[k * of_strip : (k + 1) * of_strip])
+        ]
 
 
 class StripType(LeafType, Woven):

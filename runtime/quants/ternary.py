@@ -23,9 +23,13 @@ class TernaryType(OffsetBlockType, StripType):
     OFFSET = 1
     D: int
 
+    def unit(self, e: StripEmitter) -> int:
+        """How many times the sums of a strip are taken, a power of two, so that not all quants have to go to the lowest bits."""
+        return 1
+
     @abc.abstractmethod
-    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int]]]:
-        """Some quants of every row, <4 lanes x i8> each, and which inputs they meet."""
+    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int], int]]:
+        """Some quants of every row, <4 lanes x i8> each, times a divisor of `unit`, which inputs they meet, and that divisor."""
 
     def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
         return e.load_half(w, self.D, count)
@@ -34,10 +38,11 @@ class TernaryType(OffsetBlockType, StripType):
         return e.constant(e.bytes(16), 1)
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        ones = e.constant(e.vector(e.I16, 16), self.OFFSET)
+        unit = self.unit(e)
+        ones = e.constant(e.vector(e.I16, 16), self.OFFSET * unit)
         minus = [e.sum(e.madd16(e.load(x, Q8K.SUMS, ones.type), ones)) for x in xs]  # what the offset is worth
         totals = [e.splat(total, e.lanes) for total in minus]
-        for quants, inputs in self.strip_quants(e, w):
-            totals = e.strip_dot(totals, w.paced(quants), xs, inputs, e.strip_ones(), 3, w.wait)
-        d = w.half(self.D)
+        for quants, inputs, times in self.strip_quants(e, w):
+            totals = e.strip_dot(totals, w.paced(quants), xs, inputs, e.strip_ones(unit // times), 3 * times, w.wait)
+        d = w.half(self.D) if unit == 1 else e.mul(w.half(self.D), 1 / unit)
         return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)

@@ -58,10 +58,10 @@ class TQ1_0(TernaryType):
         powers = [power for power in (9, 27, 81) for _ in range(16)] + [power for power in POWERS[:4] for _ in range(4)]
         return e.concat(e.doubled(sixteen), e.concat(sixteen, four)), powers
 
-    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int]]]:
+    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int], int]]:
         for source in range(0, 52, 4):
             first, step, digits = (source, 32, 5) if source < 32 else (128 + source, 16, 5) if source < 48 else (240, 4, 4)
-            yield self._strip_digits(e, w.bytes(source), digits), [first + step * n for n in range(digits)]
+            yield self._strip_digits(e, w.bytes(source), digits), [first + step * n for n in range(digits)], 1
 
     @staticmethod
     def _strip_digits(e: StripEmitter, packed: Value, count: int) -> Iterator[Value]:

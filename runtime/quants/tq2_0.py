@@ -34,7 +34,22 @@ class TQ2_0(TernaryType):
     def emit_quants(self, e: Emitter, w: Value) -> Iterator[Value]:
         return (emit_crumbs(e, w, 0, quarter) for quarter in range(4))
 
-    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int]]]:
+    def unit(self, e: StripEmitter) -> int:
+        return 1 if e.signed_offset else 4
+
+    def strip_quants(self, e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int], int]]:
+        if self.unit(e) == 4:
+            yield from self._in_place(e, w)
+            return
         for group in range(0, 16, 2):
             both = itertools.chain(*(strip_crumbs(e, w, 0, group + odd) for odd in (0, 1)))
-            yield both, list(range(16 * group, 16 * group + 32, 4))
+            yield both, list(range(16 * group, 16 * group + 32, 4)), 1
+
+    @staticmethod
+    def _in_place(e: StripEmitter, w: Strip) -> Iterator[tuple[Iterator[Value], list[int], int]]:
+        for half, first in itertools.product((0, 128), range(0, 32, 8)):
+            packed = [w.bytes(half // 4 + first + i) for i in (0, 4)]
+            parts = [*packed, *(e.shift_bytes(four, (-4,), 255) for four in packed)]
+            for odd in (0, 1):
+                inputs = [half + first + 32 * odd + i for i in (0, 4, 64, 68)]
+                yield (e.band(part, 3 << 2 * odd) for part in parts), inputs, 4**odd
