@@ -3,10 +3,11 @@
     python benchmarks/grammar.py [MODEL.gguf] [--tokens 150] [--rounds 9] [--temperature 0.8] [--threads 0] [--users 1]
         [--only KIND]... [--new]
 
-Each round answers freely and by every grammar, in an order that rotates. Printed are medians: of the microseconds that a stream's
-token takes, and of the ratios to the free text of the same round, with the middle half of these. All answers of a round are to
-the same prompt and of the same length; with several users all of them follow the grammar at the same time. `--new`: every answer
-is the first one by its grammar.
+Each round answers by every grammar, in an order that rotates, and each answer is said once more without it: tokens are chosen
+freely then, and those of the answer taken instead, so that the model computes the same. Printed are medians: of the microseconds
+that a stream's token takes, and of the ratios of the two, with the middle half of these. All answers of a round are to the same
+prompt and of the same length; with several users all of them follow the grammar at the same time. `--new`: every answer is the
+first one by its grammar.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from generate import cpu_name
 
+from runtime.core import FloatArray
 from runtime.engine import Engine, Job
-from runtime.frames import CallForm, Done, Generate, Load, Sampling
+from runtime.frames import CallForm, Done, Generate, Load, Sampling, Token
 from runtime.loader import Model, open_model
+from runtime.sampling import Sampler
 
 DEMO = Path(__file__).resolve().parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
 PROMPT = "<|im_start|>user\nTell me story number {} about a boat.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
@@ -91,6 +94,19 @@ KINDS = {
 }
 
 
+class Reciter(Sampler):
+    """Chooses like any other, and then says what it was told to."""
+
+    def __init__(self, options: Sampling, told: list[int]) -> None:
+        super().__init__(options, 2048)
+        self._told = iter(told)
+
+    def sample(self, logits: FloatArray) -> int:
+        """The next token it was told."""
+        super().sample(logits)
+        return next(self._told)
+
+
 @dataclasses.dataclass(frozen=True)
 class Bench:
     model: Model
@@ -113,23 +129,38 @@ class Bench:
         ends = [token for token, text in enumerate(texts) if set(letters) & set(text) or token in tokenizer.eog_ids]
         return [(token, -1e30) for token in ends]
 
-    def answer(self, number: int, kind: Kind) -> float:
-        """Microseconds a token of one of the users' streams, from the first one on."""
-        fields: Any = {"grammar": kind.grammar} if isinstance(kind.grammar, str) else {"calls": kind.grammar}
+    def both(self, number: int, kind: Kind) -> tuple[float, float]:
+        """Microseconds that a token takes of an answer by the grammar, and of the same answer without it."""
+        time, tokens = self.answer(number, kind)
+        return time, self.answer(number, Kind("", kind.never), tokens)[0]
+
+    def answer(self, number: int, kind: Kind, told: list[list[int]] | None = None) -> tuple[float, list[list[int]]]:
+        """Microseconds a token of one of the users' streams, from the first one on, and the tokens of each. `told`: the tokens to
+        say instead of those that are chosen."""
         biases = self.forbidden(kind.never)
         for user in range(self.users):
             sampling = Sampling(temperature=self.temperature, seed=number + 1000 * user, logit_bias=biases)
-            fields |= {"num_predict": self.tokens, "preserved": ["<tool_call>", "</tool_call>"]}
-            request = Generate(user, PROMPT.format(number + 1000 * user), sampling=sampling, **fields)
-            job = self.engine.prepare(request)
+            job = self.engine.prepare(self.request(user, number + 1000 * user, kind, sampling))
             assert isinstance(job, Job), job
+            if told is not None:
+                job.sampler = Reciter(sampling, told[user])
             self.engine.submit(job)
-        done: list[Done] = []
+        said: list[list[int]] = [[] for _ in range(self.users)]
+        times: list[float] = []
         while self.engine.busy:
-            done += [reply for reply in self.engine.step() if isinstance(reply, Done)]
-        lengths = [reply.eval_tokens for reply in done]
-        assert lengths == [self.tokens] * self.users, f"the answers to {kind.grammar} end after {lengths}"
-        return statistics.fmean(reply.eval_ns / (self.tokens - 1) / 1000 for reply in done)
+            for reply in self.engine.step():
+                if isinstance(reply, Token):
+                    said[reply.id] += reply.tokens
+                elif isinstance(reply, Done):
+                    times.append(reply.eval_ns / (self.tokens - 1) / 1000)
+        assert [len(tokens) for tokens in said] == [self.tokens] * self.users, f"an answer to {kind.grammar} is too short"
+        return statistics.fmean(times), said
+
+    def request(self, user: int, number: int, kind: Kind, sampling: Sampling) -> Generate:
+        """For one of the users."""
+        fields: Any = {"grammar": kind.grammar} if isinstance(kind.grammar, str) else {"calls": kind.grammar}
+        fields |= {"num_predict": self.tokens, "preserved": ["<tool_call>", "</tool_call>"]}
+        return Generate(user, PROMPT.format(number), sampling=sampling, **fields)
 
 
 def main() -> None:
@@ -147,21 +178,21 @@ def main() -> None:
     model = open_model(load, lambda phase, done, total: None)
     bench = Bench.of(model, options)
     kinds = {name: kind for name, kind in KINDS.items() if not options.only or name in ("free", *options.only)}
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for kind in kinds.values():  # compile kernels and grammars
-        bench.answer(1, kind)
+        bench.both(1, kind)
     for turn in range(options.rounds):
         names = [*kinds][turn % len(kinds) :] + [*kinds][: turn % len(kinds)]
         for name in names:
             if options.new:
                 bench = Bench.of(model, options)
-                bench.answer(1, kinds["free"])
-            found[name].append(bench.answer(2 + turn, kinds[name]))
+                bench.both(1, kinds["free"])
+            found[name].append(bench.both(2 + turn, kinds[name]))
     print(cpu_name(), "|", " ".join(sys.argv))
     for name, times in found.items():
-        costs = [time / free - 1 for time, free in zip(times, found["free"], strict=True)]
-        low, middle, high = statistics.quantiles(costs, n=4)
-        print(f"{name:18} {statistics.median(times):7.1f} us a token  {middle:+7.1%} ({low:+.1%} to {high:+.1%})")
+        low, middle, high = statistics.quantiles([followed / free - 1 for followed, free in times], n=4)
+        median = statistics.median(followed for followed, _ in times)
+        print(f"{name:18} {median:7.1f} us a token  {middle:+7.1%} ({low:+.1%} to {high:+.1%})")
     model.executor.close()
 
 

@@ -18,8 +18,11 @@ class GrammarError(Exception):
 
 
 class Following:
-    """Where an answer stands. The matcher may lag behind by tokens of which all was known: it is asked only at places that are
-    new, or on no map."""
+    """Keeps one answer to its grammar. Let it `take` the token that the model would say; if it does not, ask for the `mask` and
+    have it `accept` a token that this permits.
+
+    The matcher may lag behind by tokens of which all was known: it is asked only at places that are new, or on no map.
+    """
 
     def __init__(
         self, matcher: llguidance.LLMatcher, tokens: Sequence[bytes], ends: Container[int], places: Places | None
@@ -36,14 +39,14 @@ class Following:
         self._buffer = masks.empty(len(tokens))
 
     @property
-    def stopped(self) -> bool:
+    def complete(self) -> bool:
         """Whether nothing can follow but the end."""
         if self._place is not None:
             return self._place.stopped
         return not self._behind and self._matcher.is_stopped()
 
     def take(self, token: int) -> bool:
-        """Go on with a token if it may come. Raises GrammarError."""
+        """Go on with a token if it may come: less work than a mask, which knows it of all tokens. Raises GrammarError."""
         place = self._place
         if token in self._loose:
             self._behind.append(token)
@@ -102,8 +105,8 @@ class Following:
         return False
 
     def accept(self, token: int) -> None:
-        """Go on with a token that may come. Raises GrammarError."""
-        if not self.take(token):
+        """Go on with a token that may come; one that ends the answer changes nothing. Raises GrammarError."""
+        if token not in self._ends and not self.take(token):
             self._matcher.consume_token(token)  # says why it does not
             raise GrammarError(error(self._matcher))
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import llguidance
 
-from runtime import call_grammar, gbnf, json_places, json_schema
-from runtime.expressions import Expression, UnknownSyntax
+from runtime import call_grammar, gbnf, json_places, json_schema, lark
+from runtime.derivatives import UnknownSyntax
 from runtime.following import NO_TEXT, Following, GrammarError
 from runtime.frames import SCHEMA_FAILED, CallForm
 from runtime.json_places import JsonMap
@@ -24,7 +24,7 @@ from runtime.places import Map, Places
 from runtime.sampling import masks
 from runtime.sampling.masks import Mask
 from runtime.schema_values import SchemaError
-from runtime.text_places import ExpressionMap, TextMap
+from runtime.text_places import GrammarMap, TextMap
 from runtime.tokenizer import Tokenizer
 
 _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
@@ -68,7 +68,7 @@ class Grammars:
                 self._compiled.popitem(last=False)
             following = Following(compiled.matcher.deep_copy(), vocabulary.tokens, vocabulary.ends, compiled.places)
         first = self._tokenizer.encode(opening, add_special=False) if opening else []
-        return Constraint(following, vocabulary, start.encode(), first)
+        return Delayed(following, vocabulary, start.encode(), first) if start or first else following
 
 
 class Vocabulary:
@@ -110,9 +110,8 @@ class Vocabulary:
         return self.matching.greedy_tokenize(text)
 
 
-class Constraint:
-    """Keeps one answer to its grammar. Let it `take` the token that the model would say; if it does not, ask for the `mask`
-    and have it `accept` a token that this permits."""
+class Delayed:
+    """Keeps one answer to its grammar from some text on, or as its beginning decides. To be used like `Following`."""
 
     def __init__(self, following: Following, vocabulary: Vocabulary, start: bytes, opening: list[int]) -> None:
         self._following = following
@@ -120,17 +119,17 @@ class Constraint:
         self._start = start
         self._opening = opening  # tokens that may come instead of the grammar
         self._forced: list[int] = []
-        self._tail: bytearray | None = None if opening or not start else bytearray()  # of the text before `start`; None: past it
+        self._tail: bytearray | None = None if opening else bytearray()  # of the text before `start`; None: past it
         self._breaks = 0
-        self._begun = not (opening or start)  # nothing but the grammar counts any more
+        self._begun = False  # nothing but the grammar counts any more
 
     @property
     def complete(self) -> bool:
         """Whether nothing can follow but the end."""
-        return self._begun and self._following.stopped
+        return self._begun and self._following.complete
 
     def take(self, token: int) -> bool:
-        """Accept the token if it may come next: less work than a mask, which knows it of all tokens."""
+        """Go on with a token if it may come. Raises GrammarError."""
         if self._begun:
             return self._following.take(token)
         mask = self.mask()
@@ -157,11 +156,11 @@ class Constraint:
         return self._following.forced() if self._begun else self._forced
 
     def accept(self, token: int) -> None:
-        """Take the token that was chosen; one that ends the answer changes nothing. Raises GrammarError."""
-        if token in self._vocabulary.ends:
-            return
+        """Go on with a token that may come; one that ends the answer changes nothing. Raises GrammarError."""
         if self._begun:
             self._following.accept(token)
+            return
+        if token in self._vocabulary.ends:
             return
         if self._forced:
             self._forced.pop(0)
@@ -191,6 +190,10 @@ class Constraint:
         else:
             self._breaks = 0
             self._following.accept(token)
+
+
+Constraint = Following | Delayed
+"""Keeps one answer to its grammar."""
 
 
 def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> Compiled:
@@ -247,16 +250,16 @@ def _map_of_schema(schema: dict[str, Any]) -> Map | None:
 
 def _from_text(text: str, vocabulary: Vocabulary) -> tuple[str, Map | None]:
     try:
-        first, *others = map(llguidance.LLMatcher.grammar_from_lark, gbnf.in_lark(text))
+        *ways, last = gbnf.in_lark(text)
+        sources = {way: llguidance.LLMatcher.grammar_from_lark(way) for way in (*ways, last)}
     except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
         raise GrammarError(f"the grammar does not compile: {error}") from None
-    if others and _matcher(first, vocabulary).is_error():
-        return others[0], None
-    return first, _map_of(gbnf.as_expression(text))
+    way = next((way for way in ways if not _matcher(sources[way], vocabulary).is_error()), last)
+    return sources[way], _map_of(way)
 
 
-def _map_of(expression: str | None) -> Map | None:
+def _map_of(text: str) -> Map | None:
     try:
-        return None if expression is None else ExpressionMap(Expression(expression))
+        return GrammarMap(lark.read(text))
     except UnknownSyntax:
         return None

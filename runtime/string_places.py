@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from runtime.expressions import Expression, UnknownSyntax
+from runtime.derivatives import UnknownSyntax
+from runtime.expressions import Expression
 
 _LETTERS = re.compile(rb'[^"\\\x00-\x1f\x7f]*')
 _SHORT = 3  # bytes, or characters that count, after which others will hardly be at the same place

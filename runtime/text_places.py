@@ -1,19 +1,28 @@
-"""Places in plain text (see runtime.places): text until a tag, and text that matches an expression."""
+"""Places in plain text (see runtime.places): text until a tag, and text that follows a grammar."""
 
 from __future__ import annotations
 
-from runtime.expressions import Expression
+from runtime.derivatives import Automaton, Derivatives, UnknownSyntax
+from runtime.lark import Grammar
+
+Terminals = tuple[tuple[int, int], ...]
+"""Those that are being read, and the state of each."""
+State = tuple[int, Terminals]
+"""That of the rules, and of the terminals."""
 
 
-class ExpressionMap:
-    """For texts that match a regular expression. A place is its state."""
+class GrammarMap(Automaton[State]):
+    """For texts that follow a grammar, as llguidance reads them: bytes belong to one terminal while any that may stand here can
+    go on with them, and all that end then have been read."""
 
-    start = Expression.start
     marks = b""
     exact = True
 
-    def __init__(self, expression: Expression) -> None:
-        self._expression = expression
+    def __init__(self, grammar: Grammar) -> None:
+        """Raises UnknownSyntax."""
+        self._rules = Derivatives(("rule", "start"), grammar.rules)
+        self._terminals = [Derivatives(node) for node in grammar.terminals]
+        super().__init__((self._rules.start, self._begun(self._rules.start)))
 
     def lasting(self, at: int) -> bool:
         """All places are."""
@@ -29,8 +38,26 @@ class ExpressionMap:
 
     def walk(self, at: int, text: bytes) -> int | None:
         """Where a text leads; None: off the map, as letters beyond ASCII are."""
-        state = self._expression.after_all(at, text)
-        return None if state is None or self._expression.is_dead(state) else state
+        return self.after_all(at, text)
+
+    def _next(self, state: State, symbol: int) -> State | None:
+        rules, terminals = state
+        if further := self._further(terminals, symbol):
+            return rules, further
+        ended = frozenset(number for number, at in terminals if self._terminals[number].may_end(at))
+        after = self._rules.after(rules, ended)
+        further = () if after is None else self._further(self._begun(after), symbol)
+        return (after, further) if after is not None and further else None
+
+    def _begun(self, rules: int) -> Terminals:
+        return tuple((number, Derivatives.start) for number in sorted(self._rules.first(rules)))
+
+    def _further(self, terminals: Terminals, byte: int) -> Terminals:
+        """Those that can go on with a byte, and how."""
+        ways = [(number, self._terminals[number].after(at, byte)) for number, at in terminals]
+        if any(after is None for _, after in ways):
+            raise UnknownSyntax
+        return tuple((number, at) for number, at in ways if at is not None and not self._terminals[number].is_dead(at))
 
 
 class TextMap:

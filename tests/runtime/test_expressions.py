@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from runtime import expressions
-from runtime.expressions import Expression, UnknownSyntax
+from runtime.derivatives import UnknownSyntax
+from runtime.expressions import Expression
 
 ATOMS = ["a", "b", "c", "[ab]", "[^a]", ".", r"\d", r"\W", "[a-c0-1]", r"\.", r"[\w.]", "[+-]", r"\x61", r"[^\d]", "é"]
 TIMES = ["*", "+", "?", "{2}", "{1,3}", "{2,}", "{0,2}", "{0}"]
@@ -25,7 +25,7 @@ def made(chance: random.Random, depth: int) -> str:
 
 def matches(expression: Expression, text: str) -> bool:
     state = expression.after_all(expression.start, text.encode())
-    return state is not None and expressions._may_end(expression._nodes[state])
+    return state is not None and expression.may_end(state)
 
 
 @pytest.mark.parametrize("seed", range(20))
