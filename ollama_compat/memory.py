@@ -16,7 +16,7 @@ def available(root: Path = Path("/")) -> float:
 
 def _of_system(meminfo: Path) -> float:
     try:
-        lines = meminfo.read_text().splitlines()
+        lines = meminfo.read_text("utf-8", "replace").splitlines()
     except OSError:
         return math.inf
     kib = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -32,11 +32,12 @@ class StandIn(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
-            self._reply({"data": [{"id": "other"}]})
+            self._reply({"data": [{"id": name} for name in self.server.models]})  # type: ignore[attr-defined]
         else:
             self._reply({"version": "0.33.0", "models": []})
 
     def do_POST(self) -> None:
+        self.server.keys.add(self.headers.get("Authorization"))  # type: ignore[attr-defined]
         with self.server.busy():  # type: ignore[attr-defined]
             self._answer()
 
@@ -46,7 +47,7 @@ class StandIn(BaseHTTPRequestHandler):
         if self.server.users > self.server.most:  # type: ignore[attr-defined]
             self._reply({"error": "server busy, please try again.  maximum pending requests exceeded"}, 503)
         elif self.path == "/api/show":
-            self._reply({"capabilities": ["completion", "tools"]})
+            self._reply({"capabilities": ["completion", "tools"], "modelfile": self.server.modelfile})  # type: ignore[attr-defined]
         elif self.path == "/v1/chat/completions" and body.get("stream"):
             self._completion()
         elif self.path == "/v1/chat/completions":
@@ -100,7 +101,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     """`asked`: the options of every request; `notes`: where that and the environment are written, again and again; `most`:
-    requests at a time, of which one more gets an error."""
+    requests at a time, of which one more gets an error; `models`: names in OpenAI's API; `keys`: what requests showed."""
 
     request_queue_size = 64  # more than there are users who come at once
 
@@ -108,6 +109,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(address, StandIn)
         self.asked: list[Any] = []
         self.most, self.users = ANY, 0
+        self.models, self.modelfile = ["other"], ""
+        self.keys: set[str | None] = set()
         self._lock = threading.Lock()
         self._notes = notes
 

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
-import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from ollama_compat.cli import model_file
+from ollama_compat.cli import ab_sides, ending, model_file
+from ollama_compat.cli.ab_sides import OURS
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.model_file import ModelFile
 from ollama_compat.cli.progress import Progress
-from ollama_compat.cli.table import render
+from ollama_compat.cli.table import fitted
 from ollama_compat.cli.work import Phases
-from ollama_compat.compare import asking, page, report, sameness, sides, turns, workload
+from ollama_compat.compare import asking, page, report, sameness, turns, workload
 from ollama_compat.compare.asking import AskError
 from ollama_compat.compare.report import Comparison, Line, Report
 from ollama_compat.compare.sides import Side, SideError
 from ollama_compat.compare.turns import Record
+from ollama_compat.compare.workload import Plan
 from ollama_compat.doctor import shape, system
-from ollama_compat.settings import Address
-from ollama_compat.store.names import ModelName
+from ollama_compat.doctor.shape import Shape
 from runtime.gguf_file import GGUFError
 
-FILE_NAME = ModelName.parse("ab-model")  # what a GGUF file is called in the stores that are made for it
-TUNED = {"LLAMA_ARG_CPU_MOE": "1"}  # as experts run a model of experts beside a card
-OURS = "Moellama"
 HEADER = ("WHAT", "WITH", "MOELLAMA", "OTHER", "", "RATIO", "95 %", "")
 UNKNOWN_CONTEXT = 4096
+Tell = Callable[[str], None]
 
 
 def ab(call: Call) -> None:
@@ -45,17 +40,14 @@ def ab(call: Call) -> None:
     _check(call)
     file = model_file.find(call.words[0])
     model_file.header(file)
-    with _ending_in_order(), Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
-        phases = Phases(progress)
-        try:
-            found = _run(call, file, phases.enter)
-        except (AskError, SideError, GGUFError, OSError) as error:
-            raise CommandError(str(error)) from error
-    if path := call.flags.text("html"):
-        Path(path).write_text(page.render(found), "utf-8")
-    print(
-        json.dumps(report.document(found)) if call.flags.on("json") else _text(found), end="\n" if call.flags.on("json") else ""
-    )
+    with _page(call.flags.text("html")) as write_page:
+        with ending.in_order() as deaf, Progress(sys.stderr, clear=sys.stderr.isatty()) as progress:
+            try:
+                found = _run(call, file, Phases(progress).enter, deaf)
+            except (AskError, SideError, GGUFError, OSError) as error:
+                raise CommandError(str(error)) from error
+        write_page(found)
+    print(json.dumps(report.document(found)) if call.flags.on("json") else _text(found).rstrip("\n"))
 
 
 def _check(call: Call) -> None:
@@ -66,123 +58,119 @@ def _check(call: Call) -> None:
     for flag in ("minutes", "rounds"):
         if call.flags.count(flag) < 0:
             raise CommandError(f"--{flag} takes a number of 0 or more, not {call.flags.count(flag)}")
-    if path := call.flags.text("html"):
-        try:
-            Path(path).touch()
-        except OSError as error:
-            raise CommandError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
 @contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Servers that were started are stopped as well where somebody ends this program."""
+def _page(path: str) -> Iterator[Callable[[Report], None]]:
+    """Writes a report there, if anywhere. That it can be is found out first, and no empty file stays where there is no report."""
+    place, there = Path(path), Path(path).exists()
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+    def write(found: Report) -> None:
+        if path:
+            place.write_text(page.render(found), "utf-8")
 
-    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        if path:
+            place.open("a").close()
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    try:
+        yield write
+    except BaseException:
+        if path and not there:
+            place.unlink()
+        raise
 
 
-def _run(call: Call, file: ModelFile, tell: Callable[[str], None]) -> Report:
+def _run(call: Call, file: ModelFile, tell: Tell, deaf: Callable[[], None]) -> Report:
     found = shape.of_file(file.path, file.name)
-    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="moellama-ab-") as folder:
+    with tempfile.TemporaryDirectory(prefix="moellama-ab-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
         tell("starting servers")
-        all_sides = [stack.enter_context(_ours(file, Path(folder)))]
-        all_sides += [stack.enter_context(side) for side in _others(call, file, Path(folder), bool(found.expert_count))]
-        return _compare(call, file, found.context_length or UNKNOWN_CONTEXT, all_sides, tell)
+        others = ab_sides.others(call, file, folder, experts=bool(found.expert_count))
+        sides = [stack.enter_context(side) for side in (ab_sides.ours(file, folder), *others)]
+        stack.callback(deaf)  # on the way out nothing may be left half done
+        return _Run(call, file, folder, sides, tell).report(found)
 
 
-def _compare(call: Call, file: ModelFile, context: int, all_sides: Sequence[Side], tell: Callable[[str], None]) -> Report:
-    mine, *others = all_sides
-    together = call.flags.on("together")
-    capabilities = asking.call(mine, "/api/show", {"model": mine.model}).get("capabilities") or []
-    makes_text = "completion" in capabilities
-    plan = workload.Plan((), 0, ("speed: the model makes vectors and no text",), context)
-    records = [Record(side) for side in all_sides]
-    if makes_text:
+class _Run:
+    """Servers that are there, ours first."""
+
+    def __init__(self, call: Call, file: ModelFile, folder: Path, sides: Sequence[Side], tell: Tell) -> None:
+        self._call, self._file, self._folder, self._sides, self._tell = call, file, folder, sides, tell
+        self._together = call.flags.on("together")
+
+    def report(self, found: Shape) -> Report:
+        """All of it."""
+        context = found.context_length or UNKNOWN_CONTEXT
+        capabilities = asking.call(self._sides[0], "/api/show", {"model": self._sides[0].model}).get("capabilities") or []
+        versions = {side.name: ab_sides.version(side) for side in self._sides}
+        notes = [note for side in self._sides[1:] for note in self._of_running(side)]
+        records, plan = self._measured(context, makes_text="completion" in capabilities)
+        comparisons = self._compared(records, capabilities, min(context, 2048))
+        return Report(
+            model=self._file.name,
+            machine=_machine(),
+            versions=versions,
+            settings={side.name: ab_sides.settings(side) for side in self._sides},
+            plan=plan,
+            comparisons=comparisons,
+            notes=_notes(comparisons) + notes,
+        )
+
+    def _of_running(self, side: Side) -> Iterator[str]:
+        """What has to be known of a server that was there before; its model leaves the memory."""
+        if side.pid is not None:
+            return
+        yield f"{side.name} was running before: its memory was not measured"
+        if side.dialect != "ollama":
+            yield f"{side.name} has {side.model}: whether that is the same file is its word"
+            if not self._together:
+                yield f"{side.name} cannot be told to unload: it had its model in memory all the time, beside ours"
+            return
+        same = ab_sides.same_file(side, self._file, self._folder)
+        if same is not None:
+            yield f"{side.name} has the same file" if same else f"{side.name} has ANOTHER FILE under the name {side.model}"
+        else:
+            yield f"whether {side.name} has the same file is its word"
+        if not self._together:
+            turns.unload(side)
+            if others := turns.loaded(side):
+                yield f"{side.name} had other models in memory: {', '.join(others)}"
+
+    def _measured(self, context: int, *, makes_text: bool) -> tuple[list[Record], Plan]:
+        if not makes_text:
+            nothing = Plan((), 0, ("speed: the model makes vectors and no text",), context)
+            return [Record(side) for side in self._sides], nothing
         begin = time.monotonic()
         prompts = workload.Prompts(time.time_ns())  # a server that was asked before must not know them
         paces = []
-        for side in all_sides:
-            tell(f"a first short measurement: {side.name}")
+        for side in self._sides:
+            self._tell(f"a first short measurement: {side.name}")
             paces.append(turns.pace(side, prompts, context))
-            if not together:
-                turns.unload(side)
-        budget = 60.0 * call.flags.count("minutes") or workload.BUDGET
-        full, rounds = call.flags.on("full"), max(0, call.flags.count("rounds"))
+            self._unload(side)
+        budget = 60.0 * self._call.flags.count("minutes") or workload.BUDGET
+        full, rounds = self._call.flags.on("full"), self._call.flags.count("rounds")
         plan = workload.plan(context, paces, full=full, budget=budget, rounds=rounds)
         left = math.inf if full or rounds else budget - (time.monotonic() - begin) - workload.afterwards(paces)
-        records = turns.measure(all_sides, plan, prompts, tell, together=together, seconds=left)
-        plan = workload.ended(plan, len(records[0].load))
-    comparisons = []
-    for side, record in zip(others, records[1:], strict=True):
-        tell(f"comparing answers: {side.name}")
-        same = sameness.compare(mine, side, capabilities, min(context, 2048))
-        comparisons.append(report.compare(records[0], record, same))
-    return Report(
-        model=file.name,
-        machine=_machine(),
-        versions={side.name: _version(side) for side in all_sides},
-        settings={side.name: _settings(side) for side in all_sides},
-        plan=plan,
-        comparisons=comparisons,
-        notes=_notes(comparisons, others),
-    )
+        return turns.measure(self._sides, plan, prompts, self._tell, together=self._together, seconds=left)
 
+    def _compared(self, records: Sequence[Record], capabilities: Sequence[str], num_ctx: int) -> list[Comparison]:
+        """Speeds, and answers: those of one side after those of the other."""
+        said = []
+        for side in self._sides:
+            self._tell(f"comparing answers: {side.name}")
+            said.append(sameness.ask(side, capabilities, num_ctx))
+            with contextlib.suppress(AskError):  # a server that is gone has nothing in memory
+                self._unload(side)
+        return [
+            report.compare(records[0], record, sameness.compare(said[0], answers, same_api=record.side.dialect == "ollama"))
+            for record, answers in zip(records[1:], said[1:], strict=True)
+        ]
 
-# ------------------------------------------------------------ the sides
-
-
-def _ours(file: ModelFile, folder: Path) -> contextlib.AbstractContextManager[Side]:
-    side = Side(OURS, "ollama", Address(port=sides.free_port()), _linked(file, folder / "ours"))
-    return sides.started(sides.OURS, side, folder / "ours", {})
-
-
-def _others(call: Call, file: ModelFile, folder: Path, experts: bool) -> Iterator[contextlib.AbstractContextManager[Side]]:
-    """Those that the flags name; without any, the `ollama` of PATH."""
-    if url := call.flags.text("against-openai"):
-        yield contextlib.nullcontext(_openai(url))
-    elif url := call.flags.text("against"):
-        name = file.name if file.stored else call.words[0]
-        yield contextlib.nullcontext(Side("Ollama", "ollama", sides.address(url), name))
-    else:
-        yield from _ollamas(call.flags.text("ollama"), file, folder, experts)
-
-
-def _openai(url: str) -> Side:
-    side = Side("the other server", "openai", sides.address(url.rstrip("/").removesuffix("/v1")), "")
-    listed = asking.call(side, "/v1/models").get("data") or [{"id": "default"}]
-    return dataclasses.replace(side, model=str(listed[0].get("id")))
-
-
-def _ollamas(path: str, file: ModelFile, folder: Path, experts: bool) -> Iterator[contextlib.AbstractContextManager[Side]]:
-    """As it comes, and for a model of experts beside a card also as experts tune it."""
-    binary = shutil.which(path or "ollama")
-    if binary is None:
-        what = f"there is no program {path!r}" if path else "there is no `ollama` on the PATH"
-        raise CommandError(f"{what}; name one with --ollama, or a running server with --against or --against-openai")
-    command = [str(Path(binary).resolve()), "serve"]
-    variants: list[tuple[str, dict[str, str], dict[str, int]]] = [("Ollama", {}, {})]
-    if experts and shutil.which("nvidia-smi"):
-        variants.append(("Ollama, tuned", TUNED, {"num_gpu": 99}))
-    for number, (name, environ, options) in enumerate(variants):
-        home = folder / f"ollama-{number}"
-        side = Side(name, "ollama", Address(port=sides.free_port()), _linked(file, home), options)
-        yield sides.started(command, side, home, environ)
-
-
-def _linked(file: ModelFile, home: Path) -> str:
-    """A store in `home` with the model's files; the model's name there."""
-    root = home / "models"
-    if file.stored is None:
-        sides.link_file(file.path, FILE_NAME, root)
-        return FILE_NAME.short()
-    sides.link_stored(model_file.store(), file.stored, root)
-    return file.stored.short()
+    def _unload(self, side: Side) -> None:
+        if not self._together:
+            turns.unload(side)
 
 
 # ------------------------------------------------------------ what stands beside the figures
@@ -195,33 +183,15 @@ def _machine() -> str:
     return f"{found.cpu}, {found.cores} cores, {memory}{card}"
 
 
-def _version(side: Side) -> str:
-    if side.name == OURS:
-        from importlib import metadata  # only here, it reads files
-
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version("moellama")
-    if side.dialect != "ollama":
-        return f"at {side.address.url}"
-    return str(asking.call(side, "/api/version").get("version", ""))
-
-
-def _settings(side: Side) -> str:
-    return ", ".join(f"{name}={value}" for name, value in {**side.environ, **side.options}.items())
-
-
-def _notes(comparisons: Sequence[Comparison], others: Sequence[Side]) -> list[str]:
+def _notes(comparisons: Sequence[Comparison]) -> list[str]:
     notes = []
     for comparison in comparisons:
-        for agrees, failed, name in zip(comparison.clocks_agree, comparison.failed, (OURS, comparison.name), strict=True):
+        for doubtful, failed, name in zip(comparison.doubtful, comparison.failed, (OURS, comparison.name), strict=True):
             notes += [f"{cell}: not compared, {error}" for cell, error in failed.items()]
-            if not agrees:
-                notes.append(f"{name}: its own count of decode differs from the clock of the client by more than 15 %")
-    for side in others:
-        if side.pid is None:
-            notes.append(
-                f"{side.name} was running before: its memory was not measured, and whether it has the same file is its word"
-            )
+            notes += [f"{name}: its own count of {what} differs from the clock here by more than 15 %" for what in doubtful]
+        if comparison.by_our_clock:
+            what = " and ".join(comparison.by_our_clock)
+            notes.append(f"{comparison.name} tells no times of {what}: both sides' are by the clock here")
     return list(dict.fromkeys(notes))  # ours stands beside each of the others
 
 
@@ -236,7 +206,7 @@ def _text(found: Report) -> str:
     )
     texts.append(f"{versions}; {found.plan.rounds} round{'s' * (found.plan.rounds != 1)}, context {found.plan.num_ctx}\n")
     for comparison in found.comparisons:
-        texts.append(f"\nAgainst {comparison.name}:\n\n" + render([_row(line) for line in comparison.lines], HEADER, 40))
+        texts.append(f"\nAgainst {comparison.name}:\n\n" + fitted([_row(line) for line in comparison.lines], HEADER, 40))
         texts += [f"{line}\n" for line in ["", *report.sentences(comparison.sameness)]]
         lost = report.losses(comparison)
         texts.append(f"\nWorse or different: {'; '.join(lost)}\n" if lost else "\nNowhere clearly worse or different.\n")
@@ -252,8 +222,8 @@ def _row(line: Line) -> list[str]:
         _spread(line.mine),
         _spread(line.theirs),
         line.unit,
-        f"{ratio.value:.2f}x" if ratio else "",
-        f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and not line.once else "",
+        f"{ratio.value:.2f}x",
+        "" if line.once else f"{ratio.low:.2f}-{ratio.high:.2f}",
         line.verdict,
     ]
 

@@ -55,6 +55,7 @@ BENCH_FLAGS = (
 )
 AB_FLAGS = (
     Flag("against", "Address of a running Ollama", "string"),
+    Flag("against-model", "Name of the model there (default: the same)", "string"),
     Flag("against-openai", "Address of a running server with OpenAI's API", "string"),
     Flag("full", "Measure everything, however long it takes"),
     Flag("html", "Write the report to this file, a page that opens offline", "string"),

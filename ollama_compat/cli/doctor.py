@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ollama_compat.cli import human, model_file, work
+from ollama_compat.cli import ending, human, model_file, work
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
-from ollama_compat.cli.table import render
+from ollama_compat.cli.table import fitted
 from ollama_compat.doctor import shape, system
 from ollama_compat.doctor.diagnosis import Change, Diagnosis, Doctor, plain
 from ollama_compat.doctor.predict import cycles_per_byte
@@ -36,7 +38,8 @@ def doctor(call: Call) -> None:
         print("Measuring this machine ...", file=sys.stderr)
     found = system.read()
     types = sorted({*USUAL_TYPES, *(name for each in shapes for name in each.types)})
-    machine = work.run("machine", _arguments(call, found, types, shapes))
+    with ending.in_order(), _scratch() as folder:
+        machine = work.run("machine", _arguments(call, found, types, shapes) | {"scratch": folder})
     subject = Doctor(found, machine)
     placements = (machine["gpu"] or {}).get("placements") or [None] * len(shapes)
     diagnoses = [subject.diagnose(each, placement=place) for each, place in zip(shapes, placements, strict=True)]
@@ -48,6 +51,16 @@ def doctor(call: Call) -> None:
         print(_text(found, machine, diagnoses), end="")
     if problems:
         raise NotWell("; ".join(problems))
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for the job, which is killed where somebody ends this program; empty where none can be made."""
+    with contextlib.ExitStack() as stack:
+        folder = ""
+        with contextlib.suppress(OSError):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="moellama-doctor-"))
+        yield folder
 
 
 def _shapes(call: Call) -> list[Shape]:
@@ -92,7 +105,7 @@ def _text(found: System, machine: dict[str, Any], diagnoses: Sequence[Diagnosis]
     text = "".join(f"  {name:<11}{value}\n" for name, value in rows)
     if diagnoses:
         lines = [_row(diagnosis) for diagnosis in diagnoses]
-        text += "\nTokens a second, decode on a short context, prompt of 512 tokens:\n\n" + render(lines, HEADER, cell_width=60)
+        text += "\nTokens a second, decode on a short context, prompt of 512 tokens:\n\n" + fitted(lines, HEADER, 60)
     for diagnosis in diagnoses if len(diagnoses) == 1 else ():
         text += _elsewhere(diagnosis)
     return text
@@ -172,7 +185,7 @@ def _elsewhere(diagnosis: Diagnosis) -> str:
     if len(diagnosis.elsewhere) < 2:
         return ""
     rows = [[words, *map(_speed, (found.decode, found.prompt))] for words, found in diagnosis.elsewhere.items()]
-    return "\nWherever it lies, as far as it fits:\n\n" + render(rows, ("WHERE", "DECODE", "PROMPT"))
+    return "\nWherever it lies, as far as it fits:\n\n" + fitted(rows, ("WHERE", "DECODE", "PROMPT"))
 
 
 def _row(diagnosis: Diagnosis) -> list[str]:
@@ -197,7 +210,7 @@ def _remark(diagnosis: Diagnosis) -> str:
 
 
 def _speed(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return "-" if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _change(change: Change | None) -> str:

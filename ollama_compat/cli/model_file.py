@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -12,8 +11,7 @@ from typing import Any
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.errors import ApiError
 from ollama_compat.settings import Settings
-from ollama_compat.store import Store
-from ollama_compat.store.default_model import ensure
+from ollama_compat.store import Store, default_model
 from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.names import ModelName
 from runtime.gguf_file import GGUFError
@@ -36,8 +34,11 @@ def find(word: str, environ: Mapping[str, str] = os.environ) -> ModelFile:
     models = store(environ)
     try:
         name = ModelName.parse(word)
-        with contextlib.suppress(OSError):  # where the store cannot be written, the model may still be there
-            ensure(models, name)
+        try:
+            default_model.ensure(models, name)
+        except OSError:  # the store cannot be written
+            if (packaged := default_model.packaged()) is not None:
+                return ModelFile(name.short(), packaged, None)
         stored = models.get(name)
     except ApiError as error:
         raise CommandError(_no_path(word) or str(error)) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 from ollama_compat.cli.width import text_width
@@ -30,6 +32,34 @@ def render(rows: Sequence[Sequence[str]], header: Sequence[str] = (), cell_width
     for row in cells:
         lines.extend(_row_lines([cell.lines for cell in row], widths))
     return "".join(f"{line}\n" for line in lines)
+
+
+def fitted(rows: Sequence[Sequence[str]], header: Sequence[str], cell_width: int = CELL_WIDTH) -> str:
+    """The same without trailing spaces; on a terminal that is too narrow for it each row as a few lines: the first cell, and
+    below it each of the others behind its header."""
+    lines = [line.rstrip() for line in render(rows, header, cell_width).splitlines()]
+    columns = _columns()
+    if columns and max(map(_width, lines)) > columns:
+        lines = [line for row in rows for line in _flowing(row, header, columns)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _columns() -> int:
+    """Of the terminal that is written to; 0 where it is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _flowing(row: Sequence[str], header: Sequence[str], columns: int) -> list[str]:
+    lines = [row[0], ""]
+    for name, cell in zip(header[1:], row[1:], strict=True):
+        pair = f"  {name} {cell}" if name else f"  {cell}"
+        if lines[-1] and _width(lines[-1] + pair) > columns:
+            lines.append("")
+        lines[-1] += pair if cell.strip() else ""
+    return lines
 
 
 def _column_widths(rows: Sequence[Sequence[Cell]]) -> list[int]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from ollama_compat.compare.sides import Side
 
-SECONDS = 600.0  # of silence, before a server counts as hung
+SECONDS, CONNECT_SECONDS = 600.0, 10.0  # of silence, before a server counts as hung; until it takes a connection
+KEPT = "1h"  # in memory after a request: whatever a server is told otherwise, models leave when we say so
+REASONING = "thinking", "reasoning_content", "reasoning"
 _EVENT = b"data:"
 _END = b"[DONE]"
 _ERROR_BYTES = 4096  # of an error's body that are read
@@ -40,19 +42,24 @@ class Answer:
 
     @property
     def decode(self) -> float:
-        """Tokens a second by the server's clock, else by ours; 0 when there were too few."""
-        return self.tokens / self.seconds if self.seconds > 0 else self.decode_here
+        """Tokens a second by the server's clock; 0 where it tells none."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def decode_here(self) -> float:
-        """Tokens a second by our clock."""
+        """Tokens a second by our clock; 0 when there were too few."""
         tokens = self.tokens or self.chunks
         return (tokens - 1) / (self.last - self.first) if tokens > 1 and self.last > self.first else 0.0
 
     @property
     def prefill(self) -> float:
-        """Tokens a second by the server's clock, else by ours; 0 when nobody counted."""
-        return self.prompt_tokens / (self.prompt_seconds or self.first)
+        """Tokens a second by the server's clock; 0 where it tells none."""
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds > 0 else 0.0
+
+    @property
+    def prefill_here(self) -> float:
+        """Tokens a second by our clock, until the first text came; 0 where nobody counted them."""
+        return self.prompt_tokens / self.first
 
 
 def chat(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
@@ -61,15 +68,14 @@ def chat(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
 
 
 def _ollama(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
-    body = {"model": side.model, "messages": _messages(question), "options": {**options, **side.options}}
+    body = {"model": side.model, "messages": _messages(question), "options": {**options, **side.options}, "keep_alive": KEPT}
     clock = _Clock()
     last: dict[str, Any] = {}
     for line in _lines(side, "/api/chat", body):
         last = _object(line)
         if "error" in last:
             raise AskError(f"{side.name}: {_said(last)}")
-        message = last.get("message") or {}
-        clock.text(str(message.get("thinking") or "") + str(message.get("content") or ""))
+        clock.text(whole_text(last.get("message")))
     if not last.get("done"):
         raise AskError(f"{side.name}: the answer ended early")
     return clock.answer(
@@ -111,8 +117,7 @@ def _openai(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
             raise AskError(f"{side.name}: {_said(event)}")
         choices = event.get("choices") or ()
         ended = ended or any(choice.get("finish_reason") for choice in choices)
-        deltas = [choice.get("delta") or {} for choice in choices]
-        clock.text("".join(str(delta.get("reasoning_content") or "") + str(delta.get("content") or "") for delta in deltas))
+        clock.text("".join(whole_text(choice.get("delta")) for choice in choices))
         usage, timings = event.get("usage") or usage, event.get("timings") or timings
     if not ended:
         raise AskError(f"{side.name}: the answer ended early")
@@ -124,6 +129,13 @@ def _openai(side: Side, question: str, options: Mapping[str, Any]) -> Answer:
         tokens=usage.get("completion_tokens", 0),
         seconds=timings.get("predicted_ms", 0) / 1e3,
     )
+
+
+def whole_text(message: Mapping[str, Any] | None) -> str:
+    """All of a message or a piece of one: reasoning, under whatever name servers have for it, and content."""
+    message = message or {}
+    reasoning = next(filter(None, map(message.get, REASONING)), "")
+    return str(reasoning) + str(message.get("content") or "")
 
 
 class _Clock:
@@ -157,19 +169,23 @@ def call(side: Side, path: str, body: Mapping[str, Any] | None = None) -> dict[s
 def _lines(side: Side, path: str, body: Mapping[str, Any] | None) -> Iterator[bytes]:
     address = side.address
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(address.host, address.port, timeout=SECONDS)
+    connection = kind(address.host, address.port, timeout=CONNECT_SECONDS)
     target = f"/{address.path}{path}" if address.path else path
+    headers = {"Authorization": f"Bearer {side.key}"} if side.key else {}
     try:
+        connection.connect()
+        connection.sock.settimeout(SECONDS)
         if body is None:
-            connection.request("GET", target)
+            connection.request("GET", target, headers=headers)
         else:
-            connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", target, json.dumps(body), headers | {"Content-Type": "application/json"})
         response = connection.getresponse()
         if response.status >= 400:
             raise AskError(f"{side.name}: status {response.status} from {path}: {_reason(response.read(_ERROR_BYTES))}")
         yield from response
     except (OSError, http.client.HTTPException) as error:
-        raise AskError(f"{side.name}: {str(error) or type(error).__name__}") from error
+        word = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise AskError(f"{side.name} at {address.url}: {word[0].lower()}{word[1:]}") from error
     finally:
         connection.close()
 

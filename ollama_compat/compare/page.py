@@ -45,8 +45,8 @@ def figure(value: float) -> str:
 
 def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
     """Where the bars and whiskers of the ratios lie, on a scale of logarithms with 1 in sight."""
-    lines = [line for line in comparison.lines if line.ratio is not None]
-    ends = [end for line in lines if line.ratio for end in (line.ratio.low, line.ratio.high)]
+    lines = comparison.lines
+    ends = [end for line in lines for end in (line.ratio.low, line.ratio.high)]
     low, high = min([0.8, *ends]) * 0.95, max([1.25, *ends]) * 1.05
     scale = (layout.width - layout.label - layout.number) / math.log(high / low)
 
@@ -64,10 +64,9 @@ def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
             "low": x(line.ratio.low),
             "high": x(line.ratio.high),
             "text": f"{line.ratio.value:.2f}x",
-            "kind": line.verdict.split()[0] if line.verdict else "",
+            "kind": line.verdict.split()[0],
         }
         for number, line in enumerate(lines)
-        if line.ratio
     ]
     return {
         "name": layout.name,

@@ -1,4 +1,4 @@
-"""The memory of a process and all that it started, on Linux; nothing elsewhere."""
+"""Processes that this program starts: the memory of a tree of them, and that none outlives it. On Linux; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SECONDS = 0.1  # between two looks
 _VRAM_EVERY = 10  # looks; asking the driver takes a while
+_GUARD = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: it stays over the exec
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def guarded(command: list[str]) -> list[str]:
+    """The same command, told to end when this process is gone, even where that is killed. It begins with a path."""
+    return [sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
 class Peak:

@@ -8,9 +8,10 @@ from typing import Any
 
 from ollama_compat.compare.figures import Ratio, Spread, ratio, spread
 from ollama_compat.compare.sameness import Sameness
-from ollama_compat.compare.turns import Record, Samples
+from ollama_compat.compare.turns import COUNTED, HERE, Record, Samples
 from ollama_compat.compare.workload import Plan
 
+PEAKS_ALIKE = 1.05  # times: what differs by less is no difference
 METRICS = {
     "load": ("load", "s", True),
     "first": ("time to first token", "s", True),
@@ -32,7 +33,8 @@ class Line:
     unit: str
     mine: Spread
     theirs: Spread
-    ratio: Ratio | None  # None: of a peak, which is one figure for all rounds
+    ratio: Ratio
+    peak: bool = False  # the largest of all rounds
 
     @property
     def once(self) -> bool:
@@ -42,11 +44,10 @@ class Line:
     @property
     def verdict(self) -> str:
         """In a word."""
-        if self.ratio is None:
-            return ""
-        if self.once:
+        if self.once and not self.peak:
             return "measured once"
-        if not self.ratio.clear:
+        alike = max(self.ratio.value, 1 / self.ratio.value) < PEAKS_ALIKE if self.peak else not self.ratio.clear
+        if alike:
             return "no clear difference"
         return "better" if self.ratio.value > 1 else "worse"
 
@@ -58,8 +59,9 @@ class Comparison:
     name: str
     lines: list[Line]
     sameness: Sameness
-    clocks_agree: tuple[bool, bool]
-    failed: tuple[dict[str, str], dict[str, str]]  # of ours and theirs, see Record
+    doubtful: tuple[list[str], list[str]]  # of ours and theirs, see Record
+    by_our_clock: list[str]  # what a side told no times of, so that both are by the clock here
+    failed: tuple[dict[str, str], dict[str, str]]  # the same
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class Report:
 def compare(mine: Record, theirs: Record, sameness: Sameness) -> Comparison:
     """Every metric that both have."""
     lines = [line for line in _lines(mine, theirs) if line is not None]
-    agree = mine.clocks_agree, theirs.clocks_agree
-    return Comparison(theirs.side.name, lines, sameness, agree, (mine.failed, theirs.failed))
+    untold = [name for name in COUNTED if any(_here(name, samples, theirs.cells[cell]) for cell, samples in mine.cells.items())]
+    doubtful = mine.doubtful, theirs.doubtful
+    return Comparison(theirs.side.name, lines, sameness, doubtful, untold, (mine.failed, theirs.failed))
 
 
 def _lines(mine: Record, theirs: Record) -> Iterator[Line | None]:
@@ -91,13 +94,19 @@ def _lines(mine: Record, theirs: Record) -> Iterator[Line | None]:
         yield from _cell(cell, samples, theirs.cells[cell])
     for metric in ("ram", "vram"):
         one, other = getattr(mine, metric), getattr(theirs, metric)
-        yield _once(metric, one / 1e6, other / 1e6) if one and other else None
+        yield _peak(metric, one / 1e6, other / 1e6) if one and other else None
 
 
 def _cell(cell: str, mine: Samples, theirs: Samples) -> Iterator[Line | None]:
     for metric in METRICS:
-        if mine.get(metric) and theirs.get(metric):
-            yield _line(cell, metric, mine[metric], theirs[metric])
+        name = metric + HERE if _here(metric, mine, theirs) else metric
+        if mine.get(name) and theirs.get(name):
+            yield _line(cell, metric, mine[name], theirs[name])
+
+
+def _here(metric: str, mine: Samples, theirs: Samples) -> bool:
+    """Whether a side told no times of its own, so that only one clock is the same for both."""
+    return metric in COUNTED and not (mine.get(metric) and theirs.get(metric)) and bool(theirs.get(metric + HERE))
 
 
 def _line(cell: str, key: str, mine: Sequence[float], theirs: Sequence[float]) -> Line | None:
@@ -107,9 +116,9 @@ def _line(cell: str, key: str, mine: Sequence[float], theirs: Sequence[float]) -
     return Line(cell, name, unit, spread(mine), spread(theirs), ratio(mine, theirs, smaller_is_better=less))
 
 
-def _once(key: str, mine: float, theirs: float) -> Line:
-    name, unit, _ = METRICS[key]
-    return Line("", name, unit, spread([mine]), spread([theirs]), None)
+def _peak(key: str, mine: float, theirs: float) -> Line:
+    name, unit, less = METRICS[key]
+    return Line("", name, unit, spread([mine]), spread([theirs]), ratio([mine], [theirs], smaller_is_better=less), peak=True)
 
 
 def sentences(found: Sameness) -> list[str]:
@@ -142,7 +151,7 @@ def losses(comparison: Comparison) -> list[str]:
     worse = [
         f"{line.metric}{f' ({line.cell})' if line.cell else ''}: {line.ratio.value:.2f}x of {comparison.name}"
         for line in comparison.lines
-        if line.ratio is not None and line.verdict == "worse"
+        if line.verdict == "worse"
     ]
     worse += [f"{cell}: ours answered with an error" for cell in comparison.failed[0]]
     found = comparison.sameness

@@ -35,7 +35,13 @@ TOOL = {
     },
 }
 TOOL_QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
-TEXTS = ("why is the sky blue?", "A fox carried a lantern through the winter forest.")
+TEXTS = (
+    "why is the sky blue?",
+    "A fox carried a lantern through the winter forest.",
+    "Größe 東京 🦊",
+    "def add(a, b):\n    return a + b\n",
+    "The river was wide, the bridge was narrow, and nobody hurried. " * 12,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,8 +72,27 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Greedy:
+    """An answer without chance, and its tokens with their log probabilities, where the server tells them."""
+
+    text: str
+    tokens: Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said:
+    """What a side said to everything that is compared; `failed` has the errors, by what was asked for."""
+
+    prompts: list[str]
+    texts: list[Greedy]
+    tool_calls: list[Any]
+    vectors: list[list[float]]
+    failed: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sameness:
-    """None, or empty: not compared, because the model or the server cannot."""
+    """None, or empty: not compared, because the model or a server cannot."""
 
     prompts: list[bool]  # rendered alike, one a conversation
     texts: list[Text]
@@ -76,34 +101,42 @@ class Sameness:
     notes: list[str]
 
 
-def compare(mine: Side, theirs: Side, capabilities: Sequence[str], num_ctx: int) -> Sameness:
-    """All that both can do."""
+def ask(side: Side, capabilities: Sequence[str], num_ctx: int) -> Said:
+    """All that a model of such capabilities can be asked for on this side, which has it in memory alone meanwhile."""
     asked = {"temperature": 0, "seed": 1, "num_predict": TOKENS, "num_ctx": num_ctx}
-    notes: list[str] = []
+    failed: dict[str, str] = {}
 
     def tried(what: str, work: Callable[[], list[Any]]) -> list[Any]:
-        """What comes of it; a note where a server answers with an error, which ends no comparison of all else."""
+        """What comes of it; an error ends no comparison of all else."""
         try:
             return work()
         except AskError as error:
-            notes.append(f"{what} could not be compared: {error}")
+            failed[what] = str(error)
             return []
 
     if "embedding" in capabilities:
-        return Sameness([], [], None, tried("embeddings", lambda: _vectors(mine, theirs)), notes)
-    texts = tried("greedy texts", lambda: [_texts(mine, theirs, each, asked) for each in CONVERSATIONS])
-    if theirs.dialect != "ollama":
+        return Said([], [], [], tried("embeddings", lambda: _vectors(side)), failed)
+    texts = tried("greedy texts", lambda: [_greedy(side, each, asked) for each in CONVERSATIONS])
+    if side.dialect != "ollama":
+        return Said([], texts, [], [], failed)
+    prompts = tried("prompts as rendered", lambda: [_rendered(side, each) for each in CONVERSATIONS])
+    calls = tried("tool calls", lambda: [_tool_calls(side, asked)]) if "tools" in capabilities else []
+    return Said(prompts, texts, calls, [], failed)
+
+
+def compare(mine: Said, theirs: Said, *, same_api: bool) -> Sameness:
+    """All that both have said. `same_api`: both are servers of Ollama's API."""
+    notes = [f"{what} could not be compared: {error}" for what, error in {**theirs.failed, **mine.failed}.items()]
+    if not same_api:
         notes.append("prompts as rendered and tool calls are compared only between servers of Ollama's API")
-        return Sameness([], texts, None, [], notes)
-    prompts = tried("prompts as rendered", lambda: [_alike(mine, theirs, each) for each in CONVERSATIONS])
-    calls = []
-    if "tools" in capabilities:
-        calls = tried("tool calls", lambda: [_tool_calls(mine, asked) == _tool_calls(theirs, asked)])
-    return Sameness(prompts, texts, calls[0] if calls else None, [], notes)
-
-
-def _alike(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]]) -> bool:
-    return _rendered(mine, messages) == _rendered(theirs, messages)
+    calls = [one == other for one, other in zip(mine.tool_calls, theirs.tool_calls, strict=False)]
+    return Sameness(
+        prompts=[one == other for one, other in zip(mine.prompts, theirs.prompts, strict=False)],
+        texts=[parted(one, other) for one, other in zip(mine.texts, theirs.texts, strict=False)],
+        tool_calls=calls[0] if calls else None,
+        cosines=[cosine(one, other) for one, other in zip(mine.vectors, theirs.vectors, strict=False) if len(one) == len(other)],
+        notes=notes,
+    )
 
 
 def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
@@ -114,48 +147,54 @@ def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
     return str(told["rendered_template"])
 
 
-def _texts(mine: Side, theirs: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Text:
-    """Greedy answers, by the tokens and log probabilities of both, or word by word where one tells none."""
-    (one, my_tokens), (other, their_tokens) = (_greedy(side, messages, asked) for side in (mine, theirs))
-    if my_tokens and their_tokens:
-        return parted(one, my_tokens, other, their_tokens)
-    words, others = one.split(), other.split()
-    same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others)))
-    return Text(min(len(words), len(others)), same, one, other)
-
-
-def _greedy(side: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]]]:
-    """An answer and its tokens."""
+def _greedy(side: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Greedy:
     body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 20}
     if side.dialect == "ollama":
         answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
-        return _text(answer.get("message"), "thinking"), answer.get("logprobs") or []
+        return Greedy(asking.whole_text(answer.get("message")), answer.get("logprobs") or [])
     told = {"max_tokens": asked["num_predict"], "temperature": asked["temperature"], "seed": asked["seed"]}
     choice = (asking.call(side, "/v1/chat/completions", body | told).get("choices") or [{}])[0]
-    return _text(choice.get("message"), "reasoning_content"), (choice.get("logprobs") or {}).get("content") or []
+    return Greedy(asking.whole_text(choice.get("message")), (choice.get("logprobs") or {}).get("content") or [])
 
 
-def _text(message: Mapping[str, Any] | None, thinking: str) -> str:
-    """All of a message."""
-    message = message or {}
-    return str(message.get(thinking) or "") + str(message.get("content") or "")
-
-
-def parted(mine: str, my_tokens: Sequence[Mapping[str, Any]], theirs: str, their_tokens: Sequence[Mapping[str, Any]]) -> Text:
-    """Where two answers part, by the tokens that both report."""
-    my_tokens, their_tokens = _shown(mine, my_tokens), _shown(theirs, their_tokens)
-    pairs = list(zip(my_tokens, their_tokens, strict=False))
-    same = next((i for i, (a, b) in enumerate(pairs) if a.get("token") != b.get("token")), len(pairs))
+def parted(mine: Greedy, theirs: Greedy) -> Text:
+    """Where two answers part: by the tokens that both report, or word by word where one reports none."""
+    if not mine.tokens or not theirs.tokens:
+        words, others = mine.text.split(), theirs.text.split()
+        return Text(min(len(words), len(others)), _alike(words, others), mine.text, theirs.text)
+    one, other = _shown(mine), _shown(theirs)
+    names, other_names = _names(one), _names(other)
+    letter = _alike("".join(names), "".join(other_names))
+    at, other_at = _token_at(names, letter), _token_at(other_names, letter)
     gaps: tuple[float | None, float | None] = (None, None)
-    if same < len(pairs):
-        tokens = pairs[same][0].get("token"), pairs[same][1].get("token")
-        gaps = _gap(pairs[same][0], *tokens), _gap(pairs[same][1], *tokens)
-    return Text(min(len(my_tokens), len(their_tokens)), same, mine, theirs, gaps)
+    if at < len(names) and other_at < len(other_names):  # none has ended there
+        tokens = names[at], other_names[other_at]
+        gaps = _gap(one[at], *tokens), _gap(other[other_at], *tokens)
+    return Text(min(len(names), len(other_names)), min(at, other_at), mine.text, theirs.text, gaps)
 
 
-def _shown(text: str, tokens: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Tokens that are part of a text: Ollama reports none of the tags, and of the white space, that it cut out."""
-    return [entry for entry in tokens if str(entry.get("token")).strip() and str(entry.get("token")) in text]
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many of the first are the same."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _names(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(entry.get("token")) for entry in tokens]
+
+
+def _token_at(names: Sequence[str], letter: int) -> int:
+    """Which token holds a letter of the text; servers report pieces of a letter singly or together."""
+    end = 0
+    for number, name in enumerate(names):
+        end += len(name)
+        if end > letter:
+            return number
+    return len(names)
+
+
+def _shown(said: Greedy) -> list[Mapping[str, Any]]:
+    """Tokens that are part of the text: Ollama reports none of the tags, and of the white space, that it cut out."""
+    return [entry for entry in said.tokens if (name := str(entry.get("token"))).strip() and name in said.text]
 
 
 def _gap(entry: Mapping[str, Any], first: object, second: object) -> float | None:
@@ -172,7 +211,5 @@ def _tool_calls(side: Side, asked: Mapping[str, Any]) -> list[Any]:
     return [(entry["function"]["name"], entry["function"]["arguments"]) for entry in calls]
 
 
-def _vectors(mine: Side, theirs: Side) -> list[float]:
-    found = [asking.call(side, "/api/embed", {"model": side.model, "input": list(TEXTS)}) for side in (mine, theirs)]
-    vectors = [answer.get("embeddings") or [] for answer in found]
-    return [cosine(one, other) for one, other in zip(*vectors, strict=True)]
+def _vectors(side: Side) -> list[list[float]]:
+    return asking.call(side, "/api/embed", {"model": side.model, "input": list(TEXTS)}).get("embeddings") or []

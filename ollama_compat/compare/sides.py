@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_compat.compare.processes import guarded
 from ollama_compat.settings import Address
 from ollama_compat.store import Store, manifests
 from ollama_compat.store.config import ModelConfig
@@ -22,8 +23,10 @@ from ollama_compat.store.header import ModelHeader, human_number
 from ollama_compat.store.manifests import Layer
 from ollama_compat.store.names import ModelName
 
+KEYS = "MOELLAMA_API_KEYS", "MOELLAMA_API_KEY_FILE", "OLLAMA_API_KEY"  # which a server that only we ask needs not
+SETTINGS = "OLLAMA_", "LLAMA_ARG_", "MOELLAMA_"  # how variables begin that servers of both kinds obey
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 10.0
 
 
 class SideError(Exception):
@@ -39,20 +42,22 @@ class Side:
     address: Address
     model: str  # its name there
     options: Mapping[str, int] = dataclasses.field(default_factory=dict)  # beside those of both sides
+    key: str = ""  # that is shown to it
     pid: int | None = None  # None: not started by us
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what was set for it, as reported
 
 
-def address(url: str) -> Address:
-    """SideError for what is no http(s) URL."""
+def address(url: str, port: int = 80) -> Address:
+    """SideError for what is no http(s) URL. `port`: of an address that names neither one nor a scheme."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        port = parts.port
+        named = parts.port
     except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        named = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or named == 0:
         raise SideError(f"{url!r} is no address of a server")
-    return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), parts.path.strip("/"))
+    usual = 443 if parts.scheme == "https" else 80 if "://" in url else port
+    return Address(parts.scheme, parts.hostname, named or usual, parts.path.strip("/"))
 
 
 @contextlib.contextmanager
@@ -64,12 +69,14 @@ def started(command: list[str], side: Side, folder: Path, environ: Mapping[str, 
         "HOME": str(folder),
         "OLLAMA_NOPRUNE": "1",
         "OLLAMA_NO_CLOUD": "1",
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),  # compiled kernels
     }
-    kept = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")}  # compiled kernels
+    kept = {name: value for name, value in os.environ.items() if name not in KEYS}
+    told = {name: value for name, value in kept.items() if name.startswith(SETTINGS) and name not in settings}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            command,
-            env=os.environ | kept | settings | dict(environ),
+            guarded(command),
+            env=kept | settings | dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -77,7 +84,7 @@ def started(command: list[str], side: Side, folder: Path, environ: Mapping[str, 
         )
     try:
         _wait(process, side, folder / "server.log")
-        yield dataclasses.replace(side, pid=process.pid, environ=dict(environ))
+        yield dataclasses.replace(side, pid=process.pid, environ=told | dict(environ))
     finally:
         _stop(process)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import threading
 import time
 from collections import defaultdict
@@ -18,6 +19,8 @@ from ollama_compat.compare.workload import ANSWER, MARGIN, SHORT, Cell, Pace, Pl
 
 UNLOAD_SECONDS = 30.0
 CLOCKS_DIFFER = 0.15  # by more than this share a server's count and our clock disagree
+COUNTED = "decode", "prefill"
+HERE = "_here"  # behind the name of a metric: by our clock, for servers that tell no times
 
 Report = Callable[[str], None]
 Samples = dict[str, list[float]]  # by metric, one a turn
@@ -31,15 +34,14 @@ class Record:
     load: list[float] = dataclasses.field(default_factory=list)
     cells: dict[str, Samples] = dataclasses.field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     failed: dict[str, str] = dataclasses.field(default_factory=dict)  # by the cell's name: the error that it was answered with
-    clock_ratios: list[float] = dataclasses.field(default_factory=list)  # decode by the server's clock over ours
+    clocks: Samples = dataclasses.field(default_factory=lambda: defaultdict(list))  # COUNTED: the server's over ours
     ram: int = 0
     vram: int = 0
 
     @property
-    def clocks_agree(self) -> bool:
-        """Whether the server's counts hold against the clock here."""
-        ordered = sorted(self.clock_ratios)
-        return not ordered or abs(ordered[len(ordered) // 2] - 1) <= CLOCKS_DIFFER
+    def doubtful(self) -> list[str]:
+        """What the server counted otherwise than the clock here."""
+        return [name for name in COUNTED if (found := self.clocks[name]) and abs(statistics.median(found) - 1) > CLOCKS_DIFFER]
 
 
 def options(num_ctx: int) -> dict[str, Any]:
@@ -50,29 +52,38 @@ def options(num_ctx: int) -> dict[str, Any]:
 def pace(side: Side, prompts: Prompts, context: int) -> Pace:
     """A first short measurement, which also counts how many tokens a word has."""
     fitting = options(min(context, SHORT + ANSWER + 16 * MARGIN))
-    load = _load(side, fitting)
-    text = prompts.text(SHORT)
-    answer = asking.chat(side, text, fitting)
+    load, text = _load(side, fitting), prompts.text(0)  # as short as can be: a word may have many tokens
+    answer = asking.chat(side, text, fitting)  # the warm-up
     prompts.learn(len(text.split()), answer.prompt_length)
-    answer = asking.chat(side, prompts.text(SHORT), fitting)  # the first one was the warm-up
-    return Pace(answer.prefill or 1e3, answer.decode or 1e2, load)
+    answer = asking.chat(side, prompts.text(min(SHORT, context // 4)), fitting)
+    return Pace(answer.prefill or answer.prefill_here or 1e3, answer.decode or answer.decode_here or 1e2, load)
 
 
 def measure(
     sides: Sequence[Side], plan: Plan, prompts: Prompts, report: Report, *, together: bool, seconds: float = math.inf
-) -> list[Record]:
-    """Every side in every round, of which no further one begins that would not end within so many seconds. `together`: all
-    stay in memory."""
+) -> tuple[list[Record], Plan]:
+    """Every side in every round, and what became of the plan. No round begins that would not end within so many seconds, and none
+    after a server has failed; in the first one that is an AskError. `together`: all stay in memory."""
     records, begin = [Record(side) for side in sides], time.monotonic()
     for number in range(plan.rounds):
         if number and (time.monotonic() - begin) * (1 + 1 / number) > seconds:
-            break
-        for record in records if number % 2 == 0 else reversed(records):
-            report(f"round {number + 1} of {plan.rounds}: {record.side.name}")
-            _turn(record, plan, prompts)
-            if not together:
-                unload(record.side)
-    return records
+            return records, plan.ended(number, "they took longer than the first short measurement let expect")
+        try:
+            _round(records if number % 2 == 0 else records[::-1], number, plan, prompts, report, together=together)
+        except AskError as error:
+            if not number:
+                raise
+            return records, plan.ended(number, str(error))
+    return records, plan
+
+
+def _round(records: Sequence[Record], number: int, plan: Plan, prompts: Prompts, report: Report, *, together: bool) -> None:
+    """A turn of each side, all with the same prompts."""
+    for record in records:
+        report(f"round {number + 1} of {plan.rounds}: {record.side.name}")
+        _turn(record, plan, prompts.of_round(number))
+        if not together:
+            unload(record.side)
 
 
 def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
@@ -88,10 +99,11 @@ def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
 
 
 def _try(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -> None:
-    """A cell that is answered with an error is measured no more, and the others go on."""
+    """A cell that is answered with an error is measured no more, and the others go on; AskError where the server is gone."""
     try:
         _cell(record, cell, prompts, asked)
     except AskError as error:
+        asking.call(record.side, "/api/version" if record.side.dialect == "ollama" else "/v1/models")
         record.failed[cell.name] = str(error)
 
 
@@ -105,7 +117,7 @@ def _cell(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -
         samples["total"].append(sum(answer.tokens or answer.chunks for answer in answers) / seconds)
         samples["first"].append(sorted(answer.first for answer in answers)[len(answers) // 2])
     else:
-        _single(record, samples, answers[0])
+        _single(record, samples, answers[0], long=cell.prompt > SHORT)
 
 
 def _at_once(side: Side, texts: Sequence[str], asked: dict[str, Any]) -> list[Answer]:
@@ -132,21 +144,27 @@ def _at_once(side: Side, texts: Sequence[str], asked: dict[str, Any]) -> list[An
     return answers
 
 
-def _single(record: Record, samples: Samples, answer: Answer) -> None:
+def _single(record: Record, samples: Samples, answer: Answer, *, long: bool) -> None:
     samples["first"].append(answer.first)
-    if answer.prefill > 0:
-        samples["prefill"].append(answer.prefill)
-    if answer.decode > 0:
-        samples["decode"].append(answer.decode)
-    if answer.seconds > 0 and answer.decode_here > 0:
-        record.clock_ratios.append(answer.decode / answer.decode_here)
+    told = {"prefill": answer.prefill, "decode": answer.decode}
+    here = {"prefill": answer.prefill_here, "decode": answer.decode_here}
+    for name in COUNTED:
+        if told[name] > 0:
+            samples[name].append(told[name])
+        if here[name] > 0:
+            samples[name + HERE].append(here[name])
+    if told["decode"] > 0 and here["decode"] > 0:
+        record.clocks["decode"].append(told["decode"] / here["decode"])
+    if told["prefill"] > 0 and long:  # before the first token of a short one there is more than reading it
+        record.clocks["prefill"].append(told["prefill"] / here["prefill"])
 
 
 def _load(side: Side, asked: dict[str, Any]) -> float:
     """Seconds until the model is in memory, by our clock: process, weights, and whatever else it needs."""
     begin = time.perf_counter()
     if side.dialect == "ollama":
-        asking.call(side, "/api/generate", {"model": side.model, "options": {**asked, **side.options}})
+        body = {"model": side.model, "options": {**asked, **side.options}, "keep_alive": asking.KEPT}
+        asking.call(side, "/api/generate", body)
     return time.perf_counter() - begin
 
 
@@ -156,5 +174,10 @@ def unload(side: Side) -> None:
         return
     asking.call(side, "/api/generate", {"model": side.model, "keep_alive": 0})
     deadline = time.monotonic() + UNLOAD_SECONDS
-    while time.monotonic() < deadline and asking.call(side, "/api/ps").get("models"):
+    while time.monotonic() < deadline and side.model.lower() in loaded(side):
         time.sleep(0.05)
+
+
+def loaded(side: Side) -> list[str]:
+    """Names, in small letters, of the models that a server of Ollama's API has in memory."""
+    return [str(entry.get("name")).lower() for entry in asking.call(side, "/api/ps").get("models") or ()]

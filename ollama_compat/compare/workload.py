@@ -46,13 +46,22 @@ class Plan:
     left_out: tuple[str, ...]
     num_ctx: int
 
+    def ended(self, rounds: int, why: str) -> Plan:
+        """After so many rounds already."""
+        lost = f"{self.rounds - rounds} of {self.rounds} rounds: {why}"
+        return dataclasses.replace(self, rounds=rounds, left_out=(*self.left_out, lost))
+
 
 class Prompts:
     """Texts of about so many tokens, no two with the same beginning: a server's prefix cache helps neither side."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self._draw, self._words = random.Random(seed), _TEXT.split()
-        self.tokens_a_word = 2.0  # until `learn` has seen a count
+    def __init__(self, seed: int = 0, tokens_a_word: float = 2.0) -> None:
+        self._seed, self._draw, self._words = seed, random.Random(seed), _TEXT.split()
+        self.tokens_a_word = tokens_a_word  # until `learn` has seen a count
+
+    def of_round(self, number: int) -> Prompts:
+        """Others, the same for everybody who takes part in a round."""
+        return Prompts(self._seed + 1 + number, self.tokens_a_word)
 
     def learn(self, words: int, tokens: int) -> None:
         """How a tokenizer counted a text of so many words."""
@@ -103,14 +112,6 @@ def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUD
 def afterwards(paces: Sequence[Pace]) -> float:
     """Seconds that comparing answers takes, when all is measured."""
     return TEXTS * sum(pace.seconds(Cell(SHORT, 1)) for pace in paces)
-
-
-def ended(plan: Plan, rounds: int) -> Plan:
-    """After so many rounds."""
-    if rounds == plan.rounds:
-        return plan
-    lost = f"{plan.rounds - rounds} of {plan.rounds} rounds: they took longer than the first short measurement let expect"
-    return dataclasses.replace(plan, rounds=rounds, left_out=(*plan.left_out, lost))
 
 
 def _round(cells: Sequence[Cell], paces: Sequence[Pace]) -> float:

@@ -71,7 +71,7 @@ def read(root: Path = Path("/")) -> System:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text("utf-8", "replace")
     except OSError:
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from ollama_compat.store import Making, Store, manifests
 from ollama_compat.store.config import ModelConfig
@@ -29,6 +30,12 @@ def ensure(store: Store, name: ModelName) -> ModelName | None:
     if store.resolve(NAME) is None:
         _install(store)
     return store.resolve(NAME)
+
+
+def packaged() -> Path | None:
+    """The file itself, for whoever has no store to write to; None where the package lies in an archive."""
+    path = importlib.resources.files("ollama_compat") / "data" / _FILE
+    return path if isinstance(path, Path) and path.is_file() else None
 
 
 def _install(store: Store) -> None:

@@ -49,12 +49,13 @@ class Parts:
     output: float
 
 
-def rates(cache_bytes: int, progress: Progress) -> dict[str, Any]:
-    """Seconds, bytes and operations; see `combined`. ModelError where the card cannot be used, OSError where there is no room."""
+def rates(cache_bytes: int, scratch: str, progress: Progress) -> dict[str, Any]:
+    """Seconds, bytes and operations; see `combined`. `scratch`: a folder for slices, empty: the system's. ModelError where the
+    card cannot be used, OSError where there is no room."""
     several = Slice(slices.layers_beyond(cache_bytes, MOST_BYTES))
     small = slices.narrow(several)
     single, small_single = (dataclasses.replace(shape, layers=1) for shape in (several, small))
-    with tempfile.TemporaryDirectory(prefix="moellama-slices-") as folder:
+    with tempfile.TemporaryDirectory(prefix="moellama-slices-", dir=scratch or None) as folder:
         paths = {shape: Path(folder) / f"{number}.gguf" for number, shape in enumerate((several, single, small, small_single))}
         progress("writing slices of a model", 0, 1)
         for shape, path in paths.items():

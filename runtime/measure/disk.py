@@ -23,12 +23,12 @@ def folder_speed(folder: str | Path) -> float | None:
         return None
     chunk = os.urandom(CHUNK)
     try:
-        with tempfile.NamedTemporaryFile(dir=place, prefix="moellama-disk-") as file:
+        with tempfile.TemporaryFile(dir=place) as file:  # without a name, so that none stays however this process ends
             for _ in range(OWN // CHUNK):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-            return read_speed(file.name)
+            return read_speed(f"/proc/self/fd/{file.fileno()}")
     except OSError:  # nobody may write there
         return None
 

@@ -35,7 +35,7 @@ NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own ca
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
     free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
-    timed too (see `card_plan.placed`); and those of `subject.options`."""
+    timed too (see `card_plan.placed`), with files in the folder `scratch`; and those of `subject.options`."""
     leaves = Leaves()
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
     states = bool(arguments.get("states"))
@@ -91,7 +91,7 @@ def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress
     found["rates"], found["placements"], found["pcie"] = None, [], told["pcie"]
     if shapes := arguments.get("shapes", ()):
         try:
-            found["rates"] = card_rates.rates(arguments["cache_bytes"], progress)
+            found["rates"] = card_rates.rates(arguments["cache_bytes"], arguments.get("scratch", ""), progress)
         except (ModelError, OSError) as error:
             log.warning("no layers were timed on the card: %s", error)
         free = max(0, found["memory_free"] - told["gpu_overhead"])

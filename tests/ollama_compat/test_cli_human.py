@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import os
+import sys
 
 import pytest
 
 from ollama_compat.cli import human
-from ollama_compat.cli.table import render, wrap
+from ollama_compat.cli.table import fitted, render, wrap
 from ollama_compat.cli.width import text_width
 
 NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
@@ -89,3 +91,14 @@ def test_tables() -> None:
     assert render([["a", "1"], ["long one", "22"]], ["NAME", "N"]) == "NAME        N  \na           1     \nlong one    22    \n"
     assert render([], ["NAME"]) == "NAME \n"
     assert render([]) == ""
+
+
+def test_a_terminal_that_is_too_narrow_gets_rows_in_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, header = [["decode", "24.1", "", "better"]], ["WHAT", "MOELLAMA", "OTHER", ""]
+    wide = "WHAT      MOELLAMA    OTHER\ndecode    24.1                 better\n"
+    assert fitted(rows, header) == wide
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for columns, text in ((80, wide), (30, "decode\n  MOELLAMA 24.1  better\n"), (18, "decode\n  MOELLAMA 24.1\n  better\n")):
+        monkeypatch.setattr(os, "get_terminal_size", lambda *_, size=columns: os.terminal_size((size, 24)))
+        monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
+        assert fitted(rows, header) == text

@@ -20,7 +20,7 @@ import ollama_stand_in
 import pytest
 from ollama_stand_in import Server, token
 
-from ollama_compat.cli import ab
+from ollama_compat.cli import ab_sides
 from ollama_compat.cli.root import main
 from ollama_compat.compare import asking, page, report, sameness, sides, turns, workload
 from ollama_compat.compare.figures import cosine, ratio, spread
@@ -118,11 +118,32 @@ def test_rounds_that_would_not_end_in_time_do_not_begin(monkeypatch: pytest.Monk
     monkeypatch.setattr(turns, "_turn", turn)
     monkeypatch.setattr(time, "monotonic", lambda: sum(took))
     plan = workload.Plan((Cell(SHORT, 1),), 5, (), 1024)
-    found = turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True, seconds=35.0)
+    found, ended = turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True, seconds=35.0)
     assert len(found[0].load) == 3
-    ended = workload.ended(plan, 3)
     assert (ended.rounds, ended.left_out) == (3, ("2 of 5 rounds: they took longer than the first short measurement let expect",))
-    assert workload.ended(plan, 5) is plan
+
+
+def test_a_server_that_fails_later_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Side("a", "ollama", Address(), "m")
+
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+        if len(record.load) == 2:
+            raise asking.AskError("a: gone")
+        record.load.append(1.0)
+
+    monkeypatch.setattr(turns, "_turn", turn)
+    plan = workload.Plan((Cell(SHORT, 1),), 5, (), 1024)
+    found, ended = turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True)
+    assert (found[0].load, ended.rounds, ended.left_out) == ([1.0, 1.0], 2, ("3 of 5 rounds: a: gone",))
+    monkeypatch.setattr(turns, "_turn", _refusing)
+    with pytest.raises(asking.AskError):
+        turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True)
+
+
+def test_both_sides_of_a_round_get_the_same_prompts() -> None:
+    prompts = workload.Prompts(5)
+    one, same, other = (prompts.of_round(number).text(SHORT) for number in (0, 0, 1))
+    assert one == same != other
 
 
 def test_rounds_that_somebody_names() -> None:
@@ -150,7 +171,7 @@ def test_prompts_learn_a_tokenizer_and_share_no_beginning() -> None:
 
 
 def test_equal_answers_part_nowhere() -> None:
-    found = sameness.parted("ab", [token("a"), token("b")], "ab", [token("a"), token("b")])
+    found = parted("ab", [token("a"), token("b")], "ab", [token("a"), token("b")])
     assert found.equal
     assert found.same == found.tokens == 2
 
@@ -158,7 +179,7 @@ def test_equal_answers_part_nowhere() -> None:
 def test_a_near_tie_is_told_by_both_sides() -> None:
     mine = [token("a"), token("b", ("b", -0.60), ("c", -0.80))]
     theirs = [token("a"), token("c", ("c", -0.65), ("b", -0.70))]
-    found = sameness.parted("ab", mine, "ac", theirs)
+    found = parted("ab", mine, "ac", theirs)
     assert (found.same, found.near_tie) == (1, True)
     assert found.gaps == pytest.approx((0.2, 0.05))
 
@@ -166,14 +187,36 @@ def test_a_near_tie_is_told_by_both_sides() -> None:
 def test_a_clear_difference_is_no_near_tie() -> None:
     mine = [token("b", ("b", 0), ("c", -3.0))]
     theirs = [token("c", ("c", -0.1), ("b", -0.2))]
-    found = sameness.parted("b", mine, "c", theirs)
+    found = parted("b", mine, "c", theirs)
     assert not found.near_tie
     assert found.gaps == pytest.approx((3.0, 0.1))
 
 
+def test_letters_in_pieces_that_one_side_reports_together() -> None:
+    mine = [token("�"), token("�"), token("b", ("b", -0.6), ("c", -0.7))]
+    theirs = [token("��"), token("c", ("c", -0.5), ("b", -0.7))]
+    found = parted("��b", mine, "��c", theirs)
+    assert (found.same, found.near_tie) == (1, True)
+    assert found.gaps == pytest.approx((0.1, 0.2))
+
+
+def test_an_answer_that_ends_earlier_has_no_near_tie() -> None:
+    found = parted("a", [token("a")], "ab", [token("a"), token("b")])
+    assert (found.same, found.tokens, found.told) == (1, 1, False)
+
+
+def test_answers_without_tokens_are_compared_by_words() -> None:
+    found = parted("one two three", [], "one two four", [token("one")])
+    assert (found.same, found.tokens, found.told) == (2, 3, False)
+
+
+def parted(mine: str, my_tokens: list[dict[str, Any]], theirs: str, their_tokens: list[dict[str, Any]]) -> sameness.Text:
+    return sameness.parted(sameness.Greedy(mine, my_tokens), sameness.Greedy(theirs, their_tokens))
+
+
 def test_white_space_and_tags_that_one_side_does_not_report() -> None:
     mine = [token("<think>"), token("a"), token("\n"), token("</think>"), token("b")]
-    found = sameness.parted("a\nb", mine, "ab", [token("<think>"), token("a"), token("b")])
+    found = parted("a\nb", mine, "ab", [token("<think>"), token("a"), token("b")])
     assert found.same == 2
 
 
@@ -214,7 +257,7 @@ def test_one_round_does_not_say_how_sure_a_ratio_is() -> None:
     mine, theirs = record("Moellama", 10.0), record("Ollama", 20.0)
     mine.cells["short prompt"]["decode"] = theirs.load = [1.0]
     found = report.compare(mine, theirs, SAME)
-    verdicts = {line.metric: line.verdict for line in found.lines if line.once and line.ratio}
+    verdicts = {line.metric: line.verdict for line in found.lines if line.once and not line.peak}
     assert verdicts == dict.fromkeys(("load", "decode"), "measured once")
     assert report.losses(found) == ["time to first token (short prompt): 0.50x of Ollama"]
     assert ">0.05x</strong></td><td class=\"soft\" data-label=\"95 %\"></td>" in page.render(make_report(found))
@@ -324,15 +367,20 @@ def test_memory_of_a_tree_of_processes() -> None:
 
 
 @contextlib.contextmanager
-def serving(most: int = 1000) -> Iterator[Address]:
+def serving(most: int = 1000, **told: Any) -> Iterator[Address]:
+    """`told`: attributes of the Server."""
     server = Server(("127.0.0.1", 0))
     server.most = most
+    for name, value in told.items():
+        setattr(server, name, value)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield Address(port=server.server_port)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield Address(port=server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture
@@ -354,7 +402,7 @@ def test_an_answer_of_the_other_dialect(stand_in: Address) -> None:
     answer = asking.chat(Side("s", "openai", stand_in, "m"), "one two", {"num_predict": 8})
     assert (answer.text, answer.tokens, answer.prompt_tokens, answer.prompt_length) == ("a b", 8, 64, 80)
     assert answer.prefill == pytest.approx(10_000)
-    assert answer.decode == answer.decode_here  # it told no time
+    assert answer.decode == 0 < answer.decode_here  # it told no time
 
 
 def test_a_refusal_is_told_in_the_servers_words() -> None:
@@ -365,10 +413,11 @@ def test_a_refusal_is_told_in_the_servers_words() -> None:
 
 
 def test_a_server_that_does_not_tell_how_it_renders_is_not_called_different(stand_in: Address) -> None:
-    mine, theirs = (Side(name, "ollama", stand_in, "m") for name in ("mine", "theirs"))
+    side = Side("s", "ollama", stand_in, "m")
+    mine = sameness.ask(side, ["completion"], 1024)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sameness, "_rendered", _refusing)
-        found = sameness.compare(mine, theirs, ["completion"], 1024)
+        found = sameness.compare(mine, sameness.ask(side, ["completion"], 1024), same_api=True)
     assert (found.prompts, len(found.texts)) == ([], 3)
     assert found.notes == ["prompts as rendered could not be compared: no"]
 
@@ -385,8 +434,8 @@ def test_a_server_that_is_not_there() -> None:
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch, stand_in: Address, tmp_path: Path) -> Address:
     """The stand-in takes the place of our server too, and measuring takes no time to speak of."""
-    side = Side(ab.OURS, "ollama", stand_in, "demo-moe")
-    monkeypatch.setattr(ab, "_ours", lambda file, folder: contextlib.nullcontext(side))
+    side = Side(ab_sides.OURS, "ollama", stand_in, "demo-moe")
+    monkeypatch.setattr(ab_sides, "ours", lambda file, folder: contextlib.nullcontext(side))
     monkeypatch.setattr(workload, "ROUNDS", 3)
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     return stand_in
@@ -435,6 +484,67 @@ def test_what_cannot_be_is_said_before_anything_is_measured(
     assert "measurement" not in err + out
 
 
+@pytest.mark.parametrize("flag", ["--against", "--against-openai"])
+def test_a_server_that_is_not_there_is_named_before_anything_starts(
+    flag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(ab_sides, "ours", _refusing)
+    port = sides.free_port()
+    assert main(["ab", "demo-moe", flag, f"127.0.0.1:{port}", "--html", str(tmp_path / "r.html")]) == 1
+    assert f" at http://127.0.0.1:{port}: connection refused" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_file_needs_the_name_of_a_running_servers_model(
+    ours: Address, demo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ab", str(demo_model), "--against", ours.url]) == 1
+    assert "--against-model has to say which of its models" in capsys.readouterr().err
+
+
+def test_a_running_server_is_asked_for_the_model_that_is_named_and_shown_a_key(
+    ours: Address, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "sesame")
+    keys: set[str | None] = set()
+    with serving(keys=keys, modelfile=f"FROM /somewhere/sha256-{64 * '0'}\n") as other:
+        words = ["ab", "demo-moe", "--against", other.url, "--against-model", "b", "--rounds", "1"]
+        assert main(words) == 0
+    assert keys == {"Bearer sesame"}
+    assert "note: Ollama has ANOTHER FILE under the name b:latest" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("models", "words", "said"),
+    [
+        (["a", "b"], [], "has no model demo-moe:latest; name one with --against-model: a, b"),
+        (["only"], ["--against-model", "c"], "has no model c; name one with --against-model: only"),
+        ([], [], "name one with --against-model: none"),
+    ],
+)
+def test_a_server_of_openais_api_with_other_models(
+    models: list[str], words: list[str], said: str, ours: Address, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(models=models) as other:
+        assert main(["ab", "demo-moe", "--against-openai", other.url, *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_of_several_models_the_one_of_the_same_name_is_asked(ours: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(models=["a", "demo-moe"]) as other:
+        assert main(["ab", "demo-moe", "--against-openai", other.url, "--rounds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "note: the other server has demo-moe: whether that is the same file is its word" in out
+    assert "note: the other server tells no times of decode: both sides' are by the clock here" in out
+
+
+def test_reasoning_has_several_names() -> None:
+    for name in asking.REASONING:
+        assert asking.whole_text({name: "so ", "content": "a"}) == "so a"
+    assert asking.whole_text(None) == ""
+
+
 def test_against_a_server_of_openais_api(ours: Address, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ab", "demo-moe", "--against-openai", f"{ours.url}/v1"]) == 0
     out, _ = capsys.readouterr()
@@ -476,13 +586,23 @@ def test_with_a_card_ollama_is_measured_as_experts_tune_it_too(
     assert all("num_gpu" not in options for options in plain["asked"] if options)
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGHUP, 128 + signal.SIGHUP),
+        (signal.SIGINT, -signal.SIGINT),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
 def test_whoever_ends_it_ends_the_servers_too(sent: signal.Signals, status: int, tmp_path: Path) -> None:
     """The far side never listens, so they wait for it."""
     other = tmp_path / "other"
     other.write_text("#!/bin/sh\nexec sleep 60\n")
     other.chmod(0o755)
-    environ = os.environ | {"OLLAMA_MODELS": str(tmp_path / "models"), "HOME": str(tmp_path)}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environ = os.environ | {"OLLAMA_MODELS": str(tmp_path / "models"), "HOME": str(tmp_path), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "ollama_compat", "ab", "demo-moe", "--ollama", str(other)]
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
         try:
@@ -493,6 +613,7 @@ def test_whoever_ends_it_ends_the_servers_too(sent: signal.Signals, status: int,
             process.kill()
     assert mine
     assert _until(lambda: not any(resident(pid) for pid in mine))
+    assert sent == signal.SIGKILL or not list(temporary.iterdir())
 
 
 def _until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
