@@ -87,10 +87,16 @@ def _logits(executor: Any, texts: list[list[int]]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> dict[str, dict[str, float]]:
-    """NMSE by place of the prompts and of what follows: the median, the largest, and the share of places that are NEAR."""
-    rows, found = np.array([naive.nmse(*row) for row in zip(a, b, strict=True)]).reshape(TEXTS, -1), {}
+def _distance(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """NMSE of all places together; and by place, of the prompts and of what follows: the median, the largest, and the share of
+    places that are NEAR."""
+    rows = np.array([naive.nmse(*row) for row in zip(a, b, strict=True)]).reshape(TEXTS, -1)
+    found: dict[str, Any] = {"together": _short(naive.nmse(a, b))}
     for name, part in (("prompt", rows[:, :PROMPT]), ("decoded", rows[:, PROMPT:])):
         figures = {"median": np.median(part), "most": part.max(), "near": (part <= NEAR).mean()}
-        found[name] = {key: float(f"{value:.2e}") for key, value in figures.items()}
+        found[name] = {key: _short(value) for key, value in figures.items()}
     return found
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.2e}")
