@@ -6,6 +6,7 @@ Measured through the recorder and the drivers that a model runs on, so the figur
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 import numpy as np
@@ -25,6 +26,7 @@ CACHED = 192 << 10  # bytes of weights a thread that stay in its core's cache
 TURNS = 50  # that they are multiplied in a run
 LARGE = 4096  # rows of a matrix in memory
 EXPERT = 384 << 10  # bytes, about, of an expert's matrix
+CHOSEN = 8  # experts of a layer, whose matrices threads share as one piece of work
 PROMPT = 512  # rows of a prompt: a step of the default batch
 MATRIX = 1024  # rows a thread of the matrix that a prompt meets, up to 8 of them
 
@@ -63,7 +65,7 @@ def type_rate(stage: Stage, memory: Memory, name: str, cache_bytes: int, row: fl
         memory_four=bench.usual(large, 4),
         memory_eight=bench.usual(large, WIDE),
         memory_eight_short=bench.usual(short, WIDE, SHORT),
-        scattered=bench.usual(experts),
+        scattered=bench.usual(experts, together=CHOSEN),
         cache=bench.fastest(small),
         cache_two=bench.fastest(small, 2),
         cache_four=bench.fastest(small, 4),
@@ -86,16 +88,16 @@ class _Bench:
     def __init__(self, stage: Stage, row: float, seconds: float) -> None:
         self._stage, self._row, self._seconds = stage, row, seconds
 
-    def usual(self, tensors: list[Tensor], rows: int = 1, width: int = WIDTH) -> float:
+    def usual(self, tensors: list[Tensor], rows: int = 1, width: int = WIDTH, together: int = 1) -> float:
         """As it mostly is."""
-        return self._byte(tensors, self._stage.run(products(tensors, width), rows, self._seconds).usual)
+        return self._byte(tensors, self._stage.run(products(tensors, width, together), rows, self._seconds).usual, together)
 
     def fastest(self, tensors: list[Tensor], rows: int = 1) -> float:
         """At the best."""
         return self._byte(tensors, self._stage.run(products(tensors), rows, self._seconds).fastest)
 
-    def _byte(self, tensors: list[Tensor], taken: float) -> float:
-        return net(taken, self._row * len(tensors)) / sum(tensor.nbytes for tensor in tensors)
+    def _byte(self, tensors: list[Tensor], taken: float, together: int = 1) -> float:
+        return net(taken, self._row * math.ceil(len(tensors) / together)) / sum(tensor.nbytes for tensor in tensors)
 
 
 def _in_last_cache(stage: Stage, memory: Memory, name: str, cache_bytes: int) -> tuple[list[Tensor], int]:
@@ -131,13 +133,13 @@ def _mixed(tensors: list[Tensor]) -> list[Tensor]:
     return tensors
 
 
-def products(tensors: list[Tensor], width: int = WIDTH) -> Record:
-    """The recording of these products of the same rows."""
+def products(tensors: list[Tensor], width: int = WIDTH, together: int = 1) -> Record:
+    """The recording of these products of the same rows; of so many matrices at a time."""
 
     def record(recorder: Recorder) -> None:
         x = activations(recorder, width)
-        for tensor in tensors:
-            recorder.linear(x, (tensor, None))
+        for first in range(0, len(tensors), together):
+            recorder.linear(x, *((tensor, None) for tensor in tensors[first : first + together]))
 
     return record
 
