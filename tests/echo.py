@@ -6,7 +6,7 @@ import numpy as np
 
 from runtime.execute.experts import Layer
 from runtime.execute.mailbox import ExpertProgram, Mailbox
-from runtime.execute.recorder import Value
+from runtime.execute.step import Value
 from runtime.kernels import rows
 from runtime.kernels.leaves import Leaves
 from runtime.weights import aligned_array

@@ -12,7 +12,8 @@ from runtime.execute import strips
 from runtime.execute.budget import Budget, batch
 from runtime.execute.needs import head_sizes
 from runtime.execute.recorded import Recorded
-from runtime.execute.recorder import Limits, Recorder
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, kept
 from runtime.kernels.kept import Kept

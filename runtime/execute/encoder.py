@@ -11,7 +11,8 @@ import numpy.typing as npt
 from runtime import models
 from runtime.core import FloatArray, IntArray, ModelError
 from runtime.execute import strips
-from runtime.execute.recorder import Limits, Recorder, Value, view
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits, Value, view
 from runtime.kernels import attention, cores, encode
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels.leaves import Leaves

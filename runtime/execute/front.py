@@ -9,7 +9,8 @@ import torch
 
 from runtime.core import Batch
 from runtime.execute.recorded import Recorded
-from runtime.execute.recorder import Limits, Recorder
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves
 from runtime.models.transformer import Transformer

@@ -12,7 +12,8 @@ import torch
 
 from runtime.execute.buffers import Buffer
 from runtime.execute.experts import Layer
-from runtime.execute.recorder import Limits, Recorder, Value
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits, Value
 from runtime.kernels import handoff
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool

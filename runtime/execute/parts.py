@@ -19,7 +19,7 @@ from runtime.execute.front import Front, FrontSize
 from runtime.execute.mailbox import ExpertProgram, Mailbox
 from runtime.execute.needs import is_matrix, mixtures, on_card
 from runtime.execute.placement import Plan
-from runtime.execute.recorder import Limits
+from runtime.execute.step import Limits
 from runtime.execute.streaming import Streamer
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores

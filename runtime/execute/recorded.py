@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.core import Batch, FloatArray
-from runtime.execute.recorder import Recorder, Value, view
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Value, view
 from runtime.kernels.pool import Pool
 from runtime.weights import aligned_array
 

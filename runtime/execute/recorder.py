@@ -1,14 +1,11 @@
 """The recorder: runs a forward pass once and writes down, as a Program, what the kernels are to do at every step.
 
-A row of the Program is (kernel address, argument address, whether its pieces are rows of activations). What changes from step
-to step (how many rows, which tokens, positions, block tables) lies in buffers that the rows point to, so one Program serves
-every batch.
+What changes from step to step (how many rows, which tokens, positions, block tables) lies in buffers that the Program's rows
+point to, so one Program serves every batch.
 """
 
 from __future__ import annotations
 
-import ctypes
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -17,7 +14,9 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS, FloatArray, IntArray, ModelError
 from runtime.execute.buffers import Buffer, Buffers
+from runtime.execute.program import Row, Table, packed, table_of
 from runtime.execute.reserve import reserved_array
+from runtime.execute.step import Cache, Limits, State, Step, Value
 from runtime.execute.strips import Strips
 from runtime.kernels import (
     activations,
@@ -42,87 +41,6 @@ from runtime.weights import Tensor, aligned_array
 
 SMALLEST_PIECE = 4  # weight rows
 PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
-
-Row = tuple[Driver, npt.NDArray[np.int64], bool]  # with its arguments, and whether its pieces are rows of activations
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """How large a step can be."""
-
-    rows: int
-    outputs: int
-    blocks: int  # that there are addresses for; memory is taken where it is written
-    least: int  # blocks that there have to be addresses for
-    table: int  # blocks a sequence can have
-    lines: int = 0  # states of texts that recurrent layers keep
-
-
-class Step:
-    """The buffers that change with every step; the kernels read them by address."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.counts: npt.NDArray[np.int64] = aligned_array((2,), np.int64)  # rows, outputs
-        self.tokens: IntArray = aligned_array((limits.rows,), np.int32)
-        self.positions: IntArray = aligned_array((limits.rows,), np.int32)
-        self.types: IntArray = aligned_array((limits.rows,), np.int32)  # of tokens; all 0
-        self.sequences: IntArray = aligned_array((limits.rows,), np.int32)
-        self.tables: IntArray = aligned_array((limits.rows, limits.table), np.int32)
-        self.outputs: IntArray = aligned_array((limits.outputs,), np.int32)
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class Value:
-    """Rows of float32 in a buffer, (`count` rows, width). The buffer is free again when the last Value of it is gone."""
-
-    buffer: Buffer
-    width: int
-    count: int  # address of the row count
-    limit: int  # rows there can be
-    packed: dict[str, Buffer] = dataclasses.field(default_factory=dict)  # by activation format
-
-    @property
-    def address(self) -> int:
-        return self.buffer.address
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cache:
-    """One layer's keys and values, (blocks, kv heads, bytes of a head): see runtime.kernels.kept."""
-
-    keys: npt.NDArray[np.uint8]
-    values: npt.NDArray[np.uint8]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class State:
-    """What one recurrent layer keeps of texts, by line: see runtime.kernels.delta."""
-
-    inputs: FloatArray  # (lines, kernel - 1, channels)
-    matrices: FloatArray  # (lines, value heads, parts, size, COLUMNS)
-
-    def copy(self, source: int, target: int) -> None:
-        """Of one line to another."""
-        self.inputs[target] = self.inputs[source]
-        self.matrices[target] = self.matrices[source]
-
-
-def packed(*arguments: int | float) -> npt.NDArray[np.int64]:
-    """A kernel's arguments as it reads them: eight bytes each."""
-    fields: npt.NDArray[np.int64] = aligned_array((len(arguments),), np.int64)
-    for i, argument in enumerate(arguments):
-        if isinstance(argument, float):
-            fields.view(np.float64)[i] = argument
-        else:
-            fields[i] = argument
-    return fields
-
-
-def view(value: Value, rows: int) -> FloatArray:
-    """The first rows of a Value as an array on its memory, (rows, width)."""
-    memory = (ctypes.c_float * (rows * value.width)).from_address(value.address)
-    return np.ctypeslib.as_array(memory).reshape(rows, value.width)
-
 
 class Recorder:
     """Implements runtime.layers.ops.Ops for the CPU.
@@ -161,24 +79,20 @@ class Recorder:
         """Blocks of the cache that there are addresses for."""
         return min((len(cache.keys) for cache in self.caches), default=self._limits.blocks)
 
-    def table(self) -> npt.NDArray[np.int64]:
-        """The Program as the pool runs it, (rows, 3); the recorder has to live as long."""
-        return self._addresses(self.program)
+    def table(self) -> Table:
+        """The Program as the pool runs it; the recorder has to live as long."""
+        return table_of(self.program, self._leaves.cache)
 
-    def layout(self) -> npt.NDArray[np.int64]:
-        """The Program, (rows, 3), that lays weights out as the kernels want them: to be run once, before all else."""
+    def layout(self) -> Table:
+        """The Program that lays weights out as the kernels want them: to be run once, before all else."""
         tensors = self._strips.tensors.values()
         if not tensors:
-            return np.empty((0, 3), np.int64)
+            return table_of([], self._leaves.cache)
         size = self._strips.scratch_bytes()
         scratch = self._buffers.take(self._threads * size).address
-        rows = [(interleave.interleave, packed(*self._strips.arguments(t, scratch, size)), False) for t in tensors]
-        return self._addresses(rows)
-
-    def _addresses(self, program: list[Row]) -> npt.NDArray[np.int64]:
-        self._kept.append(program)
-        cache = self._leaves.cache
-        return np.array([(kernel.address(cache), arguments.ctypes.data, alone) for kernel, arguments, alone in program], np.int64)
+        rows = [Row(interleave.interleave, packed(*self._strips.arguments(t, scratch, size))) for t in tensors]
+        self._kept.append(rows)
+        return table_of(rows, self._leaves.cache)
 
     # ------------------------------------------------------------ Ops
 
@@ -368,7 +282,7 @@ class Recorder:
     def _row(self, kernel: Driver, *arguments: int | float, label: str = "", per_row: int = 1) -> None:
         """`per_row`: pieces of a row of activations, where the kernel's are such rows."""
         self.labels.append(label or kernel.name)
-        self.program.append((kernel, packed(*arguments), kernel.by_row and per_row == 1))
+        self.program.append(Row(kernel, packed(*arguments), alone=kernel.by_row and per_row == 1))
 
     def _keep(self, array: npt.NDArray[np.generic]) -> int:
         """The array's address; it lives as long as the recorder."""
@@ -458,7 +372,7 @@ class Recorder:
             size = (tensor.row_bytes + 63) // 64 * 64
             scratch = self._buffers.take(self._threads * size).address
             more = self._strips.rows, self._leaves.row(tensor.quant.name), scratch, size, tensor.rows
-            self.program[reader] = interleave.embed, packed(*map(int, self.program[reader][1]), *more), True
+            self.program[reader] = Row(interleave.embed, packed(*map(int, self.program[reader].arguments), *more), alone=True)
         return True
 
     def _experts(

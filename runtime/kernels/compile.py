@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.kernels import cores
+from runtime.kernels import cores, team
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import Leaves, mixes, needed
@@ -80,7 +80,7 @@ def compile_one(name: str, leaves: Leaves) -> None:
     """Compile the kernel of that name, or load it from the cache."""
     if name == POOL:
         pool = Pool(2)
-        pool.run(np.empty((0, 3), np.int64), np.empty((0, 8), np.int64))
+        pool.run(np.empty((0, team.COLUMNS), np.int64), np.empty((0, 8), np.int64))
         pool.close()
     elif name in CHOOSING:
         importlib.import_module(f"runtime.kernels.{name}").compile_all()

@@ -12,7 +12,8 @@ import random
 import numpy as np
 import numpy.typing as npt
 
-from runtime.execute.recorder import Recorder, Value, view
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Value, view
 from runtime.measure.stage import Record, Stage
 from runtime.quants import BY_NAME
 from runtime.weights import Tensor

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from runtime.core import BLOCK_TOKENS, Batch, FloatArray
 from runtime.execute.recorded import Recorded
-from runtime.execute.recorder import Limits, Recorder
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import Attending, DeltaWeights, Heads, Recurrence, Rotation, Routing
 from runtime.measure.batches import Texts

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from runtime.execute.recorder import Limits, Recorder
+from runtime.execute.program import Row, table_of
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits
 from runtime.kernels.driver import Driver
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
@@ -56,8 +58,7 @@ class Stage:
 
     def run_driver(self, kernel: Driver, arguments: npt.NDArray[np.int64], seconds: float) -> Times:
         """One driver by itself."""
-        row = np.array([(kernel.address(self.leaves.cache), arguments.ctypes.data, 0)], np.int64)
-        return self._time(row, seconds)
+        return self._time(table_of([Row(kernel, arguments)], self.leaves.cache), seconds)
 
     def _time(self, program: npt.NDArray[np.int64], seconds: float, *, single: bool = False) -> Times:
         counters = aligned_array((len(program), 8), np.int64)

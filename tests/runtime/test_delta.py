@@ -13,7 +13,8 @@ from stepping import Text, blocks_for, open_model
 
 from runtime.core import Batch, ModelError
 from runtime.execute.recorded import Recorded
-from runtime.execute.recorder import Limits, Recorder, Value, view
+from runtime.execute.recorder import Recorder
+from runtime.execute.step import Limits, Value, view
 from runtime.kernels.leaves import Leaves
 from runtime.layers.ops import DeltaWeights, Recurrence
 

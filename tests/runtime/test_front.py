@@ -17,7 +17,8 @@ from runtime import models  # noqa: E402
 from runtime.core import Batch, FloatArray  # noqa: E402
 from runtime.execute.front import Front, FrontSize  # noqa: E402
 from runtime.execute.recorded import Recorded  # noqa: E402
-from runtime.execute.recorder import Limits, Recorder, view  # noqa: E402
+from runtime.execute.recorder import Recorder  # noqa: E402
+from runtime.execute.step import Limits, view  # noqa: E402
 from runtime.kernels.leaves import Leaves  # noqa: E402
 from runtime.models.transformer import Transformer  # noqa: E402
 from runtime.weights import open_weights  # noqa: E402

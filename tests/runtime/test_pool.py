@@ -14,7 +14,8 @@ from stepping import Text, blocks_for
 
 from runtime.core import Batch
 from runtime.execute.cpu import CpuExecutor
-from runtime.execute.recorder import view
+from runtime.execute.program import Row, table_of
+from runtime.execute.step import view
 from runtime.kernels.desk import (
     BUSY,
     CONTESTED,
@@ -111,7 +112,7 @@ class Rows:
             addresses = self.values[row].ctypes.data, self.values[row + 1].ctypes.data, self.run.ctypes.data
             self.arguments[row, :4] = *addresses, self.done[row].ctypes.data
         entries = zip(kernels, self.arguments, strict=True)
-        self.program = np.array([(k.address(cache), a.ctypes.data, k.by_row) for k, a in entries], np.int64)
+        self.program = table_of([Row(kernel, arguments, kernel.by_row) for kernel, arguments in entries], cache)
         self.counters = aligned_array((len(kernels), 8), np.int64)
 
 
