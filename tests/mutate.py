@@ -40,6 +40,8 @@ FAULTS = (
     Fault("quants/scale_min.py", "[8 + group for group in range(8)", "[group for group in range(8)", "Q4_K and not strip"),
     Fault("quants/super_block.py", "e.shift_bytes(first, (-2,), 0x30)", "e.shift_bytes(first, (-4,), 0x30)", "Q5_K and strip"),
     Fault("quants/super_block.py", "[0, 2, 0, 2]", "[0, 2, 0, 0]", "Q4_K and not strip"),
+    Fault("quants/super_block.py", "Q8K.SUMS + 2 * first", "Q8K.SUMS + first", "Q6_K and strip", tier="avx2"),
+    Fault("kernels/strips.py", "in ((0, 1), (2, 3))", "in ((0, 1), (0, 1))", "Q3_K and strip", tier="avx2"),
     Fault("quants/super_block.py", "Q8K.SUMS + 4 * pair", "Q8K.SUMS + 4 * (pair // 2)", "Q6_K and strip"),
     Fault("quants/q5_k.py", "(4 - group,), 16)", "(3 - group,), 16)", "Q5_K and strip"),
     Fault("quants/q5_k.py", "(4 - 2 * pair, 3 - 2 * pair)", "(4 - 2 * pair, 4 - 2 * pair)", "Q5_K and not strip"),

@@ -23,6 +23,8 @@ class StripEmitter(Emitter):
 
     signed_offset = 0
     """What has to be added to signed weights before `strip_dot_signed`."""
+    scales_are_pairs = True
+    """Whether a scale of `strip_dot` is an operand of `strip_madd` too, so that `strip_scales` makes two of one."""
 
     @abc.abstractmethod
     def _maddubs(self, unsigned: Value, signed: Value) -> Value: ...
@@ -45,6 +47,13 @@ class StripEmitter(Emitter):
     def strip_scale(self, scales: Value, index: int, *, signed: bool = False) -> Value:
         """One of each row's four bytes, as `strip_dot` takes it."""
         return self.strip_pairs(scales, index, index, signed=signed)
+
+    def strip_scales(self, scales: Value, first: int) -> tuple[Value, Value, Value]:
+        """Two of each row's four signed bytes, from `first` on: both for `strip_madd`, and each for `strip_dot`."""
+        pairs = self.strip_pairs(scales, first, first + 1, signed=True)
+        wide = self.cast(pairs, self.bytes(4 * self.lanes))
+        one, other = (self.cast(self._pick(wide, 2 * places), pairs.type) for places in ((0, 1), (2, 3)))
+        return pairs, one, other
 
     def strip_madd(self, total: Value, pairs: Value, x: Value, offset: int) -> Value:
         """total + the products of i16 pairs and the two i16 at `offset` of x."""
@@ -141,6 +150,7 @@ class VnniStripEmitter(StripEmitter):
     """By `vpdpbusd`, whose sums of four products are i32."""
 
     signed_offset = 128
+    scales_are_pairs = False
 
     @abc.abstractmethod
     def _dpbusd(self, start: Value, unsigned: Value, signed: Value) -> Value: ...

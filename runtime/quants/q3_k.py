@@ -12,7 +12,7 @@ from runtime.quants.crumbs import CRUMB_ORDER, crumbs, emit_crumbs, strip_crumbs
 from runtime.quants.offset_block import OffsetBlockType
 from runtime.quants.signed_block import Integers
 from runtime.quants.strips import Strip, StripType
-from runtime.quants.super_block import add_strip, strip_offsets
+from runtime.quants.super_block import StripScales, add_strip
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
@@ -88,18 +88,17 @@ class Q3_K(OffsetBlockType, StripType):
         return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        scales = [self._strip_scales(e, w, k) for k in range(4)]
-        totals = [e.shl(offset, 2) for offset in strip_offsets(e, xs, scales, signed=True)]  # OFFSET is 4
+        scales = StripScales(e, xs, [self._strip_scales(e, w, k) for k in range(4)], 2)  # OFFSET is 4
+        totals = scales.starts()
         for group in CRUMB_ORDER:
-            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             third = 2 - group // 2  # where the bit of this group has to go
             quants = (
                 e.bor(low, e.shift_bytes(w.bytes(16 * (group % 2) + 4 * i), (third,), 4))
                 for i, low in enumerate(strip_crumbs(e, w, self.QUANTS, group))
             )
-            totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scale, 7, w.wait)
+            totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scales[group], 7, w.wait)
         d = w.half(self.D)
-        return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
+        return add_strip(e, xs, [e.mul(e.float(total), d) for total in scales.ends(totals)], sums)
 
     def _strip_scales(self, e: StripEmitter, w: Strip, k: int) -> Value:
         """Scales of groups 4 k to 4 k + 3 of every row, <4 lanes x i8>."""

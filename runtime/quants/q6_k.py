@@ -11,7 +11,7 @@ import numpy as np
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.strips import Strip, StripType
-from runtime.quants.super_block import SuperBlockType, add_strip, load_half, strip_offsets
+from runtime.quants.super_block import StripScales, SuperBlockType, add_strip, load_half
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
@@ -112,14 +112,13 @@ class Q6_K(SuperBlockType, StripType):
             e.store(functools.reduce(e.bor, crumbs), w, 128 + 32 * half)
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        scales = [w.bytes(self.SCALES + 4 * k) for k in range(4)]
-        totals = [e.shl(offset, 5) for offset in strip_offsets(e, xs, scales, signed=True)]
+        scales = StripScales(e, xs, [w.bytes(self.SCALES + 4 * k) for k in range(4)], 5)
+        totals = scales.starts()
         for group in range(16):
-            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
             quants, inputs = self._strip_quants(e, w, group), range(16 * group, 16 * group + 16, 4)
-            totals = e.strip_dot(totals, w.paced(quants), xs, inputs, scale, 63, w.wait)
+            totals = e.strip_dot(totals, w.paced(quants), xs, inputs, scales[group], 63, w.wait)
         d = w.half(self.D)
-        return add_strip(e, xs, [e.mul(e.float(total), d) for total in totals], sums)
+        return add_strip(e, xs, [e.mul(e.float(total), d) for total in scales.ends(totals)], sums)
 
     @staticmethod
     def _strip_quants(e: StripEmitter, w: Strip, group: int) -> Iterator[Value]:

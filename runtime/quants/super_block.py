@@ -71,6 +71,40 @@ def strip_offsets(e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value],
     return totals
 
 
+class StripScales:
+    """The signed scales of the sixteen groups of a strip's block, as `strip_dot` takes them, and the sums that these add to.
+
+    `scales`: bytes of four groups each; `shift`: of quants, which are 2^shift more than what they stand for, see `strip_offsets`.
+    One column has that added up as scales are asked for where both need the same pairs.
+    """
+
+    def __init__(self, e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], shift: int) -> None:
+        self._e, self._xs, self._scales, self._shift = e, xs, scales, shift
+        self._alone = len(xs) == 1 and e.scales_are_pairs
+        self._made: dict[int, Value] = {}
+        self._offset = e.zero(e.vector(e.I32, e.lanes))
+
+    def starts(self) -> list[Value]:
+        """The sums of the columns before the first group."""
+        if self._alone:
+            return [self._offset]
+        return [self._e.shl(offset, self._shift) for offset in strip_offsets(self._e, self._xs, self._scales, signed=True)]
+
+    def __getitem__(self, group: int) -> Value:
+        four, place = self._scales[group // 4], group % 4
+        if not self._alone:
+            return self._e.strip_scale(four, place, signed=True)
+        if group not in self._made:
+            first = group - group % 2
+            pairs, self._made[first], self._made[first + 1] = self._e.strip_scales(four, first % 4)
+            self._offset = self._e.strip_madd(self._offset, pairs, self._xs[0], Q8K.SUMS + 2 * first)
+        return self._made[group]
+
+    def ends(self, totals: Sequence[Value]) -> list[Value]:
+        """The sums after the last group."""
+        return [self._e.add(total, self._e.shl(self._offset, self._shift)) if self._alone else total for total in totals]
+
+
 def add_strip(e: StripEmitter, xs: Sequence[Value], values: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
     """Running sums of a strip with a block's `values`, one for each column, times the activations' scale."""
     return [
