@@ -68,9 +68,10 @@ class Matrix:
         kept: list[object] = [inputs, outputs, self.weights]
         calls: list[Run] = []
         whole = self.in_strips(leaves)
-        for form, first, end in (("strip", 0, whole), ("dot", whole, self.rows)):
+        parts = ("strip", 0, whole), ("dot", whole, self.rows)
+        for form, first, end in (part for part in parts if part[1] < part[2]):
             wide = max(count for count in leaves.columns(self.kind.name, form) if count <= columns)
-            for column in range(0, columns if first < end else 0, wide):
+            for column in range(0, columns, wide):
                 some = slice(column, column + wide)
                 arrays = inputs[some], outputs[some, first:]
                 pointers = [np.array([row.ctypes.data for row in array], np.int64) for array in arrays]
