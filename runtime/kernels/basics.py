@@ -97,6 +97,10 @@ class Basics:
         """The same pointer, of which LLVM knows nothing: it then takes no bytes out of vectors that it has loaded from there."""
         return pointer
 
+    def after(self, pointer: Value, value: Value) -> Value:
+        """The same pointer, from which nothing is loaded before `value`, a register, is there, where that helps."""
+        return pointer
+
     def load_pointer(self, table: Value, index: int) -> Value:
         """Entry `index` of an int64 array of addresses."""
         return self.pointer(self.load(table, 8 * index, I64))

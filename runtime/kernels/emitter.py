@@ -58,6 +58,10 @@ class Emitter(Basics):
         spread = [self.shuffle(wide, [group] * 8) for group in order]
         return [tuple(spread[first : first + 8]) for first in (0, 8)]
 
+    def pair_scales(self, pairs: Value) -> list[Operand]:
+        """The same of scales that are there twice each, <16 x i16>, from 0 to 127."""
+        return self.lane_scales(self.trunc(pairs, I8), range(16), signed=False)
+
     def dot_scaled(self, totals: Sequence[Value], weights: Sequence[Value], inputs: Sequence[Sequence[Value]], scales: Operand
                    ) -> list[Value]:  # fmt: skip
         """For each column: total + scale * (u8 weights x s8 inputs) over 128 values (two <64 x i8>), in `lanes` i32 lanes.

@@ -70,7 +70,15 @@ class Avx2(StripEmitter):
         return self.dot(self.zero(ir.VectorType(I32, 8)), self._magnitude(weights), flipped)
 
     def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
-        tables = self._scale_tables(scales, order, signed=signed)
+        return self._spread(self._scale_tables(scales, order, signed=signed))
+
+    def pair_scales(self, pairs: Value) -> list[Operand]:
+        words, r = self.cast(pairs, ir.VectorType(I32, 8)), self.register // 16
+        places = [[(first + r * slot + lane) // 2 for lane in range(r) for slot in range(4)] for first in range(0, 16, 4 * r)]
+        return self._spread([self._opaque(self.shuffle(words, placed)) for placed in places])
+
+    def _spread(self, tables: Sequence[Value]) -> list[Operand]:
+        """The operands of `dot_scaled` from tables that `_scale_tables` describes."""
         spread = [self._dwords(table, [slot] * 4) for table in tables for slot in range(4)]
         return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
 
@@ -224,8 +232,7 @@ class AvxVnni(VnniStripEmitter, Avx2):
         # (w + 128) as an unsigned byte, and the sum that starts at -128 times the other side's sum
         return self.dot(self.first_lane(bias, 8), self.xor(weights, 0x80), signed)
 
-    def lane_scales(self, scales: Value, order: Sequence[int], *, signed: bool) -> list[Operand]:
-        tables = self._scale_tables(scales, order, signed=signed)
+    def _spread(self, tables: Sequence[Value]) -> list[Operand]:
         spread = [self._dwords(table, [slot, slot, slot + 1, slot + 1]) for table in tables for slot in (0, 2)]
         return [tuple(spread[: len(spread) // 2]), tuple(spread[len(spread) // 2 :])]
 

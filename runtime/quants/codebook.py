@@ -35,6 +35,8 @@ class CodebookType(SignedBlockType):
 
     INDICES = 32  # of a block
     apart: bool = False  # whether memory holds each by itself
+    early: bool = False
+    """Whether one column takes two blocks at a time and makes the signs of both first, since much has to wait for them."""
 
     @abc.abstractmethod
     def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
@@ -49,7 +51,7 @@ class CodebookType(SignedBlockType):
         """Which of the block's values are negative, four <64 x i1>."""
 
     def steps(self, e: Emitter, columns: int = 0) -> Sequence[int]:
-        steps = super().steps(e, columns)
+        steps = (2, 1) if columns == 1 and self.early else super().steps(e, columns)
         together = self._together(e)
         return steps if together in (1, *steps) else (*(count for count in steps if count > together), together, 1)
 
@@ -59,16 +61,22 @@ class CodebookType(SignedBlockType):
 
     def emit_totals(self, e: Emitter, w: Value, xs: Sequence[Value], count: int) -> Iterator[list[Value]]:
         some = min(count, self._together(e))
-        for k in range(count):
-            block = e.at(w, k * self.block_bytes)
+        blocks = [e.at(w, k * self.block_bytes) for k in range(count)]
+        signs = [self.emit_negative(e, block) for block in blocks]
+        if self.early and count > 1:
+            firsts = [next(of_block) for of_block in signs]
+            signs = [itertools.chain([first], rest) for first, rest in zip(firsts, signs, strict=True)]
+            xs = [e.after(x, e.halves(firsts[-1])[0]) for x in xs] if e.registers == 16 else xs
+        for k, (block, negative) in enumerate(zip(blocks, signs, strict=True)):
             if k % some == 0:
                 magnitudes = self._emit_magnitudes(e, block, some)
-            yield self._emit_signed(e, block, [e.at(x, k * Q8K.block_bytes) for x in xs], magnitudes)
+            yield self._emit_signed(e, block, [e.at(x, k * Q8K.block_bytes) for x in xs], magnitudes, negative)
 
-    def _emit_signed(self, e: Emitter, w: Value, xs: Sequence[Value], magnitudes: Iterator[Value]) -> list[Value]:
-        negative = self.emit_negative(e, w)
+    def _emit_signed(
+        self, e: Emitter, w: Value, xs: Sequence[Value], magnitudes: Iterator[Value], negative: Iterator[Value]
+    ) -> list[Value]:
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-        for half, scales in enumerate(e.lane_scales(self.emit_scales(e, w), range(16), signed=True)):
+        for half, scales in enumerate(self.lane_scales(e, w)):
             weights, signs = (list(itertools.islice(parts, 2)) for parts in (magnitudes, negative))
             inputs = [[e.flipped(*both) for both in zip(load_half(e, x, half), signs, strict=True)] for x in xs]
             totals = e.dot_scaled(totals, weights, inputs, scales)
@@ -115,6 +123,17 @@ def emit_nibble_scales(e: Emitter, w: Value, offset: int, count: int) -> Value:
 def emit_odd(e: Emitter, values: Value) -> Value:
     """2 v + 1"""
     return e.bor(e.shl(values, 1), 1)
+
+
+def emit_twice(e: Emitter, scales: Value) -> Value:
+    """Each of eight scales twice, <16 x i16>; of words only the lower halves count."""
+    parts = scales.type.element.width // 16
+    return e.shuffle(e.cast(scales, e.vector(e.I16, 8 * parts)), [parts * (i // 2) for i in range(16)])
+
+
+def emit_word_scales(e: Emitter, words: Value) -> Value:
+    """2 q + 1 for q in the upper four bits of eight words, each twice."""
+    return emit_twice(e, e.bor(e.shr(words, 27), 1))
 
 
 def emit_packed_signs(e: Emitter, sevens: Value) -> Iterator[Value]:

@@ -23,6 +23,7 @@ class IQ2_XXS(CodebookType):
     type_id = 16
     block_bytes = 66
     apart = True
+    early = True
     LARGEST = 43
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -36,9 +37,8 @@ class IQ2_XXS(CodebookType):
     def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
         return e.mul(e.load_half(w, 0, count), 0.125)
 
-    def emit_scales(self, e: Emitter, w: Value) -> Value:
-        scales = codebook.emit_odd(e, e.trunc(e.shr(self._words(e, w), 28), e.I8))
-        return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
+    def emit_pairs(self, e: Emitter, w: Value) -> Value:
+        return codebook.emit_word_scales(e, self._words(e, w))
 
     def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
         words = e.load(w, 2, e.vector(e.I32, 16))

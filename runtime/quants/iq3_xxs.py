@@ -37,10 +37,8 @@ class IQ3_XXS(CodebookType):
     def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
         return e.mul(e.load_half(w, 0, count), 0.25)
 
-    def emit_scales(self, e: Emitter, w: Value) -> Value:
-        words = e.load(w, self.WORDS, e.vector(e.I32, 8))
-        scales = codebook.emit_odd(e, e.trunc(e.shr(words, 28), e.I8))
-        return e.shuffle(scales, [group for group in range(8) for _ in (0, 1)])
+    def emit_pairs(self, e: Emitter, w: Value) -> Value:
+        return codebook.emit_word_scales(e, e.load(w, self.WORDS, e.vector(e.I32, 8)))
 
     def emit_indices(self, e: Emitter, w: Value) -> tuple[Value, ...]:
         return (e.load(w, 2, e.bytes(64)),)

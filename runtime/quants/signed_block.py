@@ -15,6 +15,7 @@ from runtime.quants.base import Bytes, Floats, Value
 from runtime.quants.super_block import SuperBlockType, load_half
 
 if TYPE_CHECKING:
+    from runtime.kernels.basics import Operand
     from runtime.kernels.emitter import Emitter
 
 Integers = npt.NDArray[np.signedinteger[Any]]
@@ -42,9 +43,18 @@ class SignedBlockType(SuperBlockType):
     def emit_factor(self, e: Emitter, w: Value, count: int) -> Value:
         """The block's factor as f32 in `count` lanes."""
 
-    @abc.abstractmethod
     def emit_scales(self, e: Emitter, w: Value) -> Value:
         """The block's scales, <16 x i8>."""
+        return e.trunc(self.emit_pairs(e, w), e.I8)
+
+    def emit_pairs(self, e: Emitter, w: Value) -> Value | None:
+        """The same as <16 x i16>, where each is there twice; else None."""
+        return None
+
+    def lane_scales(self, e: Emitter, w: Value) -> list[Operand]:
+        """Scales as `dot_scaled` takes them."""
+        pairs = self.emit_pairs(e, w)
+        return e.lane_scales(self.emit_scales(e, w), range(16), signed=True) if pairs is None else e.pair_scales(pairs)
 
     @abc.abstractmethod
     def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
