@@ -119,24 +119,24 @@ def rotate_store(args: int, desk: int, thread: int, threads: int) -> None:
     count, half, style = i64(a[0], 1)[0], a[7], a[8]
     heads, kv_heads, size, value_size, bits, eps = a[9], a[10], a[11], a[12], a[19], f64(args, 22)[20]
     positions, sequences = i32(a[13], count), i32(a[14], count)
+    group, pieces = heads // kv_heads, count * kv_heads
+    some = 1 if count <= SPLIT_ROWS else kv_heads  # key heads of a piece
     while True:
-        row = claim(desk, 1)
-        if row >= count:
+        first = claim(desk, some)
+        if first >= pieces:
             return
-        turn_heads(a[1] + 4 * row * heads * size, a[2] + 4 * row * kv_heads * size, a[4], a[5],
-                   f32(a[6] + 8 * row * half, 2 * half), half, style, heads, kv_heads, size, eps)  # fmt: skip
-        block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
-        slot = positions[row] % BLOCK_TOKENS
-        for h in range(kv_heads):
-            head = block * kv_heads + h
-            keys, values = a[17] + head * head_bytes(bits, size), a[18] + head * head_bytes(bits, value_size)
-            store_key(a[2] + 4 * (row * kv_heads + h) * size, size, bits, keys, slot)
-            value = a[3] + 4 * (row * kv_heads + h) * value_size
+        for place in range(first, first + some):
+            row, kv = place // kv_heads, place % kv_heads
+            q, k, v = a[1] + 4 * place * group * size, a[2] + 4 * place * size, a[3] + 4 * place * value_size
+            turn_heads(q, k, a[4], a[5], f32(a[6] + 8 * row * half, 2 * half), half, style, group, 1, size, eps)
+            block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
+            slot, head = positions[row] % BLOCK_TOKENS, block * kv_heads + kv
+            store_key(k, size, bits, a[17] + head * head_bytes(bits, size), slot)
             if value_eps != 0:
-                _norm_value(f32(value, value_size), value_size, value_eps)
-            store_value(value, value_size, bits, values, slot)
-        if bits != 16:
-            spread_heads(a[1] + 4 * row * heads * size, 1, heads, heads, size)
+                _norm_value(f32(v, value_size), value_size, value_eps)
+            store_value(v, value_size, bits, a[18] + head * head_bytes(bits, value_size), slot)
+            if bits != 16:
+                spread_heads(q, 1, group, group, size)
 
 
 @inline
