@@ -43,7 +43,7 @@ def bench(call: Call) -> None:
         "threads": numbers["threads"],
         "repetitions": numbers["repetitions"][0],
         "memory": int(free) if math.isfinite(free := memory.available()) else 0,
-        **model_file.card(),
+        **model_file.loading(),
         **{name: _numbers(call.flags, flag)[0] for flag, name in PLACES.items() if call.flags.text(flag)},
     }
     result = work.run("bench", arguments)
@@ -86,6 +86,8 @@ def _rows(file: ModelFile, header: ModelHeader, run: dict[str, Any]) -> Iterator
             "model_n_params": header.parameter_count,
             "backends": run["backend"],
             "n_threads": run["n_threads"],
+            "type_k": run["kv_cache_type"],
+            "type_v": run["kv_cache_type"],
             "n_prompt": test["n_prompt"],
             "n_gen": test["n_gen"],
             "n_depth": test["n_depth"],
@@ -112,7 +114,9 @@ def _text(result: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     for run in result["runs"]:
         lines += ["", *_parts(run)]
-    lines += ["", f"{system.read().cpu}; {platform.system()}; {' '.join(sys.argv[1:])}"]
+    kinds = {run["kv_cache_type"] for run in result["runs"]} - {"f16"}
+    kept = "".join(f"; keys and values in {kind}" for kind in kinds)
+    lines += ["", f"{system.read().cpu}; {platform.system()}; {' '.join(sys.argv[1:])}{kept}"]
     return "\n".join(lines) + "\n"
 
 

@@ -89,7 +89,7 @@ def _arguments(call: Call, found: System, types: Sequence[str], shapes: Sequence
         "folder": str(model_file.store().root),
         "gpu": True,
         "shapes": [each.numbers for each in shapes],
-        **model_file.card(),
+        **model_file.loading(),
     }
 
 

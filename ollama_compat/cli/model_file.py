@@ -62,10 +62,10 @@ def header(file: ModelFile) -> ModelHeader:
     return found
 
 
-def card(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What the environment says of cards, by the names that jobs have for it: as a server would be told."""
+def loading(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What the environment says of how models are loaded, by the names that jobs have for it: as a server would be told."""
     told = Settings.from_env(environ)
-    return {name: getattr(told, name) for name in ("vram", "gpu_overhead", "pcie", "num_cpu_moe")}
+    return {name: getattr(told, name) for name in ("vram", "gpu_overhead", "pcie", "num_cpu_moe", "kv_cache_type")}
 
 
 def store(environ: Mapping[str, str] = os.environ) -> Store:

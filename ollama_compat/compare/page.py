@@ -25,6 +25,7 @@ class Layout:
     number: int  # behind them
 
 
+MOST_MARKS = 8  # on the scale
 LAYOUTS = Layout("wide", 720, 30, 250, 130), Layout("narrow", 370, 46, 0, 60)
 
 
@@ -53,7 +54,9 @@ def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
     def x(value: float) -> float:
         return round(layout.label + scale * math.log(value / low), 1)
 
-    marks = [mark for mark in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= mark <= high]
+    marks = [2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    if len(marks) > MOST_MARKS:
+        marks = [mark for mark in marks if math.log2(mark) % 2 == 0]
     above = 0 if layout.label else 16
     rows = [
         {

@@ -15,7 +15,7 @@ from ollama_compat.compare import asking
 from ollama_compat.compare.asking import Answer, AskError
 from ollama_compat.compare.processes import Peak
 from ollama_compat.compare.sides import Side
-from ollama_compat.compare.workload import ANSWER, MARGIN, SHORT, Cell, Pace, Plan, Prompts
+from ollama_compat.compare.workload import ANSWER, FEWEST, MARGIN, SHORT, Cell, Pace, Plan, Prompts
 
 UNLOAD_SECONDS = 30.0
 CLOCKS_DIFFER = 0.15  # by more than this share a server's count and our clock disagree
@@ -35,6 +35,7 @@ class Record:
     cells: dict[str, Samples] = dataclasses.field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     failed: dict[str, str] = dataclasses.field(default_factory=dict)  # by the cell's name: the error that it was answered with
     clocks: Samples = dataclasses.field(default_factory=lambda: defaultdict(list))  # COUNTED: the server's over ours
+    seconds: dict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))  # of cells, the last time
     ram: int = 0
     vram: int = 0
 
@@ -62,19 +63,37 @@ def pace(side: Side, prompts: Prompts, context: int) -> Pace:
 def measure(
     sides: Sequence[Side], plan: Plan, prompts: Prompts, report: Report, *, together: bool, seconds: float = math.inf
 ) -> tuple[list[Record], Plan]:
-    """Every side in every round, and what became of the plan. No round begins that would not end within so many seconds, and none
-    after a server has failed; in the first one that is an AskError. `together`: all stay in memory."""
-    records, begin = [Record(side) for side in sides], time.monotonic()
+    """Every side in every round, and what became of the plan. No round begins that would not end within so many seconds: cells
+    are left out for the FEWEST, which is what it takes to know how sure a ratio is. None begins after a server has failed; in
+    the first one that is an AskError. `together`: all stay in memory."""
+    records, end = [Record(side) for side in sides], time.monotonic() + seconds
     for number in range(plan.rounds):
-        if number and (time.monotonic() - begin) * (1 + 1 / number) > seconds:
-            return records, plan.ended(number, "they took longer than the first short measurement let expect")
+        begin = time.monotonic()
         try:
             _round(records if number % 2 == 0 else records[::-1], number, plan, prompts, report, together=together)
         except AskError as error:
             if not number:
                 raise
             return records, plan.ended(number, str(error))
+        if (done := number + 1) < plan.rounds:
+            now = time.monotonic()
+            plan, taken = _shortened(plan, records, done, now - begin, end - now)
+            if taken > end - now:
+                return records, plan.ended(done, "they took longer than the first short measurement let expect")
     return records, plan
+
+
+def _shortened(plan: Plan, records: Sequence[Record], done: int, taken: float, left: float) -> tuple[Plan, float]:
+    """Without the slowest cells, as far as that lets the FEWEST rounds end in the time that is left, and what a round takes then.
+    `done`: rounds; `taken`: seconds of the last one."""
+
+    def cost(cell: Cell) -> float:
+        return sum(record.seconds[cell.name] for record in records)
+
+    while len(plan.cells) > 1 and (FEWEST - done) * taken > left:
+        slowest = max(plan.cells[1:], key=cost)
+        plan, taken = plan.without(slowest, done), taken - cost(slowest)
+    return plan, taken
 
 
 def _round(records: Sequence[Record], number: int, plan: Plan, prompts: Prompts, report: Report, *, together: bool) -> None:
@@ -93,25 +112,25 @@ def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
         record.load.append(_load(side, asked))
         asking.chat(side, prompts.text(SHORT), asked)  # the warm-up
         for cell in plan.cells:
+            texts = [prompts.text(cell.prompt) for _ in range(cell.users)]
             if cell.name not in record.failed:
-                _try(record, cell, prompts, asked)
+                _try(record, cell, texts, asked)
     record.ram, record.vram = max(record.ram, peak.ram), max(record.vram, peak.vram)
 
 
-def _try(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -> None:
+def _try(record: Record, cell: Cell, texts: Sequence[str], asked: dict[str, Any]) -> None:
     """A cell that is answered with an error is measured no more, and the others go on; AskError where the server is gone."""
     try:
-        _cell(record, cell, prompts, asked)
+        _cell(record, cell, texts, asked)
     except AskError as error:
         asking.call(record.side, "/api/version" if record.side.dialect == "ollama" else "/v1/models")
         record.failed[cell.name] = str(error)
 
 
-def _cell(record: Record, cell: Cell, prompts: Prompts, asked: dict[str, Any]) -> None:
-    texts = [prompts.text(cell.prompt) for _ in range(cell.users)]
+def _cell(record: Record, cell: Cell, texts: Sequence[str], asked: dict[str, Any]) -> None:
     begin = time.perf_counter()
     answers = _at_once(record.side, texts, asked)
-    seconds = time.perf_counter() - begin
+    record.seconds[cell.name] = seconds = time.perf_counter() - begin
     samples = record.cells[cell.name]
     if cell.users > 1:
         samples["total"].append(sum(answer.tokens or answer.chunks for answer in answers) / seconds)

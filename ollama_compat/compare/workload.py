@@ -46,6 +46,12 @@ class Plan:
     left_out: tuple[str, ...]
     num_ctx: int
 
+    def without(self, cell: Cell, rounds: int) -> Plan:
+        """No longer with that cell, after so many rounds."""
+        rest = tuple(other for other in self.cells if other != cell)
+        lost = f"{cell.name}: not measured again after round {rounds}, it took too long (--full measures it)"
+        return dataclasses.replace(self, cells=rest, left_out=(*self.left_out, lost))
+
     def ended(self, rounds: int, why: str) -> Plan:
         """After so many rounds already."""
         lost = f"{self.rounds - rounds} of {self.rounds} rounds: {why}"

@@ -60,7 +60,8 @@ class Speeds:
 
     def needed(self, shape: Shape) -> int:
         """Bytes of RAM for a model that is on no card."""
-        return shape.nbytes + RUNNER_BYTES + shape.cache_bytes * min(CONTEXT, shape.context_length or CONTEXT)
+        cache = shape.cache_bytes * min(CONTEXT, shape.context_length or CONTEXT)
+        return shape.nbytes + RUNNER_BYTES + int(cache * self.machine["kept_share"])
 
     def place(self, shape: Shape, placement: Mapping[str, Any] | None) -> Place:
         """Where a server puts it. `placement`: of the job, on a card."""

@@ -72,22 +72,23 @@ class Predictor:
         weights = sum(self._product(part, shape, rates, texts, texts, bandwidth) for part in shape.weights)
         lines = self._lines(shape) * rates["line"] if texts > 1 else 0.0
         elements = self._elements(shape) * (rates["element"] if texts > 1 else alone)
-        each = self._looking(shape, rates, context) + lines + elements
+        each = self._looking(shape, rates, context, texts) + lines + elements
         return self._held(rates) * float(weights + texts * each + self._fixed(shape, rates, texts))
 
     def _held(self, rates: Mapping[str, Any]) -> float:
         """How many times as long all takes, because a quota stops the threads: what was measured is how fast they run between."""
         return max(1.0, rates["threads"] / self._quota) if self._quota else 1.0
 
-    def _looking(self, shape: Shape, rates: Mapping[str, Any], context: int) -> float:
-        """Of one token: attention to so many before it, and what layers with a state do."""
+    def _looking(self, shape: Shape, rates: Mapping[str, Any], context: int, texts: int) -> float:
+        """Of one token of so many texts: attention to so many before it, and what layers with a state do."""
         seen = shape.attended(context + 1)
         kept = shape.cache_bytes / max(1, shape.attention_layers)  # bytes of a layer and position
-        near = shape.nbytes + shape.cache_bytes * context <= self._cache_bytes
-        work = shape.query_width * rates["attention"] + shape.head_count * rates["look"]
-        position = work if near else max(work, kept * rates["kept"])
-        heads = shape.attention_layers * shape.head_count * rates["head"] + seen * position
-        return float(heads + shape.state_values * rates["state"])
+        near = kept * rates["near"] + shape.query_width * rates["attention"] + shape.head_count * rates["look"]
+        far = kept * rates["kept"] + shape.query_width * rates["attention_kept"]
+        held = texts * shape.cache_bytes * context * self._machine["kept_share"]
+        cached = shape.nbytes + held <= self._cache_bytes
+        heads = shape.attention_layers * shape.head_count * rates["head"]
+        return float(heads + seen * (near if cached else max(near, far)) + shape.state_values * rates["state"])
 
     def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
         """Of a prompt from an empty cache."""

@@ -98,6 +98,7 @@ class _Run:
             "backend": subject.backend,
             "placement": executor.placement,
             "n_threads": subject.threads,
+            "kv_cache_type": self._wanted.kv_cache_type,
             "bytes_per_token": subject.bytes_per_token,
             "read_bytes_per_second": limit.ram,
             "vram_bytes_per_second": limit.vram,

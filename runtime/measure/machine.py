@@ -16,6 +16,7 @@ from runtime.execute.placement import wants_gpu
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, isa, jit
+from runtime.kernels.kept import KINDS
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.rates import Rates, average, rates
@@ -36,15 +37,15 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
     free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
     timed too (see `card_plan.placed`), with files in the folder `scratch`; and those of `subject.options`."""
-    leaves = Leaves()
+    leaves, kind = Leaves(), KINDS[options(arguments)["kv_cache_type"]]
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
     states = bool(arguments.get("states"))
     modules = *(kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES), "probes"
-    kernel_compile.ahead(leaves, types, progress, modules, strips.woven(types, leaves.strip_rows))
+    kernel_compile.ahead(leaves, types, progress, modules, strips.woven(types, leaves.strip_rows), kind)
     threads = cores.physical()
     progress("filling memory", 0, STEPS)
     buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
-    one, all_ = Stage(leaves, 1), Stage(leaves, threads)
+    one, all_ = (Stage(leaves, count, kind) for count in (1, threads))
     try:
         progress("timing memory and kernels", 1, STEPS)
         found: dict[str, Any] = {
@@ -54,6 +55,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "threads": threads,
             "thread_bytes": THREAD_BYTES,
             "clock": memory.clock(one),
+            "kept_share": one.kept_share,
         }
         found |= _rounds(one, all_, buffer, types, arguments["cache_bytes"], states=states)
         progress("reading the disk", 2, STEPS)
@@ -94,6 +96,7 @@ def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress
             found["rates"] = card_rates.rates(arguments["cache_bytes"], arguments.get("scratch", ""), progress)
         except (ModelError, OSError) as error:
             log.warning("no layers were timed on the card: %s", error)
+        shapes = [shape | {"cache_bytes": int(shape["cache_bytes"] * stage.kept_share)} for shape in shapes]
         free = max(0, found["memory_free"] - told["gpu_overhead"])
         vram = min(free, told["vram"] or free)
         asked = Load("", num_parallel=0, num_batch=0, num_gpu=told["num_gpu"], num_cpu_moe=told["num_cpu_moe"])

@@ -60,6 +60,7 @@ def load(wanted: Wanted, progress: Progress, *, resident: int | None = None, ove
         vram=wanted.vram,
         gpu_overhead=wanted.gpu_overhead,
         pcie=wanted.pcie,
+        kv_cache_type=wanted.kv_cache_type,
     )
     executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie)
     return OnCard(executor, progress) if executor else None

@@ -25,7 +25,7 @@ class OnCpu:
             num_parallel=wanted.num_parallel,
             num_batch=ROWS,
             num_thread=wanted.num_thread,
-            kv_cache_type="f16",
+            kv_cache_type=wanted.kv_cache_type,
             mapped=wanted.mapped(),
             progress=progress,
         )

@@ -39,9 +39,11 @@ from runtime.quants import BY_NAME
 
 CONTEXT = 1024  # tokens that attention looks at; they fit the stage's blocks
 HEADS = Heads(16, 4, 128, 128, False, 0.1)
-FAR_HEADS = Heads(8, 8, 128, 128, False, 0.1)  # each reads keys and values of its own
-MOST_KEPT = 512 << 20  # bytes of keys and values that are to be read from memory
 SMALL_HEADS = dataclasses.replace(HEADS, key_length=64, value_length=64)
+FEW_HEADS = dataclasses.replace(HEADS, head_count=4)  # each has keys and values of its own
+FAR_HEADS, FEW_FAR_HEADS = Heads(32, 8, 128, 128, False, 0.1), Heads(8, 8, 128, 128, False, 0.1)
+MOST_KEPT = 512 << 20  # bytes of keys and values that are to be read from memory
+BEYOND = 4  # times the last cache, of which parts are found again where little more than it is read
 STATE = Recurrence(16, 32, 128, 4, grouped=True, eps=1e-6)
 KERNELS = 3  # of attention: the rotary table, turning and storing, attending
 IDLE_ROWS = 200
@@ -61,10 +63,12 @@ class Rates:
     router: float  # a (token, expert, choice) of choosing experts
     output_prompt: float  # in a prompt, a sum of a weight row and an activation row, beside its operations: short rows cost more
     head: float  # a query head's attention, beside its context
-    attention: float  # a (query head, position, value of key and value) of a long context, one row
+    attention: float  # a (query head, position, value of key and value) of a long context in the caches, one row
     look: float  # a (query head, position) there, beside its values
-    kept: float  # a byte of keys and values that come from memory for it
-    attention_prompt: float  # the same two, in a prompt
+    near: float  # a byte of keys and values there, as many as they are in f16, beside what heads do with it
+    attention_kept: float  # a (query head, position, value) of keys and values that come from memory: what is not hidden by that
+    kept: float  # a byte of them, counted so, from there
+    attention_prompt: float  # (query head, position, value) and (query head, position) in a prompt
     look_prompt: float
     turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
     line: float  # in a prompt, a row of a kernel that takes rows one by one, beside its elements
@@ -81,7 +85,8 @@ def rates(
     usual = USUAL if USUAL in types else types[0]
     row = _row(stage, memory, usual)
     found = {name: type_rate(stage, memory, name, cache_bytes, row, seconds) for name in types}
-    head, attention, look = _attention_of_one(stage, row, seconds)
+    head, attention, look, near = _attention_of_one(stage, row, seconds)
+    attention_kept, kept = _attention_from_memory(stage, row, cache_bytes, seconds)
     turn, attention_prompt, look_prompt = _attention_of_prompt(stage, seconds)
     line, element = _elements(stage, usual, seconds)
     state, state_prompt = _states(stage, row, cache_bytes, seconds) if states else (0.0, 0.0)
@@ -95,7 +100,9 @@ def rates(
         head=head,
         attention=attention,
         look=look,
-        kept=_kept(stage, row, cache_bytes, seconds),
+        near=near,
+        attention_kept=attention_kept,
+        kept=kept,
         attention_prompt=attention_prompt,
         look_prompt=look_prompt,
         turn=turn,
@@ -177,26 +184,44 @@ def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str) -> float:
 # ------------------------------------------------------------ attention
 
 
-def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float, float]:
-    """Of one token: what a head costs, what each value that it looks at adds, and each position."""
+def _attention_of_one(stage: Stage, row: float, seconds: float) -> tuple[float, float, float, float]:
+    """Of one token: what a head costs, what each value that it looks at adds, each position, and a byte of keys and values."""
 
     def slope(heads: Heads) -> tuple[float, float]:
-        """Seconds of a short context, and of a position of a head."""
+        """Seconds of a short context, and of a position of all heads."""
         short, long = (net(_attention(stage, heads, 1, n - 1, seconds), KERNELS * row) for n in (BLOCK_TOKENS, CONTEXT))
-        return short, max(0.0, (long - short) / ((CONTEXT - BLOCK_TOKENS) * heads.head_count))
+        return short, max(0.0, (long - short) / (CONTEXT - BLOCK_TOKENS))
 
-    short, position = slope(HEADS)
-    value, look = _apart(position, slope(SMALL_HEADS)[1])
-    return max(0.0, short / HEADS.head_count - position * BLOCK_TOKENS), value, look
+    (short, many), (_, few), (_, small) = (slope(heads) for heads in (HEADS, FEW_HEADS, SMALL_HEADS))
+    position, byte = _shared(many, few, HEADS, FEW_HEADS)
+    small_position = max(0.0, small - byte * _bytes(SMALL_HEADS)) / SMALL_HEADS.head_count
+    value, look = _apart(position, small_position)
+    return max(0.0, short - many * BLOCK_TOKENS) / HEADS.head_count, value, look, byte
 
 
-def _kept(stage: Stage, row: float, cache_bytes: int, seconds: float) -> float:
-    """Of one token, a byte of keys and values that no cache holds: those of several layers in turn."""
+def _attention_from_memory(stage: Stage, row: float, cache_bytes: int, seconds: float) -> tuple[float, float]:
+    """Of one token that looks at keys and values that no cache holds: a value of a head, and a byte."""
     positions = BLOCKS * BLOCK_TOKENS
-    layer = 2 * positions * FAR_HEADS.head_count_kv * (FAR_HEADS.key_length + FAR_HEADS.value_length)
-    layers = max(1, min(MOST_KEPT, 2 * cache_bytes) // layer)
-    taken = _attention(stage, FAR_HEADS, 1, positions - 1, seconds, layers)
-    return net(taken, KERNELS * layers * row) / (layers * layer)
+    layers = max(1, int(min(MOST_KEPT, BEYOND * cache_bytes) // (positions * _bytes(FAR_HEADS) * stage.kept_share)))
+
+    def taken(heads: Heads) -> float:
+        """Seconds of a position of a layer: of several layers in turn, the last position looks at all others."""
+        return net(_attention(stage, heads, 1, positions - 1, seconds, layers), KERNELS * layers * row) / (layers * positions)
+
+    position, byte = _shared(taken(FAR_HEADS), taken(FEW_FAR_HEADS), FAR_HEADS, FEW_FAR_HEADS)
+    return position / (FAR_HEADS.key_length + FAR_HEADS.value_length), byte
+
+
+def _shared(many: float, few: float, heads: Heads, few_heads: Heads) -> tuple[float, float]:
+    """Seconds of a position of a head, and of a byte that heads share, from those of a position of many and of few heads with
+    the same keys and values."""
+    position = min(max(0.0, many - few) / (heads.head_count - few_heads.head_count), few / few_heads.head_count)
+    return position, (few - few_heads.head_count * position) / _bytes(heads)
+
+
+def _bytes(heads: Heads) -> int:
+    """Of the keys and values of a position, in f16."""
+    return 2 * heads.head_count_kv * (heads.key_length + heads.value_length)
 
 
 def _attention_of_prompt(stage: Stage, seconds: float) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from runtime.execute.program import Row, table_of
 from runtime.execute.recorder import Recorder
 from runtime.execute.step import Limits
 from runtime.kernels.driver import Driver
+from runtime.kernels.kept import F16, GROUP, Kept
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.pool import Pool
 from runtime.weights import aligned_array
@@ -34,11 +35,16 @@ class Times:
 
 
 class Stage:
-    """`threads` threads and compiled leaves."""
+    """`threads` threads and compiled leaves; `kept`: the type of keys and values."""
 
-    def __init__(self, leaves: Leaves, threads: int) -> None:
-        self.leaves, self.threads = leaves, threads
+    def __init__(self, leaves: Leaves, threads: int, kept: Kept = F16) -> None:
+        self.leaves, self.threads, self.kept = leaves, threads, kept
         self._pool = Pool(threads)
+
+    @property
+    def kept_share(self) -> float:
+        """Bytes of keys and values over those that they have in f16."""
+        return self.kept.head_bytes(GROUP) / F16.head_bytes(GROUP)
 
     def close(self) -> None:
         """End the threads."""
@@ -47,7 +53,8 @@ class Stage:
     def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False) -> Times:
         """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
         `single`: see Pool.run."""
-        recorder = Recorder(self.leaves, self.threads, Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS, lines=1), self.leaves.strip_rows)
+        limits = Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS, lines=1)
+        recorder = Recorder(self.leaves, self.threads, limits, self.leaves.strip_rows, self.kept)
         recorder.step.counts[:] = rows, 0
         record(recorder)
         if len(layout := recorder.layout()):

@@ -25,7 +25,7 @@ Token = Callable[[], Batch]  # another one at every call: experts that were just
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """How to load. The last six are those of frames.Load."""
+    """How to load. The last seven are those of frames.Load."""
 
     path: str
     num_ctx: int
@@ -37,6 +37,7 @@ class Wanted:
     gpu_overhead: int
     pcie: bool
     memory: int = 0
+    kv_cache_type: str = "f16"
 
     def mapped(self) -> bool:
         """Whether the weights stay in the file, as on a server with so little memory."""
@@ -82,6 +83,6 @@ def ram_speed(leaves: Leaves, threads: int, nbytes: int, progress: Progress) -> 
 
 
 def options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What the arguments of a job say of cards; without them, what a server does by itself."""
-    usual = {"num_gpu": -1, "num_cpu_moe": 0, "vram": 0, "gpu_overhead": 0, "pcie": True, "memory": 0}
+    """What the arguments of a job say of how models are loaded; without them, what a server does by itself."""
+    usual = {"num_gpu": -1, "num_cpu_moe": 0, "vram": 0, "gpu_overhead": 0, "pcie": True, "memory": 0, "kv_cache_type": "f16"}
     return {name: arguments.get(name, value) for name, value in usual.items()}

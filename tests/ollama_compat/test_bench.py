@@ -25,6 +25,7 @@ RUN = {
     "backend": "CUDA, CPU avx512",
     "placement": "2 layers' attention on GPU 0",
     "n_threads": 3,
+    "kv_cache_type": "f16",
     "bytes_per_token": 5_000_000_000,
     "read_bytes_per_second": 4e10,
     "vram_bytes_per_second": 1e12,

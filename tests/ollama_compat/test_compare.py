@@ -123,6 +123,29 @@ def test_rounds_that_would_not_end_in_time_do_not_begin(monkeypatch: pytest.Monk
     assert (ended.rounds, ended.left_out) == (3, ("2 of 5 rounds: they took longer than the first short measurement let expect",))
 
 
+def test_cells_that_take_too_long_are_left_out_for_the_fewest_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round takes 1 + 4 + 15 seconds, and there are 30: three of them end without the slowest cell."""
+    side = Side("a", "ollama", Address(), "m")
+    cells = Cell(SHORT, 1), Cell(2048, 1), Cell(8192, 1)
+    cost = dict(zip((cell.name for cell in cells), (1.0, 4.0, 15.0), strict=True))
+    took: list[float] = []
+
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+        for cell in plan.cells:
+            record.seconds[cell.name] = cost[cell.name]
+            took.append(cost[cell.name])
+
+    monkeypatch.setattr(turns, "_turn", turn)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(took))
+    plan = workload.Plan(cells, 4, (), 9216)
+    _, ended = turns.measure([side], plan, workload.Prompts(1), lambda _: None, together=True, seconds=30.0)
+    assert (ended.rounds, ended.cells, sum(took)) == (3, cells[:2], 30.0)
+    assert [line.split(",")[0] for line in ended.left_out] == [
+        "8192 prompt: not measured again after round 1",
+        "1 of 4 rounds: they took longer than the first short measurement let expect",
+    ]
+
+
 def test_a_server_that_fails_later_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     side = Side("a", "ollama", Address(), "m")
 
@@ -297,6 +320,8 @@ def test_a_plot_places_its_points_in_order(layout: page.Layout) -> None:
     for row in plot["rows"]:
         assert layout.label <= row["low"] <= row["x"] <= row["high"] <= plot["width"] - layout.number
         assert (row["label_y"] < row["y"] - 8) == (layout.name == "narrow")
+    assert "1x" in [mark["text"] for mark in plot["marks"]]
+    assert len(plot["marks"]) <= page.MOST_MARKS
     faster = next(row for row in plot["rows"] if row["label"].startswith("decode"))
     assert faster["x"] > plot["one"]
 

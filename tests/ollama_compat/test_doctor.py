@@ -38,7 +38,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         **dict.fromkeys(
             ("step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"), 0.0
         ),
-        **dict.fromkeys(("attention", "look", "kept", "attention_prompt", "look_prompt"), 0.0),
+        **dict.fromkeys(("attention", "look", "near", "attention_kept", "kept", "attention_prompt", "look_prompt"), 0.0),
     }
     return {
         "isa": "avx512",
@@ -47,6 +47,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         "threads": 2,
         "thread_bytes": 1,
         "clock": 4e9,
+        "kept_share": 1.0,
         "read_one": 10 * GB,
         "read_all": 20 * GB,
         "reads": [(10 * GB, 20 * GB)],
@@ -142,10 +143,15 @@ def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
 def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
     """Two layers of eight heads that share four's keys and values, 100 values each: 1600 bytes a layer and token."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"attention": 1e-12, "kept": 1e-10}
+    subject["rates"] |= {"attention": 1e-12, "near": 1e-13, "kept": 1e-10, "attention_kept": 2e-11}
     shape_ = model(Weights("F32", 1, 0), layers=2, head_count=8, query_width=1600, cache_bytes=2 * 1600)
-    assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-10)
-    assert Predictor(subject, 10**7).decode_seconds(shape_, 999) == pytest.approx(2 * 1000 * 1600 * 1e-12)
+    near, far = 2 * 1000 * 1600 * (1e-12 + 1e-13), 2 * 1000 * 1600 * (1e-10 + 2e-11)
+    assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(far)
+    four_million = Predictor(subject, 4 * 10**6)  # bytes: those of one text, and not those of four
+    assert four_million.decode_seconds(shape_, 999) == pytest.approx(near)
+    assert four_million.decode_seconds(shape_, 999, texts=4) == pytest.approx(4 * far)
+    subject["rates"] |= {"kept": 0.0, "attention_kept": 0.0}  # what memory hides is no less than what the cores need
+    assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(near)
 
 
 def test_a_quota_stops_threads() -> None:

@@ -49,13 +49,14 @@ FAR = "memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"
 NEAR = ("cache", "cache_two", "cache_four")
 RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
 STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"
-CPU = dict.fromkeys((*STEP, "attention", "look", "kept", "attention_prompt", "look_prompt"), 0.0)
+CPU = dict.fromkeys((*STEP, "attention", "look", "near", "attention_kept", "kept", "attention_prompt", "look_prompt"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
     "threads": 8,
     "thread_bytes": 1,
     "clock": 4e9,
+    "kept_share": 1.0,
     "read_all": 50 * GB,
     "reads": [(10 * GB, 50 * GB)],
     "rates": CPU | {"threads": 8, "types": {"Q4_K": RATE}},

@@ -18,7 +18,7 @@ from runtime.measure.batches import Texts
 from runtime.measure.bench import Case, _writing, bench, plan
 from runtime.measure.parts import part_of, shares
 from runtime.measure.products import TypeRate
-from runtime.measure.rates import Rates, _apart, average, rates
+from runtime.measure.rates import FEW_HEADS, HEADS, Rates, _apart, _shared, average, rates
 from runtime.measure.stage import Stage
 
 MIB = 1 << 20
@@ -106,6 +106,17 @@ def test_a_buffer_has_no_value_that_takes_a_cpu_longer() -> None:
     for kind in (np.float16, np.float32):
         found = np.abs(values.view(kind).astype(np.float64))
         assert np.finfo(kind).tiny < found.min() <= found.max() < 10
+
+
+@pytest.mark.parametrize(
+    ("many", "few", "position", "byte"),
+    [(20.0, 8.0, 1.0, 4 / 2048), (8.0, 8.0, 0.0, 8 / 2048), (40.0, 8.0, 2.0, 0.0), (4.0, 8.0, 0.0, 8 / 2048)],
+)
+def test_heads_and_what_they_share_are_told_apart_by_two_numbers_of_heads(
+    many: float, few: float, position: float, byte: float
+) -> None:
+    """16 and 4 heads with the keys and values of 4, which are 2048 bytes."""
+    assert _shared(many, few, HEADS, FEW_HEADS) == pytest.approx((position, byte))
 
 
 @pytest.mark.parametrize(
