@@ -80,6 +80,7 @@ KINDS = {
     "free": Kind(""),
     "strings": Kind(listing({"type": "string"})),
     "long strings": Kind(listing({"type": "string", "minLength": 200})),
+    "bounded strings": Kind(listing({"type": "string", "maxLength": 100})),
     "patterns": Kind(listing(TOWN)),
     "numbers": Kind(listing({"type": "number"})),
     "enums": Kind(listing(BOATS)),

@@ -48,10 +48,15 @@ class Automaton(Generic[State]):
 
     def after_all(self, state: int, text: bytes) -> int | None:
         """The state after a text; None: not known, as for letters beyond ASCII, or there is none."""
-        at: int | None = state
+        ways = self._ways
         for byte in text:
-            at = None if at is None or byte >= 0x80 else self.after(at, byte)
-        return at
+            if byte >= 0x80:
+                return None
+            after = ways[state, byte] if (state, byte) in ways else self.after(state, byte)
+            if after is None:
+                return None
+            state = after
+        return state
 
     def _next(self, state: State, symbol: Any) -> State | None:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 
 import llguidance
@@ -32,9 +33,9 @@ class Following:
         self._ends = ends
         self._places = places  # None: off the map
         self._place = places.root if places else None
-        self._loose: Container[int] = self._place.loose if self._place else ()  # tokens that may come in any number
-        self._behind: list[int] = []  # tokens that the matcher has not heard of; away from places only loose ones
-        self._last: At = None  # where the map was last asked, on the way to a place that lasts
+        self._room = math.inf  # for letters of loose tokens
+        self._behind: list[int] = []  # tokens that the matcher has not heard of; none away from places
+        self._last: At = None  # where the map was last asked, away from places and at one that is far
         self._since = bytearray()  # the text from there on
         self._buffer = masks.empty(len(tokens))
 
@@ -43,53 +44,84 @@ class Following:
         """Whether nothing can follow but the end."""
         if self._place is not None:
             return self._place.stopped
-        return not self._behind and self._matcher.is_stopped()
+        return self._matcher.is_stopped()
+
+    @property
+    def knows_mask(self) -> bool:
+        """Whether there is a mask to be had at once."""
+        return self._place is not None and self._place.mask is not None
 
     def take(self, token: int) -> bool:
         """Go on with a token if it may come: less work than a mask, which knows it of all tokens. Raises GrammarError."""
         place = self._place
-        if token in self._loose:
+        if place is None:
+            return self._ask(token)
+        letters = place.loose.get(token)
+        if letters is not None and letters <= self._room:
             self._behind.append(token)
-            if place is None:
+            if place.far:
+                self._room -= letters
                 self._since += self._tokens[token]
             return True
-        if place is not None and token in place.after:
-            there = place.after[token]
-            if there is not None:
-                self._go(token, there)
-            return there is not None
-        return self._explore(token)
+        if token not in place.after:
+            return self._explore(place, token)
+        there = place.after[token]
+        if there is not None:
+            self._go(token, there, self._onward(place, token) if there.far else there.at)
+        return there is not None
 
-    def _go(self, token: int, there: Place) -> None:
+    def _go(self, token: int, there: Place, at: At) -> None:
         self._behind.append(token)
-        self._place, self._loose = there, there.loose
+        self._settle(there, at)
 
-    def _explore(self, token: int) -> bool:
+    def _settle(self, there: Place, at: At) -> None:
+        """Be at a place. `at`: what it is for this answer alone, if it is far."""
+        self._place, self._room = there, math.inf
+        if there.far:
+            assert self._places is not None
+            self._last, self._room = at, self._places.room(at)
+            self._since.clear()
+
+    def _explore(self, place: Place, token: int) -> bool:
         """`take` where nobody has gone on with the token."""
-        place = self._place
-        if place is not None and token not in self._ends:
-            permitted = self._knows(place, token)
-            if permitted and (there := self._known(place, token)) is not None:
-                place.after[token] = there
-                self._go(token, there)
-                return True
-            if permitted is False:  # by the mask
-                place.after[token] = None
-                return False
-        return self._ask(token)
+        permitted = None if token in self._ends else self._knows(place, token)
+        if permitted is False:  # by the mask
+            place.after[token] = None
+            return False
+        return (permitted is True and self._find(place, token)) or self._ask(token)
 
     def _knows(self, place: Place, token: int) -> bool | None:
         """Whether the token may come; None: not known."""
+        if token in place.loose:
+            return True
         if place.mask is not None and place.choice:  # a text that is forced may come in other tokens than the mask has
             return masks.permits(place.mask, token)
         return True if self._places is not None and self._places.map.exact else None
 
-    def _known(self, place: Place, token: int) -> Place | None:
-        """Where a token leads that may come, if that is known."""
-        if self._places is None:
-            return None
-        at = self._walk(self._places, place.at, self._tokens[token])
-        return None if at is None else self._places.known(at, token)
+    def _find(self, place: Place, token: int) -> bool:
+        """Go on with a token that may come, if it is known where it leads."""
+        at = self._onward(place, token)
+        there = None if at is None or self._places is None else self._places.known(at, token)
+        if there is None:
+            return False
+        self._remember(place, token, there, at)
+        self._go(token, there, at)
+        return True
+
+    def _onward(self, place: Place, token: int) -> At | None:
+        """Where a token leads, by the map."""
+        if place.far:
+            return self._walk(self._last, bytes(self._since) + self._tokens[token])
+        return self._walk(place.at, self._tokens[token])
+
+    def _remember(self, place: Place, token: int, there: Place, at: At) -> None:
+        """Where a token led; from a place that is far only if it leads there after any number of letters."""
+        if place.far:
+            assert self._places is not None
+            elsewhere = self._room < self._places.room(place.at)
+            if not elsewhere or self._walk(place.at, self._tokens[token]) != at:
+                return
+        place.after[token] = there
 
     def _ask(self, token: int) -> bool:
         """`take` by the matcher."""
@@ -135,7 +167,7 @@ class Following:
         """The tokens that have to follow; none where there is a choice. Raises GrammarError."""
         place = self._place
         if place is None:
-            return () if self._behind else self._matcher.compute_ff_tokens()
+            return self._matcher.compute_ff_tokens()
         if place.forced is None:
             self._catch_up()
             place.forced = self._matcher.compute_ff_tokens()
@@ -150,27 +182,25 @@ class Following:
 
     def _arrive(self, token: int) -> None:
         """Find the place to which the matcher has gone with a token."""
-        places, before, text = self._places, self._place, self._tokens[token]
+        places, before = self._places, self._place
         if places is None:
             return
-        self._place, self._loose = None, ()
-        if before is not None:
+        if before is not None and not before.far:
             self._last = before.at
-        self._since += text
+            self._since.clear()
+        self._since += self._tokens[token]
+        self._place = None
         if before is None and token not in places.marked:
             return
-        at = self._walk(places, self._last, bytes(self._since))
-        self._last = at
+        at = self._last = self._walk(self._last, bytes(self._since))
         self._since.clear()
         if at is None:
             self._places = None
         elif places.map.lasting(at):
-            self._place = places.known(at, token) or self._new(places, at, token)
-            self._loose = self._place.loose
+            there = places.known(at, token) or self._new(places, at, token)
             if before is not None:
-                before.after[token] = self._place
-        else:
-            self._loose = places.loose(at)
+                self._remember(before, token, there, at)
+            self._settle(there, at)
 
     def _new(self, places: Places, at: At, token: int) -> Place:
         """The place where the matcher is, and nobody has been."""
@@ -180,9 +210,8 @@ class Following:
         choice = not forced and not self._matcher.compute_ff_bytes()
         return places.add(at, token, forced, choice=choice, stopped=False)
 
-    @staticmethod
-    def _walk(places: Places, at: At, text: bytes) -> At | None:
-        return None if NO_TEXT in text else places.map.walk(at, text)
+    def _walk(self, at: At, text: bytes) -> At | None:
+        return None if NO_TEXT in text or self._places is None else self._places.map.walk(at, text)
 
 
 def error(matcher: llguidance.LLMatcher) -> str:

@@ -128,6 +128,11 @@ class Delayed:
         """Whether nothing can follow but the end."""
         return self._begun and self._following.complete
 
+    @property
+    def knows_mask(self) -> bool:
+        """Whether there is a mask to be had at once."""
+        return self._begun and self._following.knows_mask
+
     def take(self, token: int) -> bool:
         """Go on with a token if it may come. Raises GrammarError."""
         if self._begun:

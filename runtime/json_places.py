@@ -43,6 +43,7 @@ class JsonMap:
         names = {name for node in nodes if isinstance(node.get("properties"), dict) for name in node["properties"]}
         values = [value for node in nodes for value in _values(node)]
         self._strings = Strings(nodes, names, [value for value in values if isinstance(value, str)])
+        self.counts = self._strings.counts
         self._any_number = not any(isinstance(value, (int, float)) for value in values)  # True and False do no harm
         self._any_number &= not any(key in node for node in nodes for key in _BOUNDING)
         counts = [node[key] for node in nodes for key in ("minItems", "maxItems") if isinstance(node.get(key), (int, float))]
@@ -65,13 +66,17 @@ class JsonMap:
             return self._strings.lasting(at.string)
         return at.phase != "scalar" or self._any_number or len(at.raw) <= _SHORT
 
-    def loose(self, at: JsonAt) -> bool:
-        """Whether all letters may come here, and after them."""
-        return at.string is not None and self._strings.loose(at.string)
+    def distance(self, at: JsonAt) -> float:
+        """Letters that may come in a string before it is at a bound."""
+        return 0 if at.string is None else self._strings.distance(at.string)
 
-    def is_loose(self, text: bytes) -> bool:
-        """Whether these are letters in a string."""
-        return letters(text, 0) == len(text) > 0
+    def behind_bound(self, at: JsonAt) -> JsonAt:
+        """The first place after the same bounds."""
+        return at if at.string is None else at._replace(string=self._strings.behind_bound(at.string))
+
+    def letters(self, text: bytes) -> int:
+        """How many there are, if it is only letters of a string."""
+        return len(text.decode()) if letters(text, 0) == len(text) else 0
 
     def walk(self, at: JsonAt, text: bytes) -> JsonAt | None:
         """Where a text leads; None: off the map."""

@@ -7,7 +7,8 @@ matters: of the strings of a list, say, that they have been written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from runtime.sampling.masks import Mask
@@ -23,6 +24,7 @@ class Map(Protocol):
     """Tells places apart. It sees only text that the grammar permits."""
 
     exact: bool  # where it leads to a known place, the grammar permits the text
+    counts: bool  # whether a number of letters matters anywhere
 
     @property
     def start(self) -> At:
@@ -38,11 +40,15 @@ class Map(Protocol):
     def lasting(self, at: At) -> bool:
         """Whether other answers, or this one, will probably come here again."""
 
-    def loose(self, at: At) -> bool:
-        """Whether any text that `is_loose` may come here, and any other after it, and nothing is ever forced."""
+    def letters(self, text: bytes) -> int:
+        """How many there are, if it is `loose`: only letters, which are all alike; else 0."""
 
-    def is_loose(self, text: bytes) -> bool:
-        """Whether the text is such one. If the place is lasting, it leads to the same place."""
+    def distance(self, at: At) -> float:
+        """Letters that may come up to the next place where their number matters, in any texts that are loose; nothing is forced
+        before. Infinite: the place stays the same. 0: not all letters may come."""
+
+    def behind_bound(self, at: At) -> At:
+        """The first place from which the next one where the number of letters matters is the same as from here."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -53,7 +59,8 @@ class Place:
     forced: Sequence[int] | None = None  # the tokens that have to follow; none where there is a choice; None: not known
     choice: bool = False  # more than one byte can follow: the same tokens may come whatever the last one was
     stopped: bool = False  # nothing can follow but the end
-    loose: Container[int] = ()  # tokens that lead back here
+    loose: Mapping[int, int] = dataclasses.field(default_factory=dict)  # tokens that lead back here, with their letters
+    far: bool = False  # from a number of letters that matters: it stands for all places between two such numbers
     mask: Mask | None = None
     after: dict[int, Place | None] = dataclasses.field(default_factory=dict)  # where tokens lead; None: they may not come
 
@@ -66,25 +73,33 @@ class Places:
         self.map = chart
         marks = set(chart.marks)
         self.marked = frozenset(token for token, text in enumerate(tokens) if not marks.isdisjoint(text))
-        self._loose = frozenset(token for token, text in enumerate(tokens) if chart.is_loose(text))
+        self._loose = {token: letters for token, text in enumerate(tokens) if (letters := chart.letters(text))}
+        self._longest = max(map(len, tokens))
         self._most = max(64, _ROOM // (mask_bytes + _SMALL))
         self._known: dict[At, Place] = {}
-        self.root = self._root()
+        self.root = self._place(chart.start)
 
-    def loose(self, at: At) -> Container[int]:
-        """Tokens that may come in any number from a place on."""
-        return self._loose if self.map.loose(at) else ()
+    def room(self, at: At) -> float:
+        """Letters that may come in loose tokens before other tokens may come than here; less than 0: none."""
+        return self.map.distance(at) - self._longest - 1
 
     def known(self, at: At, token: int) -> Place | None:
         """The place to which a token has led, if others have been there. The tokens of a forced text depend on that token too."""
+        at = self._shared(at)
         return self._known.get(at) or self._known.get((at, token))
 
     def add(self, at: At, token: int, forced: Sequence[int], *, choice: bool, stopped: bool) -> Place:
         """A new place, to which a token has led."""
         if len(self._known) >= self._most:  # answers that are under way keep theirs until they end
-            self._known, self.root = {}, self._root()
-        place = self._known[at if choice else (at, token)] = Place(at, forced, choice, stopped, self.loose(at))
+            self._known, self.root = {}, self._place(self.map.start)
+        place = self._place(at)
+        place.forced, place.choice, place.stopped = forced, choice, stopped
+        self._known[place.at if choice else (place.at, token)] = place
         return place
 
-    def _root(self) -> Place:
-        return Place(self.map.start, loose=self.loose(self.map.start))
+    def _place(self, at: At) -> Place:
+        room = self.room(at)
+        return Place(self._shared(at), loose=self._loose if room >= 0 else {}, far=0 <= room < math.inf)
+
+    def _shared(self, at: At) -> At:
+        return self.map.behind_bound(at) if self.map.counts and self.room(at) >= 0 else at

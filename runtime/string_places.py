@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from runtime.derivatives import UnknownSyntax
@@ -38,9 +39,9 @@ class Strings:
         self._whole, self._patterns = any("format" in node for node in nodes), list[Expression]()
         for pattern in {node["pattern"] for node in nodes if isinstance(node.get("pattern"), str)}:
             self._add(pattern)
-        self._limited = any("maxLength" in node for node in nodes)
-        lengths = [node[key] for node in nodes for key in ("minLength", "maxLength") if isinstance(node.get(key), (int, float))]
-        self._countable = 1 + int(max(lengths)) if lengths else 0
+        self._bounds = sorted({bound for node in nodes for bound in _bounds(node)})
+        self.counts = bool(self._bounds)
+        self._countable = self._bounds[-1] if self._bounds else 0  # characters that change something
         states = tuple(pattern.start for pattern in self._patterns)
         self.start = self._settled(StringAt(states=states))
 
@@ -54,14 +55,21 @@ class Strings:
 
     def lasting(self, at: StringAt) -> bool:
         """Whether others will come here."""
-        counted = at.length < self._countable
-        if not at.told or (counted and (at.length > _SHORT or self.loose(at))):
+        if not at.told or (at.states and at.length > _SHORT and at.length < self._countable):
             return False
         return at.raw is None or len(at.raw) <= _SHORT or self._is_beginning(at.raw)
 
-    def loose(self, at: StringAt) -> bool:
-        """Whether all letters may follow, any number of them."""
-        return at.told and at.raw is None and not (at.letter or at.states or self._limited)
+    def distance(self, at: StringAt) -> float:
+        """Letters up to the next bound; 0 where not all letters may follow, or more is to know."""
+        if not at.told or at.raw is not None or at.letter or at.states:
+            return 0
+        place = bisect.bisect_right(self._bounds, at.length)
+        return self._bounds[place] - at.length if place < len(self._bounds) else math.inf
+
+    def behind_bound(self, at: StringAt) -> StringAt:
+        """The first place after the same bounds."""
+        place = bisect.bisect_right(self._bounds, at.length)
+        return at._replace(length=self._bounds[place - 1] if place else 0)
 
     def after(self, at: StringAt, text: bytes) -> StringAt:
         """After `letters`, where none is unfinished."""
@@ -76,7 +84,7 @@ class Strings:
             if all(pattern.is_dead(state) for pattern, state in zip(self._patterns, states, strict=True)):
                 states = ()
         raw = None if at.raw is None else at.raw + text
-        length = min(at.length + len(text.decode()), self._countable) if self._countable else 0
+        length = min(at.length + len(text.decode()), self._countable)
         return self._settled(StringAt(raw, b"", length, states))
 
     def ends(self, at: StringAt, byte: int) -> bool:
@@ -103,6 +111,14 @@ class Strings:
         """Whether the schema lists a string that begins like this."""
         place = bisect.bisect_left(self._spelled, raw)
         return place < len(self._spelled) and self._spelled[place].startswith(raw)
+
+
+def _bounds(node: Mapping[str, Any]) -> Iterator[int]:
+    """Numbers of characters with which a string may end at last, or must not go on."""
+    if isinstance(node.get("minLength"), (int, float)):
+        yield int(node["minLength"])
+    if isinstance(node.get("maxLength"), (int, float)):
+        yield int(node["maxLength"]) + 1
 
 
 def letters(text: bytes, start: int) -> int:

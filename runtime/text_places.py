@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from runtime.derivatives import Automaton, Derivatives, UnknownSyntax
 from runtime.lark import Grammar
 
@@ -17,6 +19,7 @@ class GrammarMap(Automaton[State]):
 
     marks = b""
     exact = True
+    counts = False
 
     def __init__(self, grammar: Grammar) -> None:
         """Raises UnknownSyntax."""
@@ -28,13 +31,17 @@ class GrammarMap(Automaton[State]):
         """All places are."""
         return True
 
-    def loose(self, at: int) -> bool:
+    def distance(self, at: int) -> float:
         """What may come depends on the place."""
-        return False
+        return 0
 
-    def is_loose(self, text: bytes) -> bool:
+    def behind_bound(self, at: int) -> int:
+        """Nothing is counted."""
+        return at
+
+    def letters(self, text: bytes) -> int:
         """What may come depends on the place."""
-        return False
+        return 0
 
     def walk(self, at: int, text: bytes) -> int | None:
         """Where a text leads; None: off the map, as letters beyond ASCII are."""
@@ -66,6 +73,7 @@ class TextMap:
     start = b""
     marks = b""
     exact = False
+    counts = False
 
     def __init__(self, tag: bytes) -> None:
         self._tag = tag
@@ -74,18 +82,22 @@ class TextMap:
         """All places are."""
         return True
 
-    def loose(self, at: bytes) -> bool:
-        """Whether no part of the tag stands there, nor of a letter."""
-        return not at
+    def distance(self, at: bytes) -> float:
+        """All letters may come where no part of the tag stands, nor of a letter."""
+        return 0 if at else math.inf
 
-    def is_loose(self, text: bytes) -> bool:
-        """Whether the tag does not begin in the text."""
+    def behind_bound(self, at: bytes) -> bytes:
+        """Nothing is counted."""
+        return at
+
+    def letters(self, text: bytes) -> int:
+        """How many there are, if the tag does not begin among them."""
         if self._tag and self._tag[:1] in text:
-            return False
+            return 0
         try:
-            return len(text.decode()) > 0
+            return len(text.decode())
         except UnicodeDecodeError:
-            return False
+            return 0
 
     def walk(self, at: bytes, text: bytes) -> bytes | None:
         """Where a text leads; None: to the tag."""

@@ -8,21 +8,19 @@ A token's rank is an integer that is greater where the token comes sooner: its l
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.core import FloatArray
 from runtime.kernels.jit import njit
-from runtime.kernels.masked import Mask
+from runtime.kernels.masked import Mask, part, spread
 
 Integers = npt.NDArray[np.signedinteger[Any]]
 Ids = npt.NDArray[np.int64]
-Loop = TypeVar("Loop")
 
 _WORD, _WHOLE = 32, 0xFFFFFFFF  # tokens of a mask's word, and one that permits them all
-_BYTES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.uint64)[:, 0].copy()
 _ID_BITS, _LAST = 31, (1 << 31) - 1
 _MINUS_ZERO = -(1 << 31)  # its bits
 _INFINITE, _LOWEST = 0x7F800000, -0x7F800001  # keys of both infinities; those of NaNs lie beyond
@@ -31,35 +29,20 @@ _GROUPS, _LONGEST = 6, 64  # so many groups for each token that is wanted, but o
 _SPARE = 32  # so many more than are wanted may be sorted
 
 
-def _part(function: Loop) -> Loop:
-    """Of a compiled loop: nothing by which Python could call it, which would take a quarter of the time to compile."""
-    compiled: Loop = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-    return compiled
-
-
-@_part
+@part
 def _key(bits: int) -> int:
     """An integer that is greater where the number with these bits is. Both zeros have the same."""
     return 0 if bits == _MINUS_ZERO else bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-@_part
-def _spread(mask: Mask, size: int) -> npt.NDArray[np.uint8]:
-    """A byte for each bit; what the mask does not reach is refused. Eight at once: bit by bit takes ten times as long."""
-    eights = np.empty(size // 8 + 1, np.uint64)
-    for place in range(len(eights)):
-        eights[place] = _BYTES[mask[place]] if place < len(mask) else np.uint64(0)
-    return eights.view(np.uint8)
-
-
-@_part
+@part
 def _compare(logits: FloatArray, mask: Mask, highest: FloatArray) -> None:
     """Find of each group the highest permitted logit, or a NaN if there is one. Groups are interleaved, so that one row of
     tokens after the other is compared with all groups."""
     size = len(highest)
     for at in range(size):
         highest[at] = -np.inf
-    permits = _spread(mask, len(logits) if len(mask) else 0)
+    permits = spread(mask, len(logits) if len(mask) else 0)
     for first in range(0, len(logits), size):
         row = logits[first : first + size]
         if len(mask) == 0:
@@ -73,7 +56,7 @@ def _compare(logits: FloatArray, mask: Mask, highest: FloatArray) -> None:
                 highest[at] = old if (kept[at] == 0) | (old >= new) | (old != old) else new
 
 
-@_part
+@part
 def _bound(values: Ids, least: int, most: int) -> int:
     """A value that at least `least` of them reach, and no more than `most` unless these are equal."""
     low, high = int(values[0]), int(values[0])
@@ -94,7 +77,7 @@ def _bound(values: Ids, least: int, most: int) -> int:
     return low
 
 
-@_part
+@part
 def _find_all(bits: Integers, mask: Mask, found: Ids) -> int:
     """Find the ranks of the permitted tokens, in the order of ids. Returns how many there are; 0 if one has a NaN."""
     words = mask.view(np.uint32)
@@ -111,7 +94,7 @@ def _find_all(bits: Integers, mask: Mask, found: Ids) -> int:
     return count if low >= _LOWEST and high <= _INFINITE else 0
 
 
-@_part
+@part
 def _find_above(logits: FloatArray, mask: Mask, highest: FloatArray, bound: np.float32, found: Ids) -> int:
     """Find the ranks of the permitted tokens that reach a bound. `highest`: of each group. Returns how many there are."""
     bits, count = logits.view(np.int32), 0
@@ -126,7 +109,7 @@ def _find_above(logits: FloatArray, mask: Mask, highest: FloatArray, bound: np.f
     return count
 
 
-@_part
+@part
 def _group_bound(logits: FloatArray, mask: Mask, highest: FloatArray, k: int) -> np.float32:
     """A logit that more than k tokens reach, for so many groups do; minus infinity if there are not as many, a NaN if
     there is one."""
@@ -144,7 +127,7 @@ def _group_bound(logits: FloatArray, mask: Mask, highest: FloatArray, k: int) ->
     return lowest
 
 
-@_part
+@part
 def _find(logits: FloatArray, mask: Mask, k: int, found: Ids) -> int:
     """Find the ranks of more than k of the likeliest permitted tokens; if there are not as many, of all in the order of ids.
     Returns how many there are; 0 if one of the permitted has a NaN."""
@@ -161,7 +144,7 @@ def _find(logits: FloatArray, mask: Mask, k: int, found: Ids) -> int:
     return _find_all(logits.view(np.int32), mask, found)
 
 
-@_part
+@part
 def _sort(found: Ids, ids: Ids) -> None:
     """Leave the tokens of the highest ranks, falling, as many as there is room for."""
     count = len(found)
@@ -210,7 +193,7 @@ def head(logits: FloatArray, mask: Mask, ids: Ids, steps: FloatArray, temperatur
     return count + 256 * (likely or tops) + 65536 * few
 
 
-@_part
+@part
 def _sum(weights: FloatArray) -> float:
     """As NumPy adds up to 128 numbers: eight sums side by side."""
     total, whole = 0.0, len(weights) // 8 * 8
@@ -224,7 +207,7 @@ def _sum(weights: FloatArray) -> float:
     return total
 
 
-@_part
+@part
 def _reached(weights: FloatArray, share: float, total: float) -> int:
     """The place where the sum of weights reaches a share of the total, if it does."""
     target, reached, place = share * total, 0.0, 0
@@ -236,7 +219,7 @@ def _reached(weights: FloatArray, share: float, total: float) -> int:
     return place
 
 
-@_part
+@part
 def _added(weights: FloatArray) -> float:
     """One after the other."""
     total = 0.0

@@ -30,4 +30,4 @@ def only(token: int, size: int) -> Mask:
 
 def permits(mask: Mask, token: int) -> bool:
     """Whether the token may come."""
-    return token >> 3 < len(mask) and bool(mask[token >> 3] >> (token & 7) & 1)
+    return token >> 3 < len(mask) and mask.item(token >> 3) >> (token & 7) & 1 == 1

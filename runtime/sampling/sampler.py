@@ -127,6 +127,8 @@ class Sampler:
 
         if self._random is None:
             best: int = masked.best(logits, mask)
+            if best == masked.MANY:
+                return self._choose(masked.without_refused(logits, mask)[0])
             if best < 0 or not math.isfinite(logits[best]):
                 raise NotANumber
             return best

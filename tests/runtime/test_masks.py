@@ -31,7 +31,13 @@ def test_the_permitted_and_the_best_of_them(size: int, beside: int, share: float
     if count:
         assert values.tolist() == np.where(np.isin(np.arange(len(logits)), ids), logits, -np.inf).tolist()
     possible = ids[logits[ids] > -np.inf]
-    assert masked.best(logits, mask) == (possible[logits[possible].argmax()] if len(possible) else -1)
+    best = masked.MANY if count else possible[logits[possible].argmax()] if len(possible) else -1
+    assert masked.best(logits, mask) == best
+    if len(possible):
+        assert Sampler(Sampling(temperature=0), 64).choose(logits, mask) == possible[logits[possible].argmax()]
+    else:
+        with pytest.raises(NotANumber):
+            Sampler(Sampling(temperature=0), 64).choose(logits, mask)
 
 
 OPTIONS = [
