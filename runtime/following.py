@@ -92,7 +92,7 @@ class Following:
 
     def _knows(self, place: Place, token: int) -> bool | None:
         """Whether the token may come; None: not known."""
-        if token in place.loose:
+        if self._places is not None and self._places.fits(place.at, token):
             return True
         if place.mask is not None and place.choice:  # a text that is forced may come in other tokens than the mask has
             return masks.permits(place.mask, token)
@@ -100,13 +100,16 @@ class Following:
 
     def _find(self, place: Place, token: int) -> bool:
         """Go on with a token that may come, if it is known where it leads."""
-        at = self._onward(place, token)
-        there = None if at is None or self._places is None else self._places.known(at, token)
-        if there is None:
+        at, places = self._onward(place, token), self._places
+        if at is None or places is None:
             return False
-        self._remember(place, token, there, at)
-        self._go(token, there, at)
-        return True
+        there = places.known(at, token)
+        if there is None and places.has_choice(at):
+            there = places.add(at, token, (), choice=True, stopped=False)
+        if there is not None:
+            self._remember(place, token, there, at)
+            self._go(token, there, at)
+        return there is not None
 
     def _onward(self, place: Place, token: int) -> At | None:
         """Where a token leads, by the map."""
@@ -204,6 +207,8 @@ class Following:
 
     def _new(self, places: Places, at: At, token: int) -> Place:
         """The place where the matcher is, and nobody has been."""
+        if places.has_choice(at):
+            return places.add(at, token, (), choice=True, stopped=False)
         if self._matcher.is_stopped():
             return places.add(at, token, (), choice=False, stopped=True)
         forced = self._matcher.compute_ff_tokens()

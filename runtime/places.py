@@ -44,8 +44,8 @@ class Map(Protocol):
         """How many there are, if it is `loose`: only letters, which are all alike; else 0."""
 
     def distance(self, at: At) -> float:
-        """Letters that may come up to the next place where their number matters, in any texts that are loose; nothing is forced
-        before. Infinite: the place stays the same. 0: not all letters may come."""
+        """Letters up to the next place where their number matters; before it any texts that are loose may come, and nothing is
+        forced. Infinite: the place stays the same. 0: not all letters may come."""
 
     def behind_bound(self, at: At) -> At:
         """The first place from which the next one where the number of letters matters is the same as from here."""
@@ -82,6 +82,14 @@ class Places:
     def room(self, at: At) -> float:
         """Letters that may come in loose tokens before other tokens may come than here; less than 0: none."""
         return self.map.distance(at) - self._longest - 1
+
+    def fits(self, at: At, token: int) -> bool:
+        """Whether the token surely may come, because it consists of letters that may."""
+        return self.map.counts and self._loose.get(token, math.inf) < self.map.distance(at)
+
+    def has_choice(self, at: At) -> bool:
+        """Whether several letters may surely come."""
+        return self.map.distance(at) > 1
 
     def known(self, at: At, token: int) -> Place | None:
         """The place to which a token has led, if others have been there. The tokens of a forced text depend on that token too."""
