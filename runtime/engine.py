@@ -72,7 +72,7 @@ class Job:
         NotANumber and GrammarError."""
         if not self.forced:
             yield self._choose(logits, ids)
-            if not self.may_force or self.constraint is None:
+            if not self.may_force or self.constraint is None or self.constraint.has_choice:
                 return
             self.forced.extend(self.constraint.forced())
             if not several:

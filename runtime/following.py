@@ -34,17 +34,12 @@ class Following:
         self._places = places  # None: off the map
         self._place = places.root if places else None
         self._room = math.inf  # for letters of loose tokens
+        self.complete = False  # nothing can follow but the end
+        self.has_choice = False  # nothing is `forced`; if not, something may be
         self._behind: list[int] = []  # tokens that the matcher has not heard of; none away from places
         self._last: At = None  # where the map was last asked, away from places and at one that is far
         self._since = bytearray()  # the text from there on
         self._buffer = masks.empty(len(tokens))
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing can follow but the end."""
-        if self._place is not None:
-            return self._place.stopped
-        return self._matcher.is_stopped()
 
     @property
     def knows_mask(self) -> bool:
@@ -66,17 +61,16 @@ class Following:
         if token not in place.after:
             return self._explore(place, token)
         there = place.after[token]
-        if there is not None:
-            self._go(token, there, self._onward(place, token) if there.far else there.at)
-        return there is not None
-
-    def _go(self, token: int, there: Place, at: At) -> None:
+        if there is None:
+            return False
+        self._settle(there, self._onward(place, token) if there.far else there.at)
         self._behind.append(token)
-        self._settle(there, at)
+        return True
 
     def _settle(self, there: Place, at: At) -> None:
         """Be at a place. `at`: what it is for this answer alone, if it is far."""
         self._place, self._room = there, math.inf
+        self.complete, self.has_choice = there.stopped, there.choice
         if there.far:
             assert self._places is not None
             self._last, self._room = at, self._places.room(at)
@@ -108,7 +102,8 @@ class Following:
             there = places.add(at, token, (), choice=True, stopped=False)
         if there is not None:
             self._remember(place, token, there, at)
-            self._go(token, there, at)
+            self._settle(there, at)
+            self._behind.append(token)
         return there is not None
 
     def _onward(self, place: Place, token: int) -> At | None:
@@ -134,6 +129,8 @@ class Following:
             return self._matcher.is_accepting()
         if self._matcher.try_consume_tokens([token]):
             self._arrive(token)
+            if self._place is None:
+                self.complete, self.has_choice = self._matcher.is_stopped(), False
             return True
         if place is not None and not self._matcher.is_error():
             place.after[token] = None

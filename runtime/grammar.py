@@ -129,6 +129,11 @@ class Delayed:
         return self._begun and self._following.complete
 
     @property
+    def has_choice(self) -> bool:
+        """Whether nothing is `forced`; if not, something may be."""
+        return self._begun and self._following.has_choice
+
+    @property
     def knows_mask(self) -> bool:
         """Whether there is a mask to be had at once."""
         return self._begun and self._following.knows_mask

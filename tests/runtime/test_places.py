@@ -117,6 +117,7 @@ def go(mapped: Constraint, plain: Constraint, random: np.random.Generator, token
             return
         plain.accept(token)
         assert list(mapped.forced()) == list(plain.forced())
+        assert not (mapped.has_choice and mapped.forced())
         assert mapped.complete == plain.complete
         if plain.complete:
             return
