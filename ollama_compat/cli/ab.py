@@ -222,8 +222,8 @@ def _row(line: Line) -> list[str]:
         _spread(line.mine),
         _spread(line.theirs),
         line.unit,
-        f"{ratio.value:.2f}x",
-        "" if line.once else f"{ratio.low:.2f}-{ratio.high:.2f}",
+        f"{page.times(ratio.value)}x",
+        "" if line.once else f"{page.times(ratio.low)}-{page.times(ratio.high)}",
         line.verdict,
     ]
 

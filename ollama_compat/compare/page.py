@@ -33,7 +33,7 @@ def render(report: Report) -> str:
     """The page."""
     text = (importlib.resources.files("ollama_compat") / "data" / TEMPLATE).read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["figure"] = figure
+    environment.filters |= {"figure": figure, "times": times}
     plots = [[plot(comparison, layout) for layout in LAYOUTS] for comparison in report.comparisons]
     return environment.from_string(text).render(report=document(report), plots=plots)
 
@@ -42,6 +42,11 @@ def figure(value: float) -> str:
     """A number with three digits or so."""
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{min(digits, 4)}f}"
+
+
+def times(value: float) -> str:
+    """A ratio: with two digits behind the point, or three in all."""
+    return figure(value) if value >= 1 else f"{value:.2f}"
 
 
 def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
             "x": x(line.ratio.value),
             "low": x(line.ratio.low),
             "high": x(line.ratio.high),
-            "text": f"{line.ratio.value:.2f}x",
+            "text": f"{times(line.ratio.value)}x",
             "kind": line.verdict.split()[0],
         }
         for number, line in enumerate(lines)
