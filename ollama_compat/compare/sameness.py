@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -148,12 +149,18 @@ def _rendered(side: Side, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def _greedy(side: Side, messages: Sequence[Mapping[str, str]], asked: Mapping[str, Any]) -> Greedy:
-    body = {"model": side.model, "messages": messages, "stream": False, "logprobs": True, "top_logprobs": 20}
+    body = {"model": side.model, "messages": messages, "stream": False}
+    with contextlib.suppress(AskError):
+        return _answer(side, body | {"logprobs": True, "top_logprobs": 20}, asked)
+    return _answer(side, body, asked)  # some servers refuse who asks for log probabilities
+
+
+def _answer(side: Side, body: Mapping[str, Any], asked: Mapping[str, Any]) -> Greedy:
     if side.dialect == "ollama":
-        answer = asking.call(side, "/api/chat", body | {"options": {**asked, **side.options}})
+        answer = asking.call(side, "/api/chat", {**body, "options": {**asked, **side.options}})
         return Greedy(asking.whole_text(answer.get("message")), answer.get("logprobs") or [])
     told = {"max_tokens": asked["num_predict"], "temperature": asked["temperature"], "seed": asked["seed"]}
-    choice = (asking.call(side, "/v1/chat/completions", body | told).get("choices") or [{}])[0]
+    choice = (asking.call(side, "/v1/chat/completions", {**body, **told}).get("choices") or [{}])[0]
     return Greedy(asking.whole_text(choice.get("message")), (choice.get("logprobs") or {}).get("content") or [])
 
 

@@ -452,6 +452,18 @@ def test_a_server_that_does_not_tell_how_it_renders_is_not_called_different(stan
     assert found.notes == ["prompts as rendered could not be compared: no"]
 
 
+@pytest.mark.parametrize("dialect", ["ollama", "openai"])
+def test_a_server_that_refuses_log_probabilities_is_asked_without_them(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(side: Side, path: str, body: Any = None) -> dict[str, Any]:
+        if "logprobs" in body:
+            raise asking.AskError("no such field")
+        return {"message": {"content": "a"}, "choices": [{"message": {"content": "a"}}]}
+
+    monkeypatch.setattr(asking, "call", call)
+    found = sameness.ask(Side("s", dialect, Address(), "m"), ["completion"], 1024)
+    assert [(text.text, text.tokens) for text in found.texts] == 3 * [("a", [])]
+
+
 def _refusing(*_: Any) -> str:
     raise asking.AskError("no")
 
