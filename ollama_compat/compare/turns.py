@@ -67,20 +67,39 @@ def measure(
     are left out for the FEWEST, which is what it takes to know how sure a ratio is. None begins after a server has failed; in
     the first one that is an AskError. `together`: all stay in memory."""
     records, end = [Record(side) for side in sides], time.monotonic() + seconds
+
+    def turn(record: Record, number: int, plan: Plan) -> None:
+        report(f"round {number + 1} of {plan.rounds}: {record.side.name}")
+        _turn(record, plan, prompts.of_round(number), end)  # all with the same prompts
+        if not together:
+            unload(record.side)
+
+    return records, _rounds(records, plan, turn, end)
+
+
+def _rounds(records: Sequence[Record], plan: Plan, turn: Callable[[Record, int, Plan], None], end: float) -> Plan:
+    """What becomes of the plan."""
     for number in range(plan.rounds):
         begin = time.monotonic()
         try:
-            _round(records if number % 2 == 0 else records[::-1], number, plan, prompts, report, together=together)
+            for record in records if number % 2 == 0 else reversed(records):
+                turn(record, number, plan)
         except AskError as error:
             if not number:
                 raise
-            return records, plan.ended(number, str(error))
+            return plan.ended(number, str(error))
+        plan = plan.measured([cell for cell in plan.cells if all(_has(record, cell) for record in records)])
         if (done := number + 1) < plan.rounds:
             now = time.monotonic()
             plan, taken = _shortened(plan, records, done, now - begin, end - now)
             if taken > end - now:
-                return records, plan.ended(done, "they took longer than the first short measurement let expect")
-    return records, plan
+                return plan.ended(done, "they took longer than the first short measurement let expect")
+    return plan
+
+
+def _has(record: Record, cell: Cell) -> bool:
+    """Whether it was measured, or cannot be."""
+    return cell.name in record.cells or cell.name in record.failed
 
 
 def _shortened(plan: Plan, records: Sequence[Record], done: int, taken: float, left: float) -> tuple[Plan, float]:
@@ -96,16 +115,8 @@ def _shortened(plan: Plan, records: Sequence[Record], done: int, taken: float, l
     return plan, taken
 
 
-def _round(records: Sequence[Record], number: int, plan: Plan, prompts: Prompts, report: Report, *, together: bool) -> None:
-    """A turn of each side, all with the same prompts."""
-    for record in records:
-        report(f"round {number + 1} of {plan.rounds}: {record.side.name}")
-        _turn(record, plan, prompts.of_round(number))
-        if not together:
-            unload(record.side)
-
-
-def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
+def _turn(record: Record, plan: Plan, prompts: Prompts, end: float) -> None:
+    """`end`: no cell but the first begins after it."""
     side, asked = record.side, options(plan.num_ctx)
     peak = Peak(side.pid)
     with peak.watching():
@@ -113,7 +124,8 @@ def _turn(record: Record, plan: Plan, prompts: Prompts) -> None:
         asking.chat(side, prompts.text(SHORT), asked)  # the warm-up
         for cell in plan.cells:
             texts = [prompts.text(cell.prompt) for _ in range(cell.users)]
-            if cell.name not in record.failed:
+            late = cell != plan.cells[0] and time.monotonic() > end
+            if cell.name not in record.failed and not late:
                 _try(record, cell, texts, asked)
     record.ram, record.vram = max(record.ram, peak.ram), max(record.vram, peak.vram)
 

@@ -52,6 +52,11 @@ class Plan:
         lost = f"{cell.name}: not measured again after round {rounds}, it took too long (--full measures it)"
         return dataclasses.replace(self, cells=rest, left_out=(*self.left_out, lost))
 
+    def measured(self, cells: Sequence[Cell]) -> Plan:
+        """What became of it: these cells."""
+        lost = [f"{cell.name}: no time was left for it (--full measures it)" for cell in self.cells if cell not in cells]
+        return dataclasses.replace(self, cells=tuple(cells), left_out=(*self.left_out, *lost))
+
     def ended(self, rounds: int, why: str) -> Plan:
         """After so many rounds already."""
         lost = f"{self.rounds - rounds} of {self.rounds} rounds: {why}"

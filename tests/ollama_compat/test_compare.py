@@ -111,9 +111,10 @@ def test_rounds_that_would_not_end_in_time_do_not_begin(monkeypatch: pytest.Monk
     side = Side("a", "ollama", Address(), "m")
     took: list[float] = []
 
-    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts, end: float) -> None:
         took.append(10.0)
         record.load.append(1.0)
+        record.cells[plan.cells[0].name]["decode"].append(1.0)
 
     monkeypatch.setattr(turns, "_turn", turn)
     monkeypatch.setattr(time, "monotonic", lambda: sum(took))
@@ -130,8 +131,9 @@ def test_cells_that_take_too_long_are_left_out_for_the_fewest_rounds(monkeypatch
     cost = dict(zip((cell.name for cell in cells), (1.0, 4.0, 15.0), strict=True))
     took: list[float] = []
 
-    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts, end: float) -> None:
         for cell in plan.cells:
+            record.cells[cell.name]["decode"].append(1.0)
             record.seconds[cell.name] = cost[cell.name]
             took.append(cost[cell.name])
 
@@ -146,13 +148,34 @@ def test_cells_that_take_too_long_are_left_out_for_the_fewest_rounds(monkeypatch
     ]
 
 
+def test_cells_for_which_no_time_is_left_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One side takes all of it in the first round; the other one measures the shortest."""
+    sides_ = [Side(name, "ollama", Address(), "m") for name in ("a", "b")]
+    took = [0.0]
+
+    def cell(record: turns.Record, cell: Cell, texts: list[str], asked: Any) -> None:
+        record.cells[cell.name]["decode"].append(1.0)
+        took.append(20.0)
+
+    for name in ("_cell", "_load", "unload"):
+        monkeypatch.setattr(turns, name, cell if name == "_cell" else lambda *_: 1.0)
+    monkeypatch.setattr(asking, "chat", lambda *_: None)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(took))
+    plan = workload.Plan((Cell(SHORT, 1), Cell(2048, 1)), 3, (), 3072)
+    records, ended = turns.measure(sides_, plan, workload.Prompts(1), lambda _: None, together=False, seconds=35.0)
+    assert [len(record.cells) for record in records] == [2, 1]
+    assert (ended.cells, ended.rounds) == (plan.cells[:1], 1)
+    assert any(line == "2048 prompt: no time was left for it (--full measures it)" for line in ended.left_out)
+
+
 def test_a_server_that_fails_later_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     side = Side("a", "ollama", Address(), "m")
 
-    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts) -> None:
+    def turn(record: turns.Record, plan: workload.Plan, prompts: workload.Prompts, end: float) -> None:
         if len(record.load) == 2:
             raise asking.AskError("a: gone")
         record.load.append(1.0)
+        record.cells[plan.cells[0].name]["decode"].append(1.0)
 
     monkeypatch.setattr(turns, "_turn", turn)
     plan = workload.Plan((Cell(SHORT, 1),), 5, (), 1024)
