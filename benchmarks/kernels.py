@@ -104,7 +104,9 @@ def seconds(run: Run, repeats: int) -> float:
 
 
 def medians(runs: Sequence[Run], target: float) -> list[float]:
-    """Median seconds of each, all in turn."""
+    """Median seconds of each, all in turn. The first call may compile, so it does not count for how often there are calls."""
+    for run in runs:
+        run()
     repeats = [max(1, round(target / seconds(run, 2))) for run in runs]
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(ROUNDS):

@@ -83,6 +83,10 @@ class Strip:
                 self._prefetch_due()
         self._prefetch_due()
 
+    def ask_nothing(self) -> None:
+        """Ask for no line ahead."""
+        self._lines = iter(range(0))
+
     def prefetch(self, count: int | None = None) -> None:
         """Ask for the next `count` lines, or for all that are left."""
         for line in itertools.islice(self._lines, count):
