@@ -91,16 +91,14 @@ class Job:
             place = self.sampler.sample(logits)
             return place if ids is None else int(ids[place])
         changed = self.sampler.changed(logits)
-        # where the grammar has just had to step in, what the model would say would probably be refused again
-        if not self.steered or (self.sampler.greedy and not self.constraint.knows_mask):
+        if not self.steered:
             token = self.sampler.choose(changed)
             if self.constraint.take(token):
-                self.steered = False
                 return token
         mask = self.constraint.mask()
+        # where the grammar has just had to step in, a draw among all tokens would probably be refused again
+        self.steered = not (self.sampler.greedy or mask is None or masks.permits(mask, int(changed.argmax())))
         token = self.sampler.choose(changed, mask)
-        best = int(changed.argmax())
-        self.steered = mask is not None and best != token and (self.sampler.greedy or not masks.permits(mask, best))
         self.constraint.accept(token)
         return token
 

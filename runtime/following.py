@@ -41,11 +41,6 @@ class Following:
         self._since = bytearray()  # the text from there on
         self._buffer = masks.empty(len(tokens))
 
-    @property
-    def knows_mask(self) -> bool:
-        """Whether there is a mask to be had at once."""
-        return self._place is not None and self._place.mask is not None
-
     def take(self, token: int) -> bool:
         """Go on with a token if it may come: less work than a mask, which knows it of all tokens. Raises GrammarError."""
         place = self._place

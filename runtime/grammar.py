@@ -133,11 +133,6 @@ class Delayed:
         """Whether nothing is `forced`; if not, something may be."""
         return self._begun and self._following.has_choice
 
-    @property
-    def knows_mask(self) -> bool:
-        """Whether there is a mask to be had at once."""
-        return self._begun and self._following.knows_mask
-
     def take(self, token: int) -> bool:
         """Go on with a token if it may come. Raises GrammarError."""
         if self._begun:
