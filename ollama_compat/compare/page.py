@@ -25,7 +25,7 @@ class Layout:
     number: int  # behind them
 
 
-MOST_MARKS = 8  # on the scale
+MOST_MARKS, HALF_MARK = 8, 14  # on the scale; pixels of half the text at one
 LAYOUTS = Layout("wide", 720, 30, 250, 130), Layout("narrow", 370, 46, 0, 60)
 
 
@@ -81,6 +81,6 @@ def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
         "width": layout.width,
         "height": layout.row * len(rows) + 44,
         "one": x(1.0),
-        "marks": [{"x": x(mark), "text": f"{mark:g}x"} for mark in marks],
+        "marks": [{"x": x(mark), "text_x": max(x(mark), HALF_MARK), "text": f"{mark:g}x"} for mark in marks],
         "rows": rows,
     }
