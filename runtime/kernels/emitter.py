@@ -106,6 +106,10 @@ class Emitter(Basics):
             level = [self.builder.select(chosen, high, low) for low, high in zip(level[::2], level[1::2], strict=True)]
         return level[0]
 
+    def lookup_nibbles(self, table: Sequence[int], packed: Value, *, upper: bool) -> Value:
+        """As `lookup`, at the lower or the upper four bits of each byte."""
+        return self.lookup(table, self.shift_bytes(packed, (-4 if upper else 0,), 15))
+
     def mask(self, bits: Value) -> Value:
         """An integer of n bits -> <n x i8>: -1 where the bit is set (lowest first), 0 elsewhere."""
         return self.sext(self.cast(bits, ir.VectorType(I1, bits.type.width)), I8)

@@ -18,6 +18,8 @@ from runtime.quants.unpacked import Unpacked, emit_unpack
 
 PREFETCH_AHEAD = {16: 12288, 32: 8192}
 """Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what others gave."""
+AHEAD_TOGETHER = 4096
+"""The same where several strips are read side by side."""
 
 KEPT = 2
 """Columns of the widest leaf that keeps what it has loaded; with more there is no room."""
@@ -94,7 +96,8 @@ class _Products:
             end = e.builder.ptrtoint(e.at(start, size), e.I64)
             after = e.ahead(e.at(start, e.builder.mul(size, e.index(together))), 0, self.end, following)
             following = e.builder.ptrtoint(after, e.I64)
-        ahead = e.ahead(at, PREFETCH_AHEAD[e.registers], end, following)
+        distance = AHEAD_TOGETHER if together > 1 else PREFETCH_AHEAD[e.registers]
+        ahead = e.ahead(at, distance, end, following)
         lines = 0 if self.kind.near else -(-count * self.strip_bytes // CACHE_LINE)
         registers = max(1, self.kind.block_size // 4)
         alone = columns == 1

@@ -35,7 +35,7 @@ from runtime.kernels.desk import (
 )
 from runtime.kernels.desk import FIELDS as DESK_FIELDS
 from runtime.kernels.jit import njit
-from runtime.kernels.memory import call4, compare_swap, fetch_add, i64, load_acquire, pause, store_release, ticks
+from runtime.kernels.memory import call4, compare_swap, fetch_add, i64, load_acquire, pause, prefetch, store_release, ticks
 
 # Fields of the control block (int64); those that several threads write have a cache line (8) of their own.
 # RELEASED: the number of the open row, counted through the pool's life, and ROW its place in the Program. RUNNING: a Program is.
@@ -49,6 +49,7 @@ FIELDS = 32
 _COUNT_BITS = 16  # of MISSING
 COLUMNS = 3  # of a program
 COUNTER_BYTES = 64  # from one row's counter to the next
+ASKED, ASKED_LINES = 10, 7  # rows ahead, and cache lines of the arguments of each, that a thread asks for
 
 
 @njit(inline="always")
@@ -116,6 +117,7 @@ def _set_idle(desk: int, number: int) -> None:
 def work(control: int, thread: int) -> None:
     """This thread's part of the row that it entered, and its arrival at the end."""
     desk = desk_of(control, thread)
+    _ask(control, i64(control, FIELDS)[ROW])
     _call(desk, thread, i64(control, FIELDS)[THREADS])
     if load_acquire(desk) == BUSY:  # else it is out: somebody has arrived in its stead
         _set_idle(desk, i64(desk, DESK_FIELDS)[NUMBER] + 1)
@@ -127,6 +129,21 @@ def _sit(control: int, desk: int, row: int) -> None:
     """Put a row of the program on a desk."""
     fields, d = i64(control, FIELDS), i64(desk, DESK_FIELDS)
     d[ENTRY], d[COUNTER] = fields[PROGRAM] + 8 * COLUMNS * row, fields[COUNTERS] + COUNTER_BYTES * row
+
+
+@njit(inline="always")
+def _ask(control: int, row: int) -> None:
+    """Ask for the counters and arguments of the rows after this one, and later for their entries: weights have driven them out of
+    the caches, and in one row after the other they would be waited for. For who is in the row, and not yet at work."""
+    fields = i64(control, FIELDS)
+    program, rows = fields[PROGRAM], fields[ROWS]
+    for line in range(2):
+        prefetch(program + 8 * COLUMNS * (row + 2 * ASKED) + 64 * line)
+    for later in range(row + 1, min(row + 1 + ASKED, rows)):
+        prefetch(fields[COUNTERS] + COUNTER_BYTES * later)
+        arguments = i64(program + 8 * COLUMNS * later, COLUMNS)[1]
+        for line in range(ASKED_LINES):
+            prefetch(arguments + 64 * line)
 
 
 @njit(inline="always")

@@ -58,6 +58,14 @@ class Avx512Vbmi(Avx512):
     def _affine_register(self, value: Value, matrices: Value) -> Value:
         return self.call(f"llvm.x86.vgf2p8affineqb.{8 * value.type.count}", value.type, value, matrices, I8(0))
 
+    def lookup_nibbles(self, table: Sequence[int], packed: Value, *, upper: bool) -> Value:
+        if packed.type.count != self.register:
+            return super().lookup_nibbles(table, packed, upper=upper)
+        # six bits of an index count, so the table stands there four times, and nothing is to be masked
+        words = self.cast(packed, self.vector(self.I32, self.lanes))
+        places = self.cast(self.shr(words, 4), packed.type) if upper else packed
+        return self.call("llvm.x86.avx512.permvar.qi.512", packed.type, self.constant(packed.type, [*table] * 4), places)
+
     def fields(self, words: Value, firsts: Sequence[int], width: int) -> Value:
         return self.band(self._multishift(words, firsts), (1 << width) - 1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.nibbles import emit_nibbles, nibbles, strip_nibbles
+from runtime.quants.nibbles import emit_nibbles, nibbles, strip_entries
 from runtime.quants.small import SmallBlockType
 from runtime.quants.strips import Strip
 
@@ -54,4 +54,4 @@ class IQ4_NL(SmallBlockType):
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 2)), e.I32)
 
     def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
-        return (e.lookup([value + e.signed_offset for value in VALUES], four) for four in strip_nibbles(e, w, 2))
+        return strip_entries(e, w, 2, [value + e.signed_offset for value in VALUES])

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.iq4_nl import VALUES
-from runtime.quants.nibbles import nibbles, strip_nibbles
+from runtime.quants.nibbles import nibbles, strip_entries
 from runtime.quants.signed_block import Integers, SignedBlockType
 from runtime.quants.strips import Strip, StripType
 from runtime.quants.super_block import add_strip, strip_offsets
@@ -80,7 +80,7 @@ class IQ4_XS(SignedBlockType, StripType):
         table = [value + e.signed_offset for value in VALUES]
         for group in range(8):
             scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
-            weights = (e.lookup(table, indices) for indices in strip_nibbles(e, w, 8 + 16 * group))
+            weights = strip_entries(e, w, 8 + 16 * group, table)
             inputs = range(32 * group, 32 * group + 32, 4)
             totals = e.strip_dot_signed(totals, w.paced(weights), xs, inputs, scale, w.wait)
         d = w.half(0)

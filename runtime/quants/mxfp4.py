@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
-from runtime.quants.nibbles import emit_nibbles, nibbles, strip_nibbles
+from runtime.quants.nibbles import emit_nibbles, nibbles, strip_entries
 from runtime.quants.small import SmallBlockType
 from runtime.quants.strips import Strip
 
@@ -69,7 +69,7 @@ class MXFP4(SmallBlockType):
         return e.sext(e.lookup(VALUES, emit_nibbles(e, w, 1)), e.I32)
 
     def strip_weights(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
-        return (e.lookup([value + self.OFFSET for value in VALUES], four) for four in strip_nibbles(e, w, 1))
+        return strip_entries(e, w, 1, [value + self.OFFSET for value in VALUES])
 
     def strip_scale(self, e: StripEmitter, w: Strip) -> Value:
         return self._power(e, e.zext(w.byte(0), e.I32))

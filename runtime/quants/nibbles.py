@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,11 @@ def emit_fifth_bits(e: Emitter, w: Value, offset: int) -> Value:
 def strip_nibbles(e: StripEmitter, w: Strip, offset: int) -> Iterator[Value]:
     """`nibbles` of the 16 bytes at `offset` of every row, eight <4 lanes x i8>."""
     return (e.shift_bytes(w.bytes(offset + 4 * i), (-shift,), 15) for shift in (0, 4) for i in range(4))
+
+
+def strip_entries(e: StripEmitter, w: Strip, offset: int, table: Sequence[int]) -> Iterator[Value]:
+    """The entries of a table of sixteen bytes at `strip_nibbles`."""
+    return (e.lookup_nibbles(table, w.bytes(offset + 4 * i), upper=upper) for upper in (False, True) for i in range(4))
 
 
 def strip_fifth_bits(e: StripEmitter, w: Strip, offset: int) -> Iterator[Value]:
