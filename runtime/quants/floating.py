@@ -55,8 +55,6 @@ class FloatType(StripType):
         return totals
 
     def strips_together(self, columns: int, registers: int) -> int:
-        if columns == 1 and registers == 32:  # loads of inputs are no limit then, and memory is sooner read strip by strip
-            return 1
         return TOGETHER if TOGETHER * PARTS * columns <= registers else 1
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
