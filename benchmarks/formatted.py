@@ -1,7 +1,7 @@
 """What `format` costs an answer as a client sees it: `python benchmarks/formatted.py [URL] [--model demo-moe] [--rounds 40]`.
 
-A running server is asked for the same in turns: free text, `json`, and a JSON schema. Tokens a second are eval_count over
-eval_duration of the answers; medians, and how much longer a token takes than in free text.
+A running server is asked for the same in turns: free text, `json`, JSON schemas, and a GBNF grammar. Tokens a second are
+eval_count over eval_duration of the answers; medians, and how much longer a token takes than in free text.
 """
 
 from __future__ import annotations
@@ -13,23 +13,38 @@ import urllib.request
 from collections import defaultdict
 from typing import Any
 
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        **{"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
-        "tags": {"type": "array", "items": {"type": "string"}},
-    },
-    "required": ["name", "age", "tags", "city"],
+TEXT = {"type": "string"}
+SENTENCES = r"""
+root ::= sentence+ "@"
+sentence ::= [A-Z] [a-z]+ (" " [a-z]+)* [.!?] " "
+"""
+
+
+def object_of(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The format of objects with all of these."""
+    return {"format": {"type": "object", "properties": properties, "required": [*properties]}}
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "free": {},
+    "json": {"format": "json"},
+    "schema": object_of(name=TEXT, age={"type": "integer"}, tags={"type": "array", "items": TEXT}, city=TEXT),
+    "patterns": object_of(
+        name={"type": "string", "pattern": "^[A-Z][a-z]+( [A-Z][a-z]+)*$"},
+        phone={"type": "string", "pattern": "^[0-9]{3}-[0-9]{4}$"},
+        mail={"type": "string", "pattern": "^[a-z.]+@[a-z]+[.](com|org)$"},
+    ),
+    "bounds": object_of(title=TEXT | {"maxLength": 40}, story=TEXT | {"minLength": 20, "maxLength": 300}),
+    "GBNF": {"options": {"grammar": SENTENCES}},
 }
-FORMATS: dict[str, dict[str, Any]] = {"free": {}, "json": {"format": "json"}, "schema": {"format": SCHEMA}}
 LEAST = 6  # tokens of an answer that counts
 
 
 def answer(url: str, model: str, number: int, temperature: float, fields: dict[str, Any]) -> dict[str, Any]:
     """The last line of an answer to the prompt of that number."""
-    options = {"temperature": temperature, "seed": number, "num_predict": 100}
+    options = {"temperature": temperature, "seed": number, "num_predict": 100} | fields.get("options", {})
     prompt = f"Tell me about person {number} as JSON with name, age, tags, city."
-    body = {"model": model, "stream": False, "prompt": prompt, "options": options} | fields
+    body = {"model": model, "stream": False, "prompt": prompt} | fields | {"options": options}
     request = urllib.request.Request(f"{url}/api/generate", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         found: dict[str, Any] = json.load(response)
@@ -40,7 +55,7 @@ def speeds(given: argparse.Namespace, temperature: float) -> dict[str, float]:
     """Tokens a second of each kind."""
     found = defaultdict(list)
     for number in range(given.rounds):
-        for name, fields in FORMATS.items():
+        for name, fields in KINDS.items():
             said = answer(given.url, given.model, number, temperature, fields)
             if said["eval_count"] >= LEAST:
                 found[name].append(1e9 * said["eval_count"] / said["eval_duration"])
@@ -56,7 +71,7 @@ def main() -> None:
     for temperature in (0.0, 0.8):
         found = speeds(given, temperature)
         for name, speed in found.items():
-            print(f"temperature {temperature}  {name:7} {speed:8.0f} tokens/s  {found['free'] / speed - 1:+.1%}")
+            print(f"temperature {temperature}  {name:8} {speed:8.0f} tokens/s  {found['free'] / speed - 1:+.1%}")
 
 
 if __name__ == "__main__":
