@@ -52,13 +52,11 @@ class Stage:
 
     def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False) -> Times:
         """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
-        `single`: see Pool.run."""
+        `single`: see Pool.run. Weights are not laid out for it: these bytes are as good in any order (see memory.filled)."""
         limits = Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS, lines=1)
         recorder = Recorder(self.leaves, self.threads, limits, self.leaves.strip_rows, self.kept)
         recorder.step.counts[:] = rows, 0
         record(recorder)
-        if len(layout := recorder.layout()):
-            self._pool.run(layout, aligned_array((len(layout), 8), np.int64))
         if prepare is not None:
             prepare(recorder)
         return self._time(recorder.table(), seconds, single=single)
