@@ -669,7 +669,9 @@ def test_whoever_ends_it_ends_the_servers_too(sent: signal.Signals, status: int,
     temporary.mkdir()
     environ = os.environ | {"OLLAMA_MODELS": str(tmp_path / "models"), "HOME": str(tmp_path), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "ollama_compat", "ab", "demo-moe", "--ollama", str(other)]
-    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
+    with _heard():
+        started = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    with started as process:
         try:
             mine = _until(lambda: tree(process.pid) - {process.pid})
             process.send_signal(sent)
@@ -679,6 +681,17 @@ def test_whoever_ends_it_ends_the_servers_too(sent: signal.Signals, status: int,
     assert mine
     assert _until(lambda: not any(resident(pid) for pid in mine))
     assert sent == signal.SIGKILL or not list(temporary.iterdir())
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Programs started here hear signals that these tests may have been told to ignore, as by nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
