@@ -43,7 +43,7 @@ test-clients: .venv/.tested .venv-clients/.installed
 test-cuda: .venv/.tested
 	$(BIN)/python -m pytest tests/runtime/test_hybrid.py tests/runtime/test_cuda_source.py tests/runtime/test_mailbox.py
 
-# Plants some sixty faults in kernels, one at a time: the tests have to notice each. Some minutes.
+# Plants some hundred faults in kernels, one at a time: the tests have to notice each. Some minutes.
 test-mutations: .venv/.tested
 	$(BIN)/python tests/mutate.py
 
