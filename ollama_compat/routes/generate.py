@@ -50,10 +50,11 @@ async def begin(parts: Services, body: GenerateRequest, told: Told | None = None
 
 
 async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> dict[str, Any]:
-    """The prompt instead of an answer."""
+    """The prompt instead of an answer, behind the text of an earlier one's tokens."""
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
-        text = await _prompt(parts, prepared, resident, body)
-    return replies.generate_reply(body.model, debug=replies.debug_info(text.shown(), len(_pictures(prepared, body))))
+        before = await resident.runner.detokenize(body.context) if body.context else ""
+        text = before + (await _prompt(parts, prepared, resident, body)).shown()
+    return replies.generate_reply(body.model, debug=replies.debug_info(text, len(_pictures(prepared, body))))
 
 
 async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: Told | None = None) -> stream.Parts:

@@ -86,6 +86,12 @@ async def test_context_goes_in_front(live: Any) -> None:
     assert second["prompt_eval_count"] > first["prompt_eval_count"]
 
 
+async def test_a_rendered_prompt_shows_the_context_too(live: Any) -> None:
+    _, first = await generate(live, "say(One)", stream=False)
+    text = await rendered(live, "say(Two)", context=first["context"])
+    assert "say(One)" in text.removesuffix(await rendered(live, "say(Two)"))
+
+
 async def test_the_prompt_is_that_of_a_conversation(live: Any) -> None:
     text = await rendered(live, "hi", system="Be kind.")
     assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
@@ -117,7 +123,7 @@ async def test_what_the_model_brings_along(go: Any) -> None:
     model = await derived(live, template=template, system="S", messages=messages)
     assert await rendered(live, "x", model=model, think=None) == "[system:S][user:q][assistant:a][user:x]"
     assert await rendered(live, "x", model=model, think=None, system="T") == "[system:T][user:q][assistant:a][user:x]"
-    assert await rendered(live, "x", model=model, think=None, context=[0]) == "[system:S][user:x]"
+    assert await rendered(live, "x", model=model, think=None, context=[]) == "[system:S][user:x]"
 
 
 async def test_no_prompt_loads_and_unloads(live: Any) -> None:
