@@ -18,7 +18,7 @@ from ollama_compat.doctor.shape import Shape
 DENSE_LAUNCHES = 0.7  # of a layer with experts, the kernels that one without has
 VOCABULARY = 65536  # of the slices that were measured
 MOST_OVER_PCIE = 3  # experts of a token that the card may read from RAM itself; one less than runtime.execute.hybrid.MOST_PARTS
-PCIE_GAIN = 1.15  # that a token has to gain by it: runtime.execute.hybrid.GAIN
+PCIE_GAIN = 1.15  # that a token has to gain by it: runtime.execute.shares.GAIN
 
 
 class CardPredictor:

@@ -20,6 +20,7 @@ from runtime.core import LONGEST, Batch, CannotGrow, CardTaken, FloatArray, IntA
 from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
+from runtime.execute import shares
 from runtime.execute.budget import DEFAULT_CONTEXT
 from runtime.execute.cpu import bytes_per_token
 from runtime.execute.cuda_attention import kernels as attention_kernels
@@ -49,8 +50,7 @@ from runtime.weights import Progress, Weights, open_weights
 log = logging.getLogger(__name__)
 
 MOST_PARTS = 4  # shares over PCIe that are tried: none, one expert of a token, two, three
-TURNS, PROBED_TOKENS = 3, 6  # that each of them has, and tokens of one
-GAIN = 1.15  # below it the card's reads are left to others
+PROBED_TOKENS = 6  # of a turn
 
 Graphs = dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]]  # by the most rows of their steps, with the logits
 
@@ -332,18 +332,14 @@ class HybridExecutor:
     # ------------------------------------------------------------ the first steps
 
     def _best_share(self) -> float:
-        """The part of the absent experts that is best read over PCIe: a home PC's memory is one pipe for both sides, so it has
-        to gain GAIN over the CPU alone, measured on tokens at the start of a text. Shares take turns, each beside the CPU alone
-        in the same moment: who else uses the memory changes by the second."""
+        """The part of the absent experts that is best read over PCIe, measured on tokens at the start of a text."""
         used = self._model.config.expert_used_count
-        shares = [part / used for part in range(min(used, MOST_PARTS))]
-        graphs: dict[float, Graphs] = {share: {} for share in shares}
-        turns = [[self._seconds_a_token(share, graphs[share]) for share in shares] for _ in range(TURNS)]
-        gains = [statistics.median(turn[0] / turn[i] for turn in turns) for i in range(len(shares))]
-        found = ", ".join(f"{share:.3f}: {gain:.2f}" for share, gain in zip(shares, gains, strict=True))
-        log.info("speed by the share of experts read over PCIe, against none: %s", found)
-        best = max(range(len(shares)), key=lambda i: gains[i])
-        return shares[best] if gains[best] >= GAIN else 0.0
+        tried = [part / used for part in range(1, min(used, MOST_PARTS))]
+        graphs: dict[float, Graphs] = {share: {} for share in (0.0, *tried)}
+        gains = shares.gains(tried, lambda share: self._seconds_a_token(share, graphs[share]))
+        words = ", ".join(f"{share:.3f}: {gain:.2f}" for share, gain in gains.items())
+        log.info("speed by the share of experts read over PCIe, against none: %s", words)
+        return shares.best(gains)
 
     def _seconds_a_token(self, over_pcie: float, graphs: Graphs) -> float:
         """With this share, and the graphs that were captured with it."""
