@@ -15,7 +15,8 @@ def gains(shares: Sequence[float], seconds: Callable[[float], float]) -> Mapping
     """How much faster a token is with each share than with none: medians over turns in which each stands beside none in the same
     moment, since who else uses the memory changes by the second. `seconds`: measures a token with that share.
 
-    Where the best is near GAIN, the shares that may be it have more turns: the same machine then decides the same at each load."""
+    Where the best is near GAIN, the shares that may be it have more turns: the same machine then decides the same at each load.
+    """
     found: dict[float, list[float]] = {share: [] for share in shares}
     trying = list(shares)
     medians: dict[float, float] = {}
