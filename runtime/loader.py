@@ -118,12 +118,13 @@ def _executor(request: Load, progress: Progress, mapped: bool) -> tuple[Executor
     """The executor, and the tokens of a sequence. On a card where there is one that the model fits, else on the CPU. numba takes
     half a second to import and torch more, so a file that is no model has been refused before, and torch is left alone where
     there is no card."""
-    from runtime.execute import cpu, placement
+    from runtime.execute import cards, cpu, placement
 
     if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding, Path(request.path).stat().st_size):
+        gpu, device = cards.keep_to(request.main_gpu)
         from runtime.execute import hybrid
 
-        executor = hybrid.load(request, progress, mapped=mapped)
+        executor = hybrid.load(dataclasses.replace(request, main_gpu=gpu), progress, mapped=mapped, device=device)
         if executor is not None:
             return executor, executor.num_ctx
     on_cpu = cpu.load(

@@ -157,14 +157,20 @@ _FIELDS = ("name", "driver_version", "memory.total", "pcie.link.gen.max", "pcie.
 
 
 def _driver() -> dict[str, Any] | None:
-    """The first card as its driver names it; None without nvidia-smi or a card."""
+    """The card with the most free memory, which a model gets, as its driver names it; None without nvidia-smi or a card."""
     program = shutil.which("nvidia-smi") or shutil.which("/usr/lib/wsl/lib/nvidia-smi")
     if program is None:
         return None
-    query = [program, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    query = [program, f"--query-gpu=memory.free,{','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    line = done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
-    return dict(zip(_FIELDS, (part.strip() for part in line.split(",")), strict=False)) if line else None
+    return _roomiest(done.stdout) if done.returncode == 0 else None
+
+
+def _roomiest(told: str) -> dict[str, Any] | None:
+    """`told`: a line for each card, its free memory first."""
+    cards = [[part.strip() for part in line.split(",")] for line in told.splitlines() if line.strip()]
+    best = max(cards, key=lambda parts: int(parts[0]) if parts[0].isdecimal() else 0, default=None)
+    return dict(zip(_FIELDS, best[1:], strict=False)) if best else None

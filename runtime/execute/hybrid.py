@@ -371,18 +371,21 @@ def load(
     mapped: bool = False,
     resident: int | None = None,
     over_pcie: float | None = None,
+    device: int | None = None,
 ) -> HybridExecutor | None:
     """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
-    `mapped`: weights stay in the file. `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps.
+    `device`: CUDA's number for the card `main_gpu`, if it is another. `mapped`: weights stay in the file. `resident`: experts of
+    a layer that may lie in VRAM; `over_pcie`: see CudaOps.
 
     Raises GGUFError for a file that is none, CardTaken where only other models of this server are in the way.
     """
     gpu = request.main_gpu or 0
+    device = gpu if device is None else device
     try:
-        if gpu >= torch.cuda.device_count():
+        if device >= torch.cuda.device_count():
             raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
-        _have_room(request, resident)
+        _have_room(request, resident, device)
     except (CudaError, NoRoom, ModelError, RuntimeError) as error:
         log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
         return None
@@ -391,8 +394,8 @@ def load(
         model = models.build(weights)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
         kind = kept.chosen(request.kv_cache_type, *head_sizes(model))
-        module = Module(kinds, torch.device("cuda", gpu), Leaves().cache.folder, attention_kernels(model.heads, kind))
-        vram = _vram(request)
+        module = Module(kinds, torch.device("cuda", device), Leaves().cache.folder, attention_kernels(model.heads, kind))
+        vram = _vram(request, device)
         share = over_pcie if request.pcie else 0.0
         while True:
             try:
@@ -410,17 +413,17 @@ def load(
         return None
 
 
-def _vram(request: Load) -> int:
+def _vram(request: Load, device: int) -> int:
     """Bytes of the card that the model may take."""
-    free, _ = torch.cuda.mem_get_info(request.main_gpu or 0)
+    free, _ = torch.cuda.mem_get_info(device)
     return min(max(0, int(free) - request.gpu_overhead), request.vram or int(free))
 
 
-def _have_room(request: Load, resident: int | None) -> None:
+def _have_room(request: Load, resident: int | None, device: int) -> None:
     """Raises what `_plan` does before the weights are read: the CPU would have to read them once more."""
     weights = open_weights(request.path, lambda *_: None, mapped=True)
     try:
-        _plan(weights, models.build(weights), request, _vram(request), resident)
+        _plan(weights, models.build(weights), request, _vram(request, device), resident)
     finally:
         weights.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.core import Executor, FloatArray, ModelError
+from runtime.execute import cards
 from runtime.execute.placement import wants_gpu
 from runtime.frames import Sampling
 from runtime.kernels import jit
@@ -44,9 +45,9 @@ def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     tests = plan(arguments["prompts"], arguments["gens"], arguments["depths"], arguments["batches"])
     widest = max((test.n_seq for test in tests), default=1)
     longest = max(SMALLEST_CONTEXT, *(test.length for test in tests))
-    results = []
+    results, gpu = [], cards.keep_to(None)[0]
     for threads in arguments["threads"]:
-        wanted = Wanted(arguments["path"], longest, widest, threads, **options(arguments))
+        wanted = Wanted(arguments["path"], longest, widest, threads, main_gpu=gpu, **options(arguments))
         results.append(_Run(wanted, tests, arguments["repetitions"], progress).results())
     return {"isa": jit.TIER.name, "runs": results}
 

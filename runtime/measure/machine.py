@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime import models, published
 from runtime.core import ModelError
-from runtime.execute import strips
+from runtime.execute import cards, strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
 from runtime.frames import Load
@@ -87,6 +87,7 @@ def _rounds(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cac
 
 
 def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    cards.keep_to(None)
     from runtime.measure import card_plan, card_rates, gpu  # torch takes seconds to import
 
     found, told = gpu.measure(stage, buffer), options(arguments)

@@ -56,11 +56,12 @@ def load(wanted: Wanted, progress: Progress, *, resident: int | None = None, ove
         num_batch=0,
         num_thread=wanted.num_thread,
         num_gpu=wanted.num_gpu,
+        main_gpu=wanted.main_gpu,
         num_cpu_moe=wanted.num_cpu_moe,
         vram=wanted.vram,
         gpu_overhead=wanted.gpu_overhead,
         pcie=wanted.pcie,
         kv_cache_type=wanted.kv_cache_type,
     )
-    executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie)
+    executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie, device=0)
     return OnCard(executor, progress) if executor else None

@@ -25,7 +25,7 @@ Token = Callable[[], Batch]  # another one at every call: experts that were just
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """How to load. The last seven are those of frames.Load."""
+    """How to load. The last eight are those of frames.Load."""
 
     path: str
     num_ctx: int
@@ -38,6 +38,7 @@ class Wanted:
     pcie: bool
     memory: int = 0
     kv_cache_type: str = "f16"
+    main_gpu: int = 0  # the only card that this process sees
 
     def mapped(self) -> bool:
         """Whether the weights stay in the file, as on a server with so little memory."""

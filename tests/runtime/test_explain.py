@@ -10,6 +10,8 @@ import pytest
 import tiny_gguf
 
 from runtime import explain
+from runtime.execute import cards
+from runtime.execute.cards import Card
 from runtime.frames import Load
 
 GIB = 1 << 30
@@ -26,11 +28,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A card with so many bytes free."""
+def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A card with so many bytes free; there may be more."""
     free = [24 * GIB]
     monkeypatch.setattr(explain, "wants_gpu", lambda num_gpu, *_: num_gpu != 0)
-    monkeypatch.setattr(explain, "free_vram", lambda number: free[0])
+    monkeypatch.setattr(cards, "known", lambda: [Card(f"GPU-{number}", nbytes) for number, nbytes in enumerate(free)])
     return free
 
 
@@ -39,20 +41,22 @@ def test_without_a_card(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert words(path) == "2 layers on the CPU (14 MiB)"
 
 
-def test_with_a_card(path: Path, card: list[int]) -> None:
+def test_with_a_card(path: Path, free: list[int]) -> None:
     assert words(path) == "all 2 layers on GPU 0 (14 MiB)"
     assert words(path, num_gpu=2).startswith("the first layer on the CPU (")
     assert words(path, num_gpu=0) == "2 layers on the CPU (14 MiB)"
     assert words(path, num_cpu_moe=99).endswith(", 16 experts in RAM (12 MiB)")
 
 
-def test_a_card_that_is_full_or_unknown(path: Path, card: list[int]) -> None:
-    card[0] = GIB // 8
+def test_a_card_that_is_full_or_unknown(path: Path, free: list[int]) -> None:
+    free[0] = GIB // 8
     assert "GPU 0 cannot be used, it has 128 MiB free, and " in words(path)
-    card[0] = None  # type: ignore[call-overload]
+    free.clear()
     assert words(path) == "2 layers on the CPU (14 MiB)"
 
 
-def test_free_memory_is_known_or_not() -> None:
-    free = explain.free_vram(0)
-    assert free is None or free > 0
+def test_of_several_cards_the_one_with_room_or_the_one_that_is_asked_for(path: Path, free: list[int]) -> None:
+    free.append(25 * GIB)
+    assert words(path) == "all 2 layers on GPU 1 (14 MiB)"
+    assert words(path, main_gpu=0) == "all 2 layers on GPU 0 (14 MiB)"
+    assert words(path, main_gpu=2).endswith("GPU 2 cannot be used, there is no such card, but 2")

@@ -20,7 +20,7 @@ from tiny_gguf import Type
 from ollama_compat.errors import ApiError
 from ollama_compat.runner import Runner
 from runtime.core import Batch, CannotGrow, CardTaken
-from runtime.frames import Generate, Load
+from runtime.frames import Generate, Load, Sampling
 from runtime.quants import BY_NAME
 from runtime.sampling.candidates import highest
 
@@ -29,7 +29,7 @@ if not torch.cuda.is_available():
     pytest.skip("needs an NVIDIA GPU", allow_module_level=True)
 
 from runtime.cuda.module import U64, Module  # noqa: E402
-from runtime.execute import hybrid  # noqa: E402
+from runtime.execute import cards, hybrid  # noqa: E402
 from runtime.execute.cuda_core import CHUNK, CHUNK_BYTES  # noqa: E402
 from runtime.execute.cuda_structs import Groups, Matrix, Packing, Rows  # noqa: E402
 from runtime.execute.cuda_values import FORMATS  # noqa: E402
@@ -39,6 +39,7 @@ from runtime.execute.shortlist import LIST, LIST_GROUPS, LIST_ROOM, Shortlist  #
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = [name for name, kind in BY_NAME.items() if kind.cuda]
 Open = Callable[..., "hybrid.HybridExecutor"]
+GREEDY = Sampling(temperature=0)
 ROUNDED_BF16 = 1e-4  # of a CPU that rounds its inputs to bfloat16 too, as its instruction for it wants them
 
 
@@ -451,6 +452,31 @@ def test_a_card_that_others_hold_is_told(demo_model: Path) -> None:
 def test_a_card_that_is_not_there(demo_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert hybrid.load(Load(str(demo_model), main_gpu=torch.cuda.device_count()), silent) is None
     assert "there is no such card" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+@pytest.mark.parametrize("num_cpu_moe", [0, 99])
+async def test_a_runner_keeps_to_one_card(num_cpu_moe: int, demo_model: Path) -> None:
+    """The one that is asked for, else the one with the most room; nothing is taken of the other. Both say the same."""
+    texts = []
+    for main_gpu, used in ((0, 0), (1, 1), (None, 1)):
+        filled = torch.empty(6 << 30, dtype=torch.uint8, device="cuda:0")
+        before = [card.free for card in cards.known()]
+        runner = await Runner.spawn()
+        try:
+            fields = {"num_ctx": 512, "num_gpu": 99, "num_cpu_moe": num_cpu_moe}
+            loaded = await runner.load(Load(str(demo_model), main_gpu=main_gpu, **fields))
+            assert f"on GPU {used}" in loaded.placement
+            answer = [frame async for frame in runner.generate(lambda number: Generate(number, "Once upon", num_predict=24, sampling=GREEDY))]
+            texts.append("".join(getattr(frame, "text", "") for frame in answer))
+            taken = [then - card.free for then, card in zip(before, cards.known(), strict=True)]
+        finally:
+            await runner.close()
+            del filled
+            torch.cuda.empty_cache()
+        assert taken[used] > 100 << 20 > taken[1 - used]
+    assert texts[0]
+    assert texts[0] == texts[1] == texts[2]
 
 
 @pytest.mark.parametrize("vocab", [65, 1000, 1025, 151936])
