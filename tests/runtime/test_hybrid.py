@@ -467,8 +467,8 @@ async def test_a_runner_keeps_to_one_card(num_cpu_moe: int, demo_model: Path) ->
             fields = {"num_ctx": 512, "num_gpu": 99, "num_cpu_moe": num_cpu_moe}
             loaded = await runner.load(Load(str(demo_model), main_gpu=main_gpu, **fields))
             assert f"on GPU {used}" in loaded.placement
-            answer = [frame async for frame in runner.generate(lambda number: Generate(number, "Once upon", num_predict=24, sampling=GREEDY))]
-            texts.append("".join(getattr(frame, "text", "") for frame in answer))
+            answer = runner.generate(lambda number: Generate(number, "Once upon", num_predict=24, sampling=GREEDY))
+            texts.append("".join([getattr(frame, "text", "") async for frame in answer]))
             taken = [then - card.free for then, card in zip(before, cards.known(), strict=True)]
         finally:
             await runner.close()
