@@ -1,7 +1,8 @@
 """What `moellama doctor` predicts beside what `moellama bench` measures right after it: `python benchmarks/forecast.py MODEL...`.
 
-Each model by itself: the machine is measured anew for it, as a user would. `--threads 1 0`: on one thread, and on as many as a
-server takes. `--places cpu card vram=4 layers=8 cpu_moe=99`: on the CPU, as a server would place it, with so many GiB of the
+Each model by itself: the machine is measured anew for it, as a user would; `--turns 3`: doctor and bench in turns, and medians of
+both, since a host changes what a virtual machine has from one second to the next. `--threads 1 0`: on one thread, and on as many
+as a server takes. `--places cpu card vram=4 layers=8 cpu_moe=99`: on the CPU, as a server would place it, with so many GiB of the
 card, with so many layers on the card, with the experts of so many layers in RAM. `--json FILE` keeps what was measured, so that a
 change of the arithmetic can be tried without measuring again: `--again FILE` predicts from there.
 """
@@ -9,6 +10,7 @@ change of the arithmetic can be tried without measuring again: `--again FILE` pr
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -21,6 +23,7 @@ from typing import Any
 
 from machine import ROOT, heading
 
+from ollama_compat.cli import model_file
 from ollama_compat.doctor import shape
 from ollama_compat.doctor.places import Place, Speeds
 from ollama_compat.doctor.shape import Shape
@@ -29,6 +32,7 @@ from runtime.frames import Load
 from runtime.measure import card_plan
 
 FAR = 0.2  # a prediction that is further off is marked
+BUSY = 0.1  # cores; where other programs had more while doctor or bench ran, a row says so
 GIB = 1 << 30
 CARD = {"vram": 0, "layers": -1, "cpu_moe": 0}  # what a place may say, and what a server takes otherwise
 
@@ -77,17 +81,30 @@ def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str, tests
     return speeds.place(of, card_plan.placed(of.numbers, min(free, found["vram"] * GIB or free), request))
 
 
-def rows(entry: dict[str, Any], of: Shape) -> Iterator[tuple[str, str, float, float]]:
-    """Where, test, tokens a second as predicted and as measured."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens a second; `others`: cores that other programs had, of doctor's and bench's time the worse."""
+
+    where: str
+    test: str
+    predicted: float
+    measured: float
+    others: float
+
+
+def rows(entry: dict[str, Any], of: Shape) -> Iterator[Row]:
+    """Of one turn."""
     machine = entry["doctor"]["machine"]
     system = entry["doctor"]["system"]
     speeds = Speeds(System(**system | {"memory_available": system["memory_available"] or math.inf}), machine)
     for name, bench in entry["benches"].items():
         place = placed(of, machine, speeds, name, bench["tests"])
+        others = {run["n_threads"]: max(run.get("others") or 0.0, machine.get("others") or 0.0) for run in bench["runs"]}
         for test in bench["tests"]:
             threads = test["n_threads"]
             words = f"{place.words}, {threads} thread{'s' * (threads > 1)}"
-            yield words, *predicted(of, place, speeds, test), statistics.median(test["samples_ts"])
+            told, speed = predicted(of, place, speeds, test)
+            yield Row(words, told, speed, statistics.median(test["samples_ts"]), others[threads])
 
 
 def predicted(of: Shape, place: Place, speeds: Speeds, test: dict[str, Any]) -> tuple[str, float]:
@@ -106,20 +123,30 @@ def predicted(of: Shape, place: Place, speeds: Speeds, test: dict[str, Any]) -> 
 
 
 def table(entries: list[dict[str, Any]]) -> Iterator[str]:
-    """In Markdown."""
+    """In Markdown; medians over turns."""
     yield "| model | where | test | predicted | measured | |"
     yield "|---|---|---|---|---|---|"
-    for entry in entries:
-        of = shape.of_file(Path(entry["path"]), Path(entry["path"]).stem)
-        for where, test, told, found in rows(entry, of):
-            ratio = told / found
-            far = " !" if abs(ratio - 1) > FAR else ""
-            yield f"| {of.name} | {where} | {test} | {told:.4g} | {found:.4g} | {ratio:.2f}{far} |"
+    for path in dict.fromkeys(entry["path"] for entry in entries):
+        of = shape.of_file(Path(path), Path(path).stem)
+        turns: dict[tuple[str, str], list[Row]] = {}
+        for entry in entries:
+            for row in rows(entry, of) if entry["path"] == path else ():
+                turns.setdefault((row.where, row.test), []).append(row)
+        yield from (line(of.name, several) for several in turns.values())
+
+
+def line(name: str, several: list[Row]) -> str:
+    """A row of the table."""
+    told, found = (statistics.median(values) for values in zip(*((row.predicted, row.measured) for row in several), strict=True))
+    others = statistics.median(row.others for row in several)
+    ratio, beside = told / found, f", others had {others:.1f} cores" if others > BUSY else ""
+    far = " !" if abs(ratio - 1) > FAR else ""
+    return f"| {name} | {several[0].where} | {several[0].test} | {told:.4g} | {found:.4g} | {ratio:.2f}{far}{beside} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("models", nargs="*", help="names, or paths of GGUF files")
     parser.add_argument("--places", nargs="+", default=["cpu"])
     parser.add_argument("--prompts", nargs="+", type=int, default=[64, 512, 2048])
     parser.add_argument("--tokens", type=int, default=64)
@@ -128,6 +155,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 0])
     parser.add_argument("--once", action="store_true", help="measure the machine for the first model alone: types are the same")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--again", type=Path, nargs="+")
     options = parser.parse_args()
@@ -135,9 +163,9 @@ def main() -> None:
         entries = [entry for path in options.again for entry in json.loads(path.read_text())]
     else:
         print(heading())
-        told = moellama("doctor", str(options.models[0])) if options.once else {}
+        told = moellama("doctor", options.models[0]) if options.once else {}
         entries = []
-        for path in options.models:
+        for path in [model_file.find(model).path for model in options.models for _ in range(options.turns)]:
             entries.append({})
             for entry in measured(path, options, told or moellama("doctor", str(path))):
                 entries[-1] = entry

@@ -146,8 +146,9 @@ def _parts(run: dict[str, Any]) -> list[str]:
     """Where the model is, and the time of a token by part, a line each."""
     whole = sum(run["parts"].values())
     speeds = (("RAM", run["read_bytes_per_second"]), ("VRAM", run["vram_bytes_per_second"]))
-    told = ", ".join(f"{speed / 1e9:.1f} GB/s from {name}" for name, speed in speeds if speed)
-    head = f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; plain reads of as many bytes get {told}:"
+    reads = ", ".join(f"{speed / 1e9:.1f} GB/s from {name}" for name, speed in speeds if speed)
+    head = f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; plain reads of as many bytes get {reads}:"
     ordered = sorted(run["parts"].items(), key=lambda part: -part[1])
     lines = (f"  {name:<16} {seconds * 1e6:9.1f} us {seconds / whole:5.1%}" for name, seconds in ordered)
-    return [run["placement"], head, *lines]
+    told = [f"During the tests {busy}."] if (busy := human.beside(run["others"])) else []
+    return [run["placement"], *told, head, *lines]

@@ -141,6 +141,8 @@ def _memory(found: System) -> str:
 
 def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
     one, every = machine["read_one"] / 1e9, machine["read_all"] / 1e9
+    if busy := human.beside(machine["others"]):
+        yield "busy", busy
     yield "bandwidth", f"{one:.1f} GB/s read by one thread, {every:.1f} by {machine['threads']}{_unsteady(machine)}"
     for name, rate in machine["rates"]["types"].items():
         cycles = cycles_per_byte(machine, name)

@@ -86,9 +86,15 @@ class Predictor:
         near = kept * rates["near"] + shape.query_width * rates["attention"] + shape.head_count * rates["look"]
         far = kept * rates["kept"] + shape.query_width * rates["attention_kept"]
         held = texts * shape.cache_bytes * context * self._machine["kept_share"]
-        cached = shape.nbytes + held <= self._cache_bytes
+        spilled = self._spilled(shape.nbytes + held)
         heads = shape.attention_layers * shape.head_count * rates["head"]
-        return float(heads + seen * (near if cached else max(near, far)) + shape.state_values * rates["state"])
+        position = (1 - spilled) * near + spilled * max(near, far)
+        return float(heads + seen * position + shape.state_values * rates["state"])
+
+    def _spilled(self, nbytes: float) -> float:
+        """The part of so many bytes that comes from memory each time that all of them are read: the last cache holds half of its
+        size for certain, and none of what is read in turn if that fills it."""
+        return min(1.0, max(0.0, 2 * nbytes / self._cache_bytes - 1)) if self._cache_bytes else 1.0
 
     def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
         """Of a prompt from an empty cache."""
@@ -132,11 +138,10 @@ class Predictor:
         return float(part.nbytes * self._of(part, shape, rates, bandwidth).expected(rows, part.share))
 
     def _of(self, part: Weights, shape: Shape, rates: Mapping[str, Any], bandwidth: float) -> Product:
-        stays = part.share == 1.0 and shape.bytes_a_token <= self._cache_bytes  # no token pushes it out
-        near = stays or shape.nbytes <= self._cache_bytes
+        spilled = self._spilled(shape.bytes_a_token if part.share == 1.0 else shape.nbytes)  # what is read between two uses
         nbytes, short = max(1, part.nbytes), part.rows * rates["output_prompt"]
         rate, width = rates["types"][part.type_name], part.values / max(1, part.rows)
-        return Product(rate, part.values / nbytes, near, part.share < 1, bandwidth, short / nbytes, width)
+        return Product(rate, part.values / nbytes, spilled, part.share < 1, bandwidth, short / nbytes, width)
 
     # ------------------------------------------------------------ limits
 

@@ -17,13 +17,14 @@ CORES = {1: "cache", 2: "cache_two", 4: "cache_four"}  # by columns: the rate of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Product:
-    """Weights of one type. `rate`: a TypeRate (see runtime.measure.rates); `values`: of a byte; `near`: they lie in the last
-    cache; `scattered`: as experts that are chosen anew; `bandwidth`: by how much the memory is faster than it was measured;
+    """Weights of one type. `rate`: a TypeRate (see runtime.measure.rates); `values`: of a byte; `spilled`: the part of them that
+    the last cache does not hold; `scattered`: as experts that are chosen anew; `bandwidth`: by how much the memory is faster than
+    it was measured;
     `short`: seconds a byte and column that short rows cost more; `width`: values of a row."""
 
     rate: Mapping[str, float]
     values: float
-    near: bool = False
+    spilled: float = 1.0
     scattered: bool = False
     bandwidth: float = 1.0
     short: float = 0.0
@@ -48,11 +49,9 @@ class Product:
 
     def _first(self, columns: int) -> float:
         """Of the pass that the weights come for."""
-        if self.near:
-            coming = self.rate["last_cache"]
-        else:
-            more = self._wide(columns) - self.rate["memory"] if columns >= 4 else 0.0
-            coming = (self.rate["scattered" if self.scattered else "memory"] + more) / self.bandwidth
+        more = self._wide(columns) - self.rate["memory"] if columns >= 4 else 0.0
+        far = (self.rate["scattered" if self.scattered else "memory"] + more) / self.bandwidth
+        coming = (1 - self.spilled) * self.rate["last_cache"] + self.spilled * far
         return max(coming, self._core(columns))
 
     def _wide(self, columns: int) -> float:

@@ -17,6 +17,7 @@ from runtime.frames import Sampling
 from runtime.kernels import jit
 from runtime.measure.batches import Texts
 from runtime.measure.on_cpu import OnCpu
+from runtime.measure.others import Others
 from runtime.measure.subject import PART_STEPS, Subject, Wanted, options
 from runtime.sampling import Sampler
 from runtime.weights import Progress
@@ -89,10 +90,11 @@ class _Run:
         executor, longest = subject.executor, max(test.length for test in self._tests) if self._tests else 0
         if longest > executor.n_ctx_train:
             raise ModelError(f"{longest} tokens are longer than this model's context of {executor.n_ctx_train}")
-        rates = []
+        rates, others = [], Others()
         for number, test in enumerate(self._tests):
             self._progress(_phase(test), number, len(self._tests))
             rates.append(self._rate(executor, test))
+        busy = others.cores()
         self._progress("measuring the parts of a token", 0, 1)
         limit = subject.limit()
         return {
@@ -105,6 +107,7 @@ class _Run:
             "vram_bytes_per_second": limit.vram,
             "limit_seconds": limit.seconds,
             "tests": rates,
+            "others": busy,
             "parts": self._parts(subject),
         }
 

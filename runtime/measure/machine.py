@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import re
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from runtime import models, published
@@ -16,9 +19,10 @@ from runtime.execute.placement import wants_gpu
 from runtime.frames import Load
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, isa, jit
-from runtime.kernels.kept import KINDS
-from runtime.kernels.leaves import Leaves
+from runtime.kernels.kept import KINDS, Kept
+from runtime.kernels.leaves import COLUMNS, LEARN, Leaves
 from runtime.measure import disk, memory
+from runtime.measure.others import CALM, Others
 from runtime.measure.rates import Rates, average, rates
 from runtime.measure.stage import Stage
 from runtime.measure.subject import options
@@ -27,21 +31,23 @@ from runtime.weights import Progress
 
 log = logging.getLogger(__name__)
 
-SECONDS = 0.05  # of each single measurement of a kernel
+SECONDS = 0.02  # of each single measurement of a kernel
 STEPS = 4  # that progress is reported of
-MOST_ROUNDS, ALL_SECONDS = 4, 9.0  # of all measurements of kernels, as many as there is time for
+MOST_ROUNDS, ROUNDS_SECONDS = 4, 8.0  # of all measurements of kernels, as many as there is time for
+ALL_SECONDS = 13.0  # until these end, where compiling kernels has taken some of it; one round there is always
 NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
+UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.(embed|gated)|router\.(plan|combine)|matmul\.experts")
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
     free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
     timed too (see `card_plan.placed`), with files in the folder `scratch`; and those of `subject.options`."""
+    begin = time.perf_counter()
     leaves, kind = Leaves(), KINDS[options(arguments)["kv_cache_type"]]
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
     states = bool(arguments.get("states"))
-    modules = *(kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES), "probes"
-    kernel_compile.ahead(leaves, types, progress, modules, strips.woven(types, leaves.strip_rows), kind)
+    kernel_compile.keep(leaves, kernels(leaves, types, kind, states=states), progress)
     threads = cores.physical()
     progress("filling memory", 0, STEPS)
     buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
@@ -57,7 +63,8 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "clock": memory.clock(one),
             "kept_share": one.kept_share,
         }
-        found |= _rounds(one, all_, buffer, types, arguments["cache_bytes"], states=states)
+        measure = functools.partial(_round, one, all_, buffer, types, arguments["cache_bytes"], states=states)
+        found |= _together(_rounds(measure, min(begin + ALL_SECONDS, time.perf_counter() + ROUNDS_SECONDS)), threads)
         progress("reading the disk", 2, STEPS)
         large = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
         found["disk"] = large or disk.folder_speed(arguments["folder"])
@@ -68,22 +75,63 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         all_.close()
 
 
-def _rounds(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, *, states: bool) -> dict[str, Any]:
-    """Memory and kernels by one core and by all, in turns: means, and bytes a second that each round read (`reads`)."""
-    reads: list[tuple[float, float]] = []
-    rounds: list[tuple[Rates, Rates]] = []
+def kernels(leaves: Leaves, types: list[str], kind: Kept, *, states: bool) -> list[str]:
+    """Names of those that are timed: compiling all that models need would take twice as long."""
+    woven = strips.woven(types, leaves.strip_rows)
+    modules = kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES
+    names = kernel_compile.names(leaves.tier, types, (*modules, "probes"), woven, kind)
+    others = {f"dot.{name}.{count}" for name in woven for count in COLUMNS}
+    timed = [name for name in names if name not in others and not UNTIMED.match(name)]
+    return timed + [LEARN] * states
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Round:
+    """Everything measured once, one after the other."""
+
+    reads: tuple[float, float]  # bytes a second from memory, by one thread and by all
+    alone: Rates
+    together: Rates
+    others: float | None  # cores that other programs had meanwhile
+
+
+def _round(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, *, states: bool) -> Round:
+    """By one core and by all. All read no less than one: the others may stand idle."""
+    others = Others()
+    single, every = (memory.read_speed(stage, buffer) for stage in (one, all_))
+    alone, together = (rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in (one, all_))
+    return Round((single, max(single, every)), alone, together, others.cores())
+
+
+def _rounds(measure: Callable[[], Round], end: float) -> list[Round]:
+    """As many as are over by `end`."""
+    rounds: list[Round] = []
     begin = time.perf_counter()
-    while not rounds or (len(rounds) < MOST_ROUNDS and (time.perf_counter() - begin) * (1 + 1 / len(rounds)) < ALL_SECONDS):
-        reads.append((memory.read_speed(one, buffer), memory.read_speed(all_, buffer)))
-        alone, together = (rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in (one, all_))
-        rounds.append((alone, together))
-    single, every = (dataclasses.asdict(average(several)) for several in zip(*rounds, strict=True))
+    while not rounds or (len(rounds) < MOST_ROUNDS and time.perf_counter() + (time.perf_counter() - begin) / len(rounds) < end):
+        rounds.append(measure())
+    return rounds
+
+
+def calm(rounds: list[Round]) -> list[Round]:
+    """Those in which others took hardly more of the CPUs than in the calmest one."""
+    least = min(found.others or 0.0 for found in rounds)
+    return [found for found in rounds if (found.others or 0.0) <= least + CALM]
+
+
+def _together(measured: list[Round], threads: int) -> dict[str, Any]:
+    """Means over calm rounds, and what each of these read (`reads`)."""
+    rounds = calm(measured)
+    alone, together = average([found.alone for found in rounds]), average([found.together for found in rounds])
+    single, every = dataclasses.asdict(alone), dataclasses.asdict(together)
     for name, rate in every["types"].items():  # cores share nothing there, and barriers would blur so short a time
-        alone = single["types"][name]
-        rate |= {far: min(seconds, alone[far]) for far, seconds in rate.items()}  # all are no slower than one, unless disturbed
-        rate |= {near: alone[near] / all_.threads for near in NEAR}
+        by_one = single["types"][name]
+        rate |= {far: min(seconds, by_one[far]) for far, seconds in rate.items()}  # all are no slower than one, unless disturbed
+        rate |= {near: by_one[near] / threads for near in NEAR}
+    reads = [found.reads for found in rounds]
     read_one, read_all = (statistics.harmonic_mean(speeds) for speeds in zip(*reads, strict=True))
-    return {"read_one": read_one, "read_all": read_all, "reads": reads, "rates_one": single, "rates": every}
+    told = [found.others for found in rounds if found.others is not None]
+    others = statistics.fmean(told) if told else None
+    return {"read_one": read_one, "read_all": read_all, "reads": reads, "others": others, "rates_one": single, "rates": every}
 
 
 def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from runtime.weights import aligned_array
 ROUNDS = 3  # the least of one measurement, if they take no longer than
 PATIENCE = 3  # times what it was given
 LONGEST_ROUNDS = 200
+LONG = 0.005  # seconds of a run that finds nothing near that the one before has left
 BLOCKS = 32  # of the cache, for a text of as many blocks
 Record = Callable[[Recorder], None]
 
@@ -67,10 +68,14 @@ class Stage:
 
     def _time(self, program: npt.NDArray[np.int64], seconds: float, *, single: bool = False) -> Times:
         counters = aligned_array((len(program), 8), np.int64)
-        self._pool.run(program, counters, single)  # memory and caches are warm from here on
-        times: list[float] = []
-        while len(times) < LONGEST_ROUNDS and sum(times) < seconds * (PATIENCE if len(times) < ROUNDS else 1):
+
+        def once() -> float:
             begin = time.perf_counter()
             self._pool.run(program, counters, single)
-            times.append(time.perf_counter() - begin)
+            return time.perf_counter() - begin
+
+        warming = once()  # memory and caches are warm from here on
+        times = [warming] if warming > LONG else []
+        while len(times) < LONGEST_ROUNDS and sum(times) < seconds * (PATIENCE if len(times) < ROUNDS else 1):
+            times.append(once())
         return Times(statistics.median(times), min(times))

@@ -31,6 +31,7 @@ RUN = {
     "vram_bytes_per_second": 1e12,
     "limit_seconds": 0.1,
     "tests": [TEST, TEST | {"n_prompt": 16, "n_gen": 0}, TEST | {"n_seq": 4, "n_depth": 32}],
+    "others": 0.05,
     "parts": {"hand-off": 0.75, "GPU experts": 0.25},
 }
 
@@ -61,6 +62,19 @@ def test_the_table_has_llama_benchs_columns_and_the_parts(
     assert cells[2][5] == "tg8 @ d32 x4"
     assert "40.0 GB/s from RAM, 1000.0 GB/s from VRAM" in lines[7]
     assert lines[8].split() == ["hand-off", "750000.0", "us", "75.0%"]
+
+
+@pytest.mark.parametrize(("others", "told"), [(1.04, True), (0.05, False), (None, False)])
+def test_other_programs_are_told_of(
+    others: float | None,
+    told: bool,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(work, "run", lambda *_: {"isa": "avx512", "runs": [RUN | {"others": others}]})
+    assert main(["bench", "demo-moe"]) == 0
+    assert ("During the tests other programs had 1.0 cores" in capsys.readouterr().out) is told
 
 
 def test_the_document(asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

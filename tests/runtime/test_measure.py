@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,15 @@ import numpy as np
 import pytest
 
 from runtime.core import Batch, ModelError
+from runtime.kernels.cache import KernelCache
+from runtime.kernels.driver import Driver
+from runtime.kernels.kept import KINDS
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.batches import Texts
 from runtime.measure.bench import Case, _writing, bench, plan
+from runtime.measure.machine import MOST_ROUNDS, Round, _rounds, calm, kernels
+from runtime.measure.others import Others
 from runtime.measure.parts import part_of, shares
 from runtime.measure.products import TypeRate
 from runtime.measure.rates import FEW_HEADS, HEADS, Rates, _apart, _shared, average, rates
@@ -85,6 +92,71 @@ def test_rates(stage: Stage) -> None:
     told = dataclasses.asdict(found)
     del told["types"]
     assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
+
+
+def one_round(others: float | None, read: float = 1.0) -> Round:
+    alone: Any = None
+    return Round((read, read), alone, alone, others)
+
+
+@pytest.mark.parametrize(
+    ("others", "kept"),
+    [([1.0, 0.0, 0.05, 0.9], [1, 2]), ([1.0, 0.98], [0, 1]), ([None, None], [0, 1]), ([0.3], [0])],
+)
+def test_rounds_in_which_others_worked_do_not_count_beside_calm_ones(others: list[float | None], kept: list[int]) -> None:
+    rounds = [one_round(each, number) for number, each in enumerate(others)]
+    assert [found.reads[0] for found in calm(rounds)] == kept
+
+
+def test_there_is_one_round_and_more_where_they_end_in_time() -> None:
+    now = time.perf_counter()
+    assert len(_rounds(lambda: one_round(0.0), now - 10)) == 1
+    assert len(_rounds(lambda: one_round(0.0), now + 10)) == MOST_ROUNDS
+
+
+@pytest.mark.parametrize(("types", "states"), [(["Q4_K", "IQ3_S"], True), (["MXFP4", "F32"], False)])
+def test_what_is_timed_is_compiled_ahead_and_no_more(
+    types: list[str], states: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = {"pool"}
+    leaf, driver = Leaves.compile, Driver.address
+
+    def compiled(leaves: Leaves, name: str) -> int:
+        used.add(name)
+        return leaf(leaves, name)
+
+    def address(kernel: Driver, cache: KernelCache) -> int:
+        used.add(kernel.name)
+        return driver(kernel, cache)
+
+    monkeypatch.setattr(Leaves, "compile", compiled)
+    monkeypatch.setattr(Driver, "address", address)
+    rates(stage, memory.filled(16 * MIB), types, 4 * MIB, 0.001, states=states)
+    memory.clock(stage)
+    memory.read_speed(stage, memory.filled(MIB), 0.001)
+    assert set(kernels(stage.leaves, types, KINDS["f16"], states=states)) - {"quantize.f32"} == used
+
+
+def test_how_much_others_work_is_told_by_the_system(tmp_path: Path) -> None:
+    """What all CPUs did, less what this process did; of a system that tells nothing, nothing."""
+    (tmp_path / "proc").mkdir()
+    stat = tmp_path / "proc/stat"
+    ours = sorted(os.sched_getaffinity(0))
+
+    def told(busy: int) -> None:  # ticks of each CPU, of which many more are idle
+        lines = [f"cpu{cpu} {busy} 0 0 5000 700 0 0 0 0 0" for cpu in (*ours, 9999)]
+        stat.write_text("\n".join([f"cpu  {busy} 0 0 0 0 0 0 0 0 0", *lines, "intr 1 2"]))
+
+    told(100)
+    others = Others(tmp_path)
+    assert others.cores() == 0.0
+    told(100_000_000)
+    found = others.cores()
+    assert found is not None
+    assert found > 1000 * len(ours)
+    stat.unlink()
+    assert others.cores() is None
+    assert Others(tmp_path).cores() is None
 
 
 def test_what_was_measured_several_times_is_averaged() -> None:
