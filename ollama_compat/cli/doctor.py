@@ -89,6 +89,7 @@ def _arguments(call: Call, found: System, types: Sequence[str], shapes: Sequence
         "folder": str(model_file.store().root),
         "gpu": True,
         "shapes": [each.numbers for each in shapes],
+        "usual_types": list(shapes[0].usual_types) if shapes else [],
         **model_file.loading(),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.gguf_file import TYPES, GGUFFile, open_gguf
 
+FEW = 0.05  # of the values of all layers
 TABLES = "token_embd.weight", "position_embd.weight", "token_types.weight"
 WINDOWS = {"gemma2": (2, 4096), "gemma3": (6, 0), "gemma4": (6, 0), "gpt-oss": (2, 0), "gptoss": (2, 0)}
 """Architectures most of whose layers look back at a window: every so manieth does not, and the window of files without one."""
@@ -87,6 +88,18 @@ class Shape:
     def expert_bytes(self) -> int:
         """Of all experts."""
         return sum(part.nbytes for part in self.weights if part.share < 1)
+
+    @property
+    def usual_types(self) -> tuple[str, str]:
+        """The type that most values of the layers have, of experts where there are any, and the second of them: the same again
+        where it has few."""
+        stacked = [part for part in self.weights if part.share < 1] or [part for part in self.weights if not part.last_only]
+        values = Counter[str]()
+        for part in stacked:
+            values[part.type_name] += part.values
+        (first, _), *others = values.most_common(2) or [("Q4_K", 0)]
+        second = next((name for name, count in others if count > FEW * values.total()), first)
+        return first, second
 
     @property
     def numbers(self) -> dict[str, int]:

@@ -49,12 +49,13 @@ class Parts:
     output: float
 
 
-def rates(cache_bytes: int, scratch: str, progress: Progress) -> dict[str, Any]:
-    """Seconds, bytes and operations; see `combined`. `scratch`: a folder for slices, empty: the system's. ModelError where the
-    card cannot be used, OSError where there is no room."""
-    several = Slice(slices.layers_beyond(cache_bytes, MOST_BYTES))
+def rates(usual: str, better: str, cache_bytes: int, scratch: str, progress: Progress) -> dict[str, Any]:
+    """Seconds, bytes and operations; see `combined`. `usual`, `better`: types of the slices' weights; `scratch`: a folder for
+    slices, empty: the system's. ModelError where the card cannot be used, OSError where there is no room."""
+    single = Slice(1, usual, better)
+    several = dataclasses.replace(single, layers=slices.layers_beyond(cache_bytes, single, MOST_BYTES))
     small = slices.narrow(several)
-    single, small_single = (dataclasses.replace(shape, layers=1) for shape in (several, small))
+    small_single = dataclasses.replace(small, layers=1)
     with tempfile.TemporaryDirectory(prefix="moellama-slices-", dir=scratch or None) as folder:
         paths = {shape: Path(folder) / f"{number}.gguf" for number, shape in enumerate((several, single, small, small_single))}
         progress("writing slices of a model", 0, 1)

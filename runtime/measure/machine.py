@@ -42,7 +42,8 @@ UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.(embe
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
     free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
-    timed too (see `card_plan.placed`), with files in the folder `scratch`; and those of `subject.options`."""
+    timed too (see `card_plan.placed`), of the two `usual_types` of weights and with files in the folder `scratch`; and those of
+    `subject.options`."""
     begin = time.perf_counter()
     leaves, kind = Leaves(), KINDS[options(arguments)["kv_cache_type"]]
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
@@ -141,8 +142,9 @@ def _gpu(stage: Stage, buffer: memory.Bytes, arguments: dict[str, Any], progress
     found, told = gpu.measure(stage, buffer), options(arguments)
     found["rates"], found["placements"], found["pcie"] = None, [], told["pcie"]
     if shapes := arguments.get("shapes", ()):
+        usual, better = arguments["usual_types"]
         try:
-            found["rates"] = card_rates.rates(arguments["cache_bytes"], arguments.get("scratch", ""), progress)
+            found["rates"] = card_rates.rates(usual, better, arguments["cache_bytes"], arguments["scratch"], progress)
         except (ModelError, OSError) as error:
             log.warning("no layers were timed on the card: %s", error)
         shapes = [shape | {"cache_bytes": int(shape["cache_bytes"] * stage.kept_share)} for shape in shapes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +17,25 @@ import numpy.typing as npt
 
 from runtime.gguf_file import TensorInfo
 from runtime.gguf_writer import head, padded, placed, uint32
+from runtime.quantize.encode import encode
+from runtime.quantize.weighing import NEEDY
 from runtime.quants import BY_NAME
 
 ALIGNMENT = 32
-PATTERN = 4096  # blocks that are made; longer tensors repeat them
-SCALES = {"Q4_K": ((0, 1e-4), (2, 7.5e-4)), "Q6_K": ((208, 1.5e-5),)}  # offsets of a block's f16, for values of about 0.02
+PATTERN = 1 << 20  # values that are made; longer tensors repeat them
+SPREAD = 0.02  # of weights
+TABLE = "Q6_K"  # the type of the table, which is the output as well
 _STRING, _FLOAT, _ARRAY = 8, 6, 9  # types of metadata
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slice:
-    """Layers of the shape of Qwen3-30B-A3B, with fewer experts to choose from; the table is the output as well."""
+    """Layers of the shape of Qwen3-30B-A3B, with fewer experts to choose from. Every second one, from the first, has values and
+    the last matrices of experts in the type `better`, as mixes have it; all else is in `usual`."""
 
     layers: int
+    usual: str = "Q4_K"
+    better: str = "Q6_K"
     width: int = 2048
     heads: int = 32
     heads_kv: int = 4
@@ -40,25 +47,27 @@ class Slice:
 
     @property
     def expert_types(self) -> dict[str, int]:
-        """Bytes of the experts that a token reads in a layer, by type."""
-        each = self.used * self.width * self.inner
-        return {"Q4_K": 2 * _nbytes("Q4_K", each), "Q6_K": _nbytes("Q6_K", each)}
+        """Bytes of the experts that a token reads in a layer, by type; of two layers half."""
+        each, halves = self.used * self.width * self.inner, Counter[str]()
+        halves[self.usual] += 5 * _nbytes(self.usual, each)
+        halves[self.better] += _nbytes(self.better, each)
+        return {kind: nbytes // 2 for kind, nbytes in halves.items()}
 
     @property
     def stack_bytes(self) -> int:
-        """Bytes of all experts of a layer."""
+        """Bytes of all experts of a layer; of two layers half."""
         return sum(self.expert_types.values()) * self.experts // self.used
 
     @property
     def layer_bytes(self) -> int:
-        """Bytes of all else in a layer."""
-        tensors = (info for info in _tensors(dataclasses.replace(self, layers=1)) if info.name.startswith("blk."))
-        return sum(info.nbytes for info in tensors if len(info.shape) < 3)
+        """Bytes of all else in a layer; of two layers half."""
+        tensors = (info for info in _tensors(dataclasses.replace(self, layers=2)) if info.name.startswith("blk."))
+        return sum(info.nbytes for info in tensors if len(info.shape) < 3) // 2
 
     @property
     def output_bytes(self) -> int:
         """Of the output."""
-        return _nbytes("Q6_K", self.vocabulary * self.width)
+        return _nbytes(TABLE, self.vocabulary * self.width)
 
     @property
     def operations(self) -> tuple[int, int]:
@@ -71,7 +80,7 @@ def write(shape: Slice, path: Path) -> None:
     """The file. OSError where there is no room for it."""
     tensors = list(placed(_tensors(shape), ALIGNMENT))
     rng = np.random.default_rng(0)
-    patterns = {kind: _pattern(kind, rng) for kind in SCALES}
+    patterns = {kind: _pattern(kind, rng) for kind in {TABLE, shape.usual, shape.better}}
     with path.open("wb") as file:
         file.write(head(_metadata(shape), tensors, ALIGNMENT))
         for info in tensors:
@@ -86,10 +95,11 @@ def narrow(shape: Slice) -> Slice:
     return dataclasses.replace(shape, width=1024, heads=16, head=64, inner=512)
 
 
-def layers_beyond(cache_bytes: int, most: int) -> int:
-    """Layers whose experts no cache holds, within reason: 4 at least, `most` bytes at the most."""
-    each = Slice(1).stack_bytes
-    return max(4, min(math.ceil(4 * cache_bytes / each), most // each))
+def layers_beyond(cache_bytes: int, shape: Slice, most: int) -> int:
+    """Layers whose experts no cache holds, within reason: 5 at least, `most` bytes at the most. An odd number: those after the
+    first are of both kinds alike."""
+    each = shape.stack_bytes
+    return max(5, min(math.ceil(4 * cache_bytes / each), most // each) - 1 | 1)
 
 
 def _metadata(shape: Slice) -> dict[str, bytes]:
@@ -121,22 +131,23 @@ def _tensors(shape: Slice) -> Iterator[TensorInfo]:
     width, inner, experts, own, shared = (
         *(shape.width, shape.inner, shape.experts, shape.heads * shape.head, shape.heads_kv * shape.head),
     )
-    yield _info("token_embd.weight", "Q6_K", width, shape.vocabulary)
+    yield _info("token_embd.weight", TABLE, width, shape.vocabulary)
     yield _info("output_norm.weight", "F32", width)
     for layer in range(shape.layers):
+        usual, more = shape.usual, shape.usual if layer % 2 else shape.better
         for name, kind, *sizes in (
             ("attn_norm", "F32", width),
-            ("attn_q", "Q4_K", width, own),
-            ("attn_k", "Q4_K", width, shared),
-            ("attn_v", "Q6_K", width, shared),
-            ("attn_output", "Q4_K", own, width),
+            ("attn_q", usual, width, own),
+            ("attn_k", usual, width, shared),
+            ("attn_v", more, width, shared),
+            ("attn_output", usual, own, width),
             ("attn_q_norm", "F32", shape.head),
             ("attn_k_norm", "F32", shape.head),
             ("ffn_norm", "F32", width),
             ("ffn_gate_inp", "F32", width, experts),
-            ("ffn_gate_exps", "Q4_K", width, inner, experts),
-            ("ffn_up_exps", "Q4_K", width, inner, experts),
-            ("ffn_down_exps", "Q6_K", inner, width, experts),
+            ("ffn_gate_exps", usual, width, inner, experts),
+            ("ffn_up_exps", usual, width, inner, experts),
+            ("ffn_down_exps", more, inner, width, experts),
         ):
             yield _info(f"blk.{layer}.{name}.weight", str(kind), *map(int, sizes))
 
@@ -150,11 +161,9 @@ def _nbytes(kind: str, values: int) -> int:
 
 
 def _pattern(kind: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Random blocks, flat."""
-    raw = rng.integers(0, 256, (PATTERN, BY_NAME[kind].block_bytes), dtype=np.uint8)
-    for offset, scale in SCALES[kind]:
-        raw[:, offset : offset + 2] = np.array([scale], np.float16).view(np.uint8)
-    return raw.ravel()
+    """Blocks of random weights, flat."""
+    values = rng.normal(0, SPREAD, (PATTERN // BY_NAME[kind].block_size, BY_NAME[kind].block_size)).astype(np.float32)
+    return encode(kind, values, np.ones_like(values) if kind in NEEDY else None).view(np.uint8).ravel()
 
 
 def _floats(info: TensorInfo, rng: np.random.Generator) -> npt.NDArray[np.uint8]:

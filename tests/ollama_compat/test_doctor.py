@@ -76,6 +76,20 @@ def model(*weights: Weights, **fields: Any) -> Shape:
     return Shape(**(values | fields))
 
 
+@pytest.mark.parametrize(
+    ("weights", "types"),
+    [
+        ([("Q4_K", 90, 0.1), ("Q6_K", 10, 0.1), ("Q8_0", 500, 1.0)], ("Q4_K", "Q6_K")),
+        ([("Q4_K", 97, 0.1), ("Q6_K", 3, 0.1)], ("Q4_K", "Q4_K")),
+        ([("Q4_K", 40, 0.1), ("Q6_K", 30, 0.1), ("Q4_K", 20, 0.2), ("Q5_K", 10, 0.1)], ("Q4_K", "Q6_K")),
+        ([("Q8_0", 90, 1.0)], ("Q8_0", "Q8_0")),
+    ],
+)
+def test_the_types_of_which_most_of_a_model_is(weights: list[tuple[str, int, float]], types: tuple[str, str]) -> None:
+    parts = [Weights(name, 1000 * count, count, share) for name, count, share in weights]
+    assert model(*parts, Weights("F16", 1 << 20, 1, last_only=True)).usual_types == types
+
+
 def this_system(**fields: Any) -> system.System:
     values: dict[str, Any] = {
         "cpu": "a CPU",

@@ -103,23 +103,25 @@ def test_doctor_knows_what_the_executor_asks_of_reads_over_the_bus() -> None:
     assert card.MOST_OVER_PCIE + 1 == hybrid.MOST_PARTS
 
 
-def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
-    path = tmp_path / "slice.gguf"
-    slices.write(SMALL, path)
+@pytest.mark.parametrize("types", [("Q4_K", "Q6_K"), ("MXFP4", "MXFP4"), ("IQ4_XS", "Q5_K"), ("F16", "F16")])
+def test_a_slice_is_a_model_that_runs(types: tuple[str, str], tmp_path: Path) -> None:
+    path, shape = tmp_path / "slice.gguf", dataclasses.replace(SMALL, usual=types[0], better=types[1])
+    slices.write(shape, path)
     with open_gguf(path) as file:
-        layer = [info for info in file.tensors.values() if info.name.startswith("blk.1.")]
-        stacks = sum(info.nbytes for info in layer if len(info.shape) == 3)
-        assert stacks == SMALL.stack_bytes
-        assert sum(info.nbytes for info in layer) - stacks == SMALL.layer_bytes
-        assert file.tensors["token_embd.weight"].nbytes == SMALL.output_bytes
-        matrices = sum(np.prod(info.shape) for info in layer if len(info.shape) == 2)
-    assert 2 * matrices == SMALL.operations[0]
-    assert SMALL.operations[1] == 2 * 3 * 2 * 256 * 256
+        layers = [info for info in file.tensors.values() if info.name.startswith("blk.")]
+        stacks = [info for info in layers if len(info.shape) == 3]
+        assert sum(info.nbytes for info in stacks) == 2 * shape.stack_bytes
+        assert sum(info.nbytes for info in layers) == 2 * (shape.stack_bytes + shape.layer_bytes)
+        assert {info.type_name for info in stacks} == set(types)
+        assert file.tensors["token_embd.weight"].nbytes == shape.output_bytes
+        matrices = sum(np.prod(info.shape) for info in layers if len(info.shape) == 2)
+    assert matrices == shape.operations[0]
+    assert shape.operations[1] == 2 * 3 * 2 * 256 * 256
     executor = cpu.load(
         path, num_ctx=128, num_parallel=1, num_batch=64, num_thread=1, kv_cache_type="f16", progress=lambda *_: None
     )
     try:
-        expected = SMALL.output_bytes + 2 * (SMALL.layer_bytes + sum(SMALL.expert_types.values()))
+        expected = shape.output_bytes + 2 * (shape.layer_bytes + sum(shape.expert_types.values()))
         assert executor.bytes_per_token == pytest.approx(expected, rel=0.01)
         texts = Texts(executor, 1, 128)
         texts.read(0, 64)
@@ -131,10 +133,12 @@ def test_a_slice_is_a_model_that_runs(tmp_path: Path) -> None:
 
 
 def test_layers_that_no_cache_holds() -> None:
-    each = Slice(1).stack_bytes
-    assert slices.layers_beyond(0, 100 * each) == 4
-    assert slices.layers_beyond(2 * each, 100 * each) == 8
-    assert slices.layers_beyond(20 * each, 10 * each) == 10
+    shape = Slice(1)
+    each = shape.stack_bytes
+    assert slices.layers_beyond(0, shape, 100 * each) == 5
+    assert slices.layers_beyond(2 * each, shape, 100 * each) == 7
+    assert slices.layers_beyond(20 * each, shape, 10 * each) == 9
+    assert slices.layers_beyond(20 * each, shape, 11 * each) == 11
 
 
 def numbers(**fields: Any) -> dict[str, Any]:
@@ -222,7 +226,7 @@ def test_layers_that_are_left_have_the_dense_ones_first() -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_needs_by_the_shape_are_those_by_the_tensors(first: int, tmp_path: Path) -> None:
     path = tmp_path / "slice.gguf"
-    slices.write(SMALL, path)
+    slices.write(dataclasses.replace(SMALL, better=SMALL.usual), path)  # experts of all layers alike
     weights = open_weights(path, lambda *_: None)
     try:
         found = card_plan.needs_of(of_file(path, "m").numbers, first, 2, 512)
