@@ -71,11 +71,6 @@ class Transformer:
         """What layers from `first` on keep of one text beside its keys and values."""
         return sum(blk.attention.shape.state_bytes for blk in self.blk[first:] if isinstance(blk.attention, DeltaNet))
 
-    @property
-    def cache_values(self) -> int:
-        """Values that a token keeps in the cache, on all layers."""
-        return sum(h.head_count_kv * (h.key_length + h.value_length) for h in self.heads)
-
     def __call__(self, ops: Ops) -> Value:
         """Logits of the rows that are wanted, (outputs, vocabulary)."""
         return self.end(ops, self.begin(ops, 0), 0)
