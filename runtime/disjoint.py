@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-Resolve = Callable[[str], Any]
-"""What a reference means; None when it leads nowhere."""
+from runtime.schema_values import Document
 
 _DEEPEST = 12  # schemas within schemas that are looked into
 _KINDS: Mapping[type, str] = {bool: "boolean", str: "string", list: "array", dict: "object", type(None): "null"}
@@ -19,38 +18,42 @@ _ALL = frozenset((*_KINDS.values(), "integer", "fraction"))
 _COMBINED = ("anyOf", "oneOf")
 
 
-def disjoint(a: Any, b: Any, resolve: Resolve, closed: bool, depth: int = 0) -> bool:
-    """Whether no answer conforms to both schemas. `closed`: answers to them have no properties but those they list."""
-    a, b = _resolved(a, resolve), _resolved(b, resolve)
+def disjoint(a: Any, b: Any, document: Document, closed: bool, depth: int = 0) -> bool:
+    """Whether no answer conforms to both schemas. `closed`: answers to them have no properties but those they list.
+
+    Raises SchemaError where that would take too long to find out.
+    """
+    document.spend()
+    a, b = _resolved(a, document), _resolved(b, document)
     if a is False or b is False:
         return True
     if not isinstance(a, dict) or not isinstance(b, dict) or depth > _DEEPEST:
         return False
-    return (
-        _alone(a, b, resolve, closed, depth) or _by_parts(a, b, resolve, closed, depth) or _by_parts(b, a, resolve, closed, depth)
-    )
+    if _alone(a, b, document, closed, depth):
+        return True
+    return _by_parts(a, b, document, closed, depth) or _by_parts(b, a, document, closed, depth)
 
 
-def _resolved(schema: Any, resolve: Resolve) -> Any:
+def _resolved(schema: Any, document: Document) -> Any:
     for _ in range(_DEEPEST):
         if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
             return schema
-        target = resolve(schema["$ref"])
+        target = document.resolve(schema["$ref"])
         siblings = {key: value for key, value in schema.items() if key != "$ref"}
         schema = {"allOf": [target, siblings]} if len(siblings) > 0 and isinstance(target, dict) else target
     return None
 
 
-def _by_parts(a: Mapping[str, Any], b: Mapping[str, Any], resolve: Resolve, closed: bool, depth: int) -> bool:
+def _by_parts(a: Mapping[str, Any], b: Mapping[str, Any], document: Document, closed: bool, depth: int) -> bool:
     """Whether every alternative of `a`, or one of the parts that have to hold together, excludes `b`."""
     for key in _COMBINED:
-        if isinstance(a.get(key), list) and all(disjoint(part, b, resolve, closed, depth + 1) for part in a[key]):
+        if isinstance(a.get(key), list) and all(disjoint(part, b, document, closed, depth + 1) for part in a[key]):
             return True
     parts = a.get("allOf")
-    return isinstance(parts, list) and any(disjoint(part, b, resolve, closed, depth + 1) for part in parts)
+    return isinstance(parts, list) and any(disjoint(part, b, document, closed, depth + 1) for part in parts)
 
 
-def _alone(a: Mapping[str, Any], b: Mapping[str, Any], resolve: Resolve, closed: bool, depth: int) -> bool:
+def _alone(a: Mapping[str, Any], b: Mapping[str, Any], document: Document, closed: bool, depth: int) -> bool:
     """By the keywords that stand in the schemas themselves."""
     values = _values(a), _values(b)
     if values[0] is not None and values[1] is not None and not values[0] & values[1]:
@@ -60,7 +63,7 @@ def _alone(a: Mapping[str, Any], b: Mapping[str, Any], resolve: Resolve, closed:
         return True
     if common <= {"integer", "fraction"}:
         return _apart(_range(a), _range(b))
-    return common == {"object"} and _objects(a, b, resolve, closed, depth)
+    return common == {"object"} and _objects(a, b, document, closed, depth)
 
 
 def _values(schema: Mapping[str, Any]) -> frozenset[str] | None:
@@ -112,11 +115,11 @@ def _apart(a: tuple[float, float], b: tuple[float, float]) -> bool:
     return a[1] < b[0] or b[1] < a[0]
 
 
-def _objects(a: Mapping[str, Any], b: Mapping[str, Any], resolve: Resolve, closed: bool, depth: int) -> bool:
+def _objects(a: Mapping[str, Any], b: Mapping[str, Any], document: Document, closed: bool, depth: int) -> bool:
     """By their properties: one that has to be there and cannot be the same in both, or cannot be there in the other."""
     required = _required(a) | _required(b)
     ours, theirs = _properties(a), _properties(b)
-    if any(disjoint(ours[name], theirs[name], resolve, True, depth + 1) for name in required & ours.keys() & theirs.keys()):
+    if any(disjoint(ours[name], theirs[name], document, True, depth + 1) for name in required & ours.keys() & theirs.keys()):
         return True
     if _lacks(a, b) or _lacks(b, a):
         return True

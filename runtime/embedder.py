@@ -52,6 +52,10 @@ class Embedder:
         """Whether there is a step to do."""
         return bool(self._jobs)
 
+    def is_quick(self, request: Generate) -> bool:
+        """Whether `prepare` takes no time to speak of. Any thread may call this."""
+        return True
+
     def prepare(self, request: Embed | Generate) -> EmbedJob | Failed:
         """Everything that can be done for a request without the model. Any thread may call this."""
         if isinstance(request, Generate):

@@ -175,6 +175,11 @@ class Engine:
         may_force = constraint is not None and request.logprobs < 0 and not request.sampling.mirostat
         return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint, may_force)
 
+    def is_quick(self, request: Generate) -> bool:
+        """Whether `prepare` takes no time to speak of: the grammar, if there is one, is known. Any thread may call this."""
+        grammar = request.calls or request.grammar
+        return not grammar or self._grammars.knows(grammar)
+
     def _constraint(self, request: Generate) -> Constraint | None:
         grammar = request.calls or request.grammar
         return self._grammars.constraint(grammar, request.grammar_start, request.grammar_opening) if grammar else None

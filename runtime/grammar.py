@@ -58,17 +58,26 @@ class Grammars:
         With `opening` the answer may do without `start`: it begins with that text, and the grammar waits for `start`, or
         it follows the grammar at once.
         """
+        vocabulary, compiled = self._look_up(grammar)
+        compiled = compiled or _compile(grammar, vocabulary)  # others need not wait for it
         with self._lock:
-            self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer)
-            vocabulary = self._vocabulary
-            key = grammar if isinstance(grammar, str) else json.dumps(dataclasses.asdict(grammar))
-            compiled = self._compiled.pop(key, None) or _compile(grammar, vocabulary)
-            self._compiled[key] = compiled
+            self._compiled[_key(grammar)] = compiled
+            self._compiled.move_to_end(_key(grammar))
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
             following = Following(compiled.matcher.deep_copy(), vocabulary.tokens, vocabulary.ends, compiled.places)
         first = self._tokenizer.encode(opening, add_special=False) if opening else []
         return Delayed(following, vocabulary, start.encode(), first) if start or first else following
+
+    def knows(self, grammar: str | CallForm) -> bool:
+        """Whether a constraint for it takes no time."""
+        with self._lock:
+            return _key(grammar) in self._compiled
+
+    def _look_up(self, grammar: str | CallForm) -> tuple[Vocabulary, Compiled | None]:
+        with self._lock:
+            self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer)
+            return self._vocabulary, self._compiled.get(_key(grammar))
 
 
 class Vocabulary:
@@ -199,6 +208,10 @@ class Delayed:
 
 Constraint = Following | Delayed
 """Keeps one answer to its grammar."""
+
+
+def _key(grammar: str | CallForm) -> str:
+    return grammar if isinstance(grammar, str) else json.dumps(dataclasses.asdict(grammar))
 
 
 def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> Compiled:

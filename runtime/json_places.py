@@ -41,6 +41,7 @@ class JsonMap:
     def __init__(self, schema: dict[str, Any]) -> None:
         nodes = [*_nodes(schema)]
         names = {name for node in nodes if isinstance(node.get("properties"), dict) for name in node["properties"]}
+        names |= {name for node in nodes if isinstance(node.get("required"), list) for name in map(str, node["required"])}
         values = [value for node in nodes for value in _values(node)]
         self._strings = Strings(nodes, names, [value for value in values if isinstance(value, str)])
         self.counts = self._strings.counts

@@ -7,7 +7,9 @@ dropped, and so are formats that nobody knows; keywords that would restrict the 
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,23 +17,20 @@ from runtime.disjoint import disjoint
 from runtime.endless import endless
 from runtime.patterns import in_rust, unreadable
 from runtime.property_names import told_otherwise
-from runtime.schema_values import COUNTS, SchemaError, check, fail, follow
+from runtime.required_names import described
+from runtime.schema_bounds import settle
+from runtime.schema_values import COUNTS, LISTS, MAPS, MAX_DEPTH, SINGLE, Document, SchemaError, fail
 
 Schema = dict[str, Any]
 
-MAX_DEPTH = 100  # nested schemas
-MAX_INTEGER = (1 << 53) - 1  # beyond it readers of JSON lose digits, and a weak model never stops writing them
-
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")  # values: {name: schema}
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties")
 _KEPT = (
     *("$ref", "$id", "id", "$anchor", "const", "enum", "type", "minItems", "maxItems", "required"),
     *("minProperties", "maxProperties", "minLength", "maxLength", "pattern", "format"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 )
+_DEFINITIONS = ("$defs", "definitions")
 _REFUSED: dict[str, Any] = {  # and the value with which it says nothing
     "not": False,
     "if": True,
@@ -53,29 +52,51 @@ _IMPLIED = {
 }
 _DECIDED = ("type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf")  # with one of these no type is implied
 _MERGED = {"properties", "required", "type", "allOf"}  # what parts of an allOf may hold to be merged here
-_RESTRICTING = {*_KEPT, *_MAPS, *_LISTS, *_SINGLE, *_REFUSED} - {"$defs", "definitions", "$id", "$anchor", "id"}
+_RESTRICTING = {*_KEPT, *MAPS, *LISTS, *SINGLE, *_REFUSED} - {"$defs", "definitions", "$id", "$anchor", "id"}
 
 
 def read(text: str) -> Schema:
     """The schema to enforce for that of a request. Raises SchemaError."""
     try:
-        root = json.loads(text)
+        root = json.loads(text, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise SchemaError("JSON schema error at #: nested too deeply") from None
     except ValueError as error:
         raise SchemaError(f"JSON schema error at #: {error}") from None
     if root == {}:
         return {"type": "object"}
-    schema = _Reader(root).schema(root, ["#"])
-    assert isinstance(schema, dict)
+    schema = _Reader(Document(root)).whole()
     if endless(schema):
         fail(["#"], "no value of it ends: each holds another one")
     return schema
 
 
+def _finite(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _integer(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
+
+
 class _Reader:
-    def __init__(self, root: Schema) -> None:
-        self._root = root
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._resolve = document.resolve
+        self._moved: dict[str, str] = {}  # places of the document to the definitions that stand for them
+
+    def whole(self) -> Schema:
+        """The schema of the whole document, with definitions for what is referred to elsewhere in it."""
+        schema = self.schema(self._document.root, ["#"])
+        assert isinstance(schema, dict)
+        moved: Schema = {}
+        while len(moved) < len(self._moved):
+            for place, name in [*self._moved.items()][len(moved) :]:
+                moved[name] = self.schema(self._document.follow(place, ["#"])[0], place.split("/"))
+        return schema | ({"$defs": schema.get("$defs", {}) | moved} if moved else {})
 
     def schema(self, node: Any, path: list[str], closed: bool = True) -> Schema | bool:
         """The schema at `path`. `closed`: an object that does not speak of additional properties has none."""
@@ -85,8 +106,8 @@ class _Reader:
             fail(path, "schema must be an object")
         if len(path) > MAX_DEPTH:
             fail(path[:4], "nested too deeply")
-        check(node, path, self._root)
-        node = self._without_all_of(self._with_tags(told_otherwise(node, self._resolve)), path)
+        self._document.spend()
+        node = described(self._without_all_of(self._with_tags(told_otherwise(node, self._resolve))))
         apart = "properties" in node and any(_shapes(branch) for branch in _branches(node))
         fields: Schema = {}
         for key, value in node.items():
@@ -98,21 +119,17 @@ class _Reader:
 
     def _field(self, fields: Schema, key: str, value: Any, path: list[str], closed: bool) -> None:
         here = [*path, key]
-        if key in _MAPS:
-            if not isinstance(value, dict):
-                fail(path, f"{key} must be an object")
+        if key in MAPS:
             named = in_rust if key == "patternProperties" else str
             fields[key] = {named(name): self.schema(part, [*here, name]) for name, part in value.items()}
-        elif key in _LISTS or (key == "items" and isinstance(value, list)):  # the latter is how tuples were written earlier
-            if not isinstance(value, list):
-                fail(here, "must be an array of schemas")
+        elif key in LISTS or (key == "items" and isinstance(value, list)):  # the latter is how tuples were written earlier
             open_or_closed = closed if key in ("anyOf", "oneOf", "allOf") else True
             name = "prefixItems" if key == "items" else key
             if key == "oneOf":
                 self._check_exclusive(value, path, open_or_closed)
             value = _readable(value) if key == "anyOf" else value
             fields[name] = [self.schema(part, [*here, str(i)], open_or_closed) for i, part in enumerate(value)]
-        elif key in _SINGLE:
+        elif key in SINGLE:
             fields[key] = self.schema(value, here)
         elif key == "additionalItems" and isinstance(value, (dict, bool)):
             fields.setdefault("items", self.schema(value, here))
@@ -125,15 +142,25 @@ class _Reader:
         if key == "pattern" and (why := unreadable(value)):
             fail(path, f"{why} in a pattern is not supported")
         if key == "$ref":
-            return follow(value, path, self._root)[1]
+            return self._reference(value, path)
         if key in COUNTS:
             return int(value)
         return in_rust(value) if key == "pattern" else value
 
+    def _reference(self, ref: str, path: list[str]) -> str:
+        """The same reference within the schema that is made: of all places, it has only definitions for certain."""
+        place = self._document.follow(ref, path)[1]
+        steps = place.split("/")
+        if len(steps) == 1 or (len(steps) == 3 and steps[1] in _DEFINITIONS):
+            return place
+        taken = self._document.root.get("$defs", {})
+        fresh = next(name for number in itertools.count(len(self._moved)) if (name := f"place-{number}") not in taken)
+        return "#/$defs/" + self._moved.setdefault(place, fresh)
+
     def _check_exclusive(self, branches: list[Any], path: list[str], closed: bool) -> None:
         """No two alternatives may have a value in common: a grammar cannot count how many match."""
         for number, branch in enumerate(branches):
-            if any(not disjoint(branch, other, self._resolve, closed) for other in branches[:number]):
+            if any(not disjoint(branch, other, self._document, closed) for other in branches[:number]):
                 fail(path, "oneOf is only supported where no value can match two of its schemas; anyOf has no such limit")
 
     def _with_tags(self, node: Schema) -> Schema:
@@ -153,9 +180,9 @@ class _Reader:
 
     # ------------------------------------------------------------ allOf
 
-    def _without_all_of(self, node: Schema, path: list[str]) -> Schema:
+    def _without_all_of(self, node: Schema) -> Schema:
         """Parts of objects made one object, so that it can be closed; what cannot be merged stays as it is."""
-        if not isinstance(node.get("allOf"), list) or (len(node["allOf"]) == 1 and "properties" not in node):
+        if "allOf" not in node or (len(node["allOf"]) == 1 and "properties" not in node):
             return node
         merged: Schema = {key: value for key, value in node.items() if key not in _MERGED}
         properties: Schema = {}
@@ -163,11 +190,9 @@ class _Reader:
         for part in self._parts(node, set()):
             if part is None or _kinds(part) - {"object"}:
                 return node
-            if not isinstance(part.get("properties", {}), dict) or not isinstance(part.get("required", []), list):
-                fail(path, "properties must be an object and required an array")
             for name, value in part.get("properties", {}).items():
                 properties[name] = {"allOf": [properties[name], value]} if name in properties else value
-            required += part.get("required", [])
+            required += part["required"] if isinstance(part.get("required"), list) else []
         if not properties:
             return node
         return merged | {"type": "object", "properties": properties, "required": list(dict.fromkeys(required))}
@@ -183,6 +208,7 @@ class _Reader:
         yield {key: node[key] for key in ("type", "required") if key in node}
 
     def _part(self, part: Any, seen: set[str]) -> Iterator[Schema | None]:
+        self._document.spend()
         if isinstance(part, dict) and isinstance(ref := part.get("$ref"), str):
             target = None if ref in seen else self._resolve(ref)
             part, seen = target, seen | {ref}
@@ -190,15 +216,6 @@ class _Reader:
             yield None
         else:
             yield from self._parts(part, seen)
-
-    def _resolve(self, ref: str) -> Any:
-        """What a reference within the document means; None when it leads nowhere."""
-        if not ref.startswith("#/"):
-            return None
-        try:
-            return follow(ref, ["#"], self._root)[0]
-        except SchemaError:
-            return None
 
 
 def _readable(branches: list[Any]) -> list[Any]:
@@ -218,6 +235,8 @@ def _finish(fields: Schema, path: list[str]) -> None:
     """The keywords of one schema, checked, and completed with what the others imply."""
     if "enum" in fields and not (isinstance(fields["enum"], list) and fields["enum"]):
         fail(path, "enum must be a non-empty array")
+    if isinstance(fields.get("required"), bool):  # it counts where the property stands
+        del fields["required"]
     _finish_format(fields, path)
     if not any(key in fields for key in _DECIDED):
         implied = [kind for kind, keys in _IMPLIED.items() if any(key in fields for key in keys)]
@@ -227,13 +246,11 @@ def _finish(fields: Schema, path: list[str]) -> None:
         fail(path, f"unrecognized type {unknown[0]}")
     if "type" in fields and not kinds:
         fail(path, "type must be a string or an array of strings")
-    if not isinstance(fields.get("required", []), list):
-        del fields["required"]
     if "prefixItems" in fields and "items" not in fields:
         fields["items"] = False
         fields.setdefault("minItems", len(fields["prefixItems"]))
     _finish_counts(fields, path)
-    _finish_bounds(fields, integer="integer" in kinds and "number" not in kinds)
+    settle(fields, path, integer="integer" in kinds and "number" not in kinds)
 
 
 def _finish_format(fields: Schema, path: list[str]) -> None:
@@ -247,28 +264,11 @@ def _finish_format(fields: Schema, path: list[str]) -> None:
 
 def _finish_counts(fields: Schema, path: list[str]) -> None:
     """How many properties there are at least: a grammar would count one that is written twice as two."""
-    least = fields.get("minProperties", 0)
-    required = fields.get("required", ())
-    if not isinstance(least, int) or not isinstance(required, (list, tuple)):
-        return
+    least, required = fields.get("minProperties", 0), fields.get("required", ())
     if least <= len(set(map(str, required))):
         fields.pop("minProperties", None)
     elif least > 1:
         fail(path, "minProperties is not supported beyond 1 and what is required")
-
-
-def _finish_bounds(fields: Schema, integer: bool) -> None:
-    for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if isinstance(fields.get(exclusive), bool) and fields.pop(exclusive) and inclusive in fields:  # as in draft 4
-            fields[exclusive] = fields.pop(inclusive)
-    if not integer:
-        return
-    low = fields.get("minimum", fields.get("exclusiveMinimum"))
-    high = fields.get("maximum", fields.get("exclusiveMaximum"))
-    if low is None and (high is None or high > -MAX_INTEGER):
-        fields["minimum"] = -MAX_INTEGER
-    if high is None and (low is None or low < MAX_INTEGER):
-        fields["maximum"] = MAX_INTEGER
 
 
 def _kinds(schema: Schema) -> set[str]:

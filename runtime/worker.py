@@ -1,8 +1,8 @@
 """The runner process: frames on stdin, the engine, frames on stdout. One model, for as long as the process lives.
 
 The main thread runs the engine. A second thread reads the requests, answers those that need no step, and gets the others
-ready, so that neither a long prompt nor a question for the counters waits for, or holds up, the tokens of others. Where
-steps can hang, a third thread watches them.
+ready, so that neither a long prompt nor a question for the counters waits for, or holds up, the tokens of others. New
+grammars are left to further ones (`preparation`). Where steps can hang, another thread watches them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from runtime.engine import Engine, Job
 from runtime.frames import Cancel, Failed, Frame, Generate, GiveBack, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
 from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
+from runtime.preparation import Preparation
 from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def main(opener: Opener = open_model) -> NoReturn:
 
 
 class Worker:
-    """The two threads and what they share: `_inbox` from the reader to the engine, and the writer."""
+    """The threads and what they share: `_inbox` from the reader to the engine, and the writer."""
 
     def __init__(self, requests: BinaryIO, writer: Writer) -> None:
         self._requests = requests
@@ -58,6 +59,7 @@ class Worker:
         self._ready = threading.Event()  # the model is loaded
         self._model: Model
         self._engine: Engine | Embedder
+        self._preparation: Preparation[Job | EmbedJob] = Preparation(self._prepare, self._prepared)
 
     def run(self, request: Load, opener: Opener) -> int:
         """Load the model, then step until the process ends or fails. Returns the exit status."""
@@ -137,12 +139,14 @@ class Worker:
 
     def _answer(self, request: Frame) -> Reply | None:
         match request:
+            case Generate() if not self._engine.is_quick(request):
+                self._preparation.begin(request)
             case Generate() | frames.Embed():
-                job = self._engine.prepare(request)
-                if isinstance(job, Failed):
-                    return job
-                self._inbox.put(job)
-            case Cancel() | Grow() | GiveBack():
+                self._prepared(self._engine.prepare(request))
+            case Cancel():
+                self._preparation.cancel(request.id)
+                self._inbox.put(request)
+            case Grow() | GiveBack():
                 self._inbox.put(request)
             case frames.Tokenize():
                 tokens = self._model.tokenizer.encode(request.text, request.parse_special, request.add_special)
@@ -154,6 +158,16 @@ class Worker:
             case _:
                 _LOG.error("%s is no request that a loaded runner takes", type(request).__name__)
         return None
+
+    def _prepare(self, request: Generate) -> Job | EmbedJob | Failed:
+        return self._engine.prepare(request)
+
+    def _prepared(self, job: Job | EmbedJob | Failed) -> None:
+        """Any thread may call this."""
+        if isinstance(job, Failed):
+            self._writer.send([job])
+        else:
+            self._inbox.put(job)
 
     def _text(self, request: frames.Detokenize) -> Reply:
         tokenizer = self._model.tokenizer

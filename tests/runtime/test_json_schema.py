@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -77,11 +78,39 @@ def accepts(schema: dict[str, Any], text: str) -> bool:
         (listing(**{"not": STRING, "if": STRING}), '{"not":"","if":""}', True),  # names of properties are no keywords
         ({"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": listing(a=STRING)}}, '{"z":1}', False),
         (INHERITED, '{"a":1,"b":true,"c":1}', False),
+        (listing(["a", "z"], a=STRING), '{"a":""}', False),  # a name that is required is there, described or not
+        (listing(["a", "z"], a=STRING), '{"a":"","z":[1]}', True),
+        (listing(["z"], a=STRING) | {"additionalProperties": INTEGER}, '{"a":"","z":"1"}', False),
+        (listing(["z"], a=STRING) | {"additionalProperties": INTEGER}, '{"z":1,"y":2}', True),
+        ({"type": "object", "required": ["z"]}, '{"z":1,"y":2}', True),
+        ({"type": "object", "required": ["z"]}, '{"zz":1}', False),
+        ({"required": ["z"], "anyOf": [{"type": "object"}, {"type": "null"}]}, '{"zz":1}', False),
+        ({"properties": {"a": STRING | {"required": True}, "b": {"required": False}}}, '{"b":1}', False),  # as in draft 3
+        ({"properties": {"a": STRING | {"required": True}, "b": {"required": False}}}, '{"a":"","b":1}', True),
+        (listing(["a"], a=BOOLEAN | {"enum": None, "pattern": None, "anyOf": None}), '{"a":true}', True),  # null says nothing
+        ({"type": "null", "const": None}, "null", True),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "0", False),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "0.000001", True),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1e-30}, "0.0", False),
+        ({"type": "number", "exclusiveMinimum": 2, "exclusiveMaximum": 2.25}, "2", False),
+        ({"type": "number", "exclusiveMinimum": 2, "exclusiveMaximum": 2.25}, "2.01", True),
+        ({"type": "number", "minimum": -2.5, "exclusiveMaximum": -2}, "-2", False),
+        ({"type": "number", "minimum": -2.5, "exclusiveMaximum": -2}, "-2.5", True),
+        ({"type": "number", "minimum": -0.5, "exclusiveMaximum": 0}, "-0", False),
+        (INTEGER | {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}, "-5", True),  # 64 bits
+        ({"type": "number", "minimum": -1.7976931348623157e308, "maximum": 1.7976931348623157e308}, "1e5", True),
+        (INTEGER | {"multipleOf": 3600.0}, "7200", True),
+        (INTEGER | {"multipleOf": 3600}, "7201", False),
         (BOOLEAN, " true", False),
         ({"$ref": "#/$defs/größe", "$defs": {"größe": INTEGER}}, "1", True),
         ({"$ref": "#/$defs/gr%C3%B6%C3%9Fe", "$defs": {"größe": INTEGER}}, "1", True),
         ({"$ref": "#/$defs/a%20b", "$defs": {"a%20b": INTEGER, "a b": STRING}}, "1", True),  # as it is, if there is such a name
         ({"$ref": "#/$defs/a~1b c~0", "$defs": {"a/b c~": INTEGER}}, "1", True),
+        ({"$ref": "#/components/schemas/A", "components": {"schemas": {"A": INTEGER}}}, "1", True),  # as in OpenAPI
+        ({"$ref": "#/components/schemas/A", "components": {"schemas": {"A": INTEGER}}}, '"1"', False),
+        ({"items": [INTEGER, {"$ref": "#/items/0"}], "$defs": {"place-0": STRING}}, "[1,2]", True),
+        (listing(["a"], a={"$ref": "#/x/b"}) | {"x": {"b": {"$ref": "#/x/c"}, "c": BOOLEAN}}, '{"a":true}', True),
+        ({"x": {"anyOf": [{"type": "null"}, listing(["a"], a={"$ref": "#/x"})]}, "$ref": "#/x"}, '{"a":{"a":null}}', True),
         (STRING | {"minLength": 2.0}, '"ab"', True),
         (STRING | {"minLength": 2.0}, '"a"', False),
         (DECIMAL, "1.5", True),
@@ -107,6 +136,16 @@ def test_a_schema_means(schema: dict[str, Any], text: str, fits: bool) -> None:
 
 def deep(levels: int) -> str:
     return '{"items":' * levels + "{}" + "}" * levels
+
+
+def fan(levels: int) -> str:
+    """A small schema whose parts are the same ones again and again, twice as many at each level."""
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    return json.dumps({"$defs": twice | {f"d{levels}": listing(a=STRING)}, "$ref": "#/$defs/d0"})
+
+
+def wide(branches: int) -> str:
+    return json.dumps({"oneOf": [listing(["k"], k={"const": number}) for number in range(branches)]})
 
 
 @pytest.mark.parametrize(
@@ -145,7 +184,19 @@ def deep(levels: int) -> str:
         ('{"type": "string", "pattern": "("}', "unclosed group"),
         ('{"type": "integer", "minimum": 3, "maximum": 2}', "Unsatisfiable"),
         ('{"type": "string", "minLength": -1}', "JSON schema error at #: minLength must be a non-negative integer"),
-        ('{"enum": [1e999]}', "JSON schema conversion failed"),
+        ('{"enum": [1e999]}', "JSON schema error at #: a number is out of range"),
+        (f'{{"oneOf": [{{"const": {10**400}}}, {{"const": 1}}]}}', "JSON schema error at #: a number is out of range"),
+        ('{"allOf": 5}', "JSON schema error at #/allOf: must be an array of schemas"),
+        ('{"required": "a"}', "JSON schema error at #: required must be an array of strings"),
+        ('{"items": {"required": ["a", 1]}}', "JSON schema error at #/items: required must be an array of strings"),
+        ('{"discriminator": {"propertyName": "a"}, "oneOf": [{"properties": 5}]}', "#/oneOf/0: properties must be an object"),
+        ('{"type": "number", "multipleOf": -1}', "JSON schema error at #: multipleOf must be greater than 0"),
+        ('{"type": "integer", "multipleOf": 123456789}', "multipleOf is not supported with digits beyond 5000"),
+        ('{"type": "integer", "minimum": 1e308}', "JSON schema error at #: minimum is beyond 64 bits"),
+        ('{"$ref": "#/x", "x": 5}', "JSON schema error at #/x: schema must be an object"),
+        ('{"required": ["a"], "properties": {}, "additionalProperties": false}', "Unsatisfiable"),
+        (fan(40), "JSON schema error at #: too large"),
+        (wide(900), "JSON schema error at #: too large"),
         (deep(150), "nested too deeply"),
         (deep(50_000), "nested too deeply"),
         ("{", "JSON schema error at #"),
@@ -158,6 +209,23 @@ def deep(levels: int) -> str:
 def test_what_is_refused(grammar: str, message: str) -> None:
     with pytest.raises(GrammarError, match=re.escape(message)):
         GRAMMARS.constraint(grammar)
+
+
+KEYWORDS = (
+    *("type", "properties", "patternProperties", "additionalProperties", "required", "propertyNames", "minProperties", "items"),
+    *("prefixItems", "additionalItems", "minItems", "uniqueItems", "contains", "minLength", "pattern", "format", "minimum"),
+    *("exclusiveMaximum", "multipleOf", "enum", "const", "anyOf", "oneOf", "allOf", "not", "$ref", "$defs", "discriminator"),
+)
+ODD = (None, True, 0, -1, 1.5, 1e300, "", "x", [], [1], ["x"], [None], [[]], {}, {"a": 1}, {"a": []}, [{"type": {}}])
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+@pytest.mark.parametrize("around", ["{}", '{"oneOf": [{}, {}]}', '{"allOf": [{}], "properties": {}}', '{"propertyNames": {}}'])
+def test_whatever_a_keyword_says_it_is_understood_or_refused(keyword: str, around: str) -> None:
+    for value in ODD:
+        text = around.replace("{}", json.dumps({keyword: value}))
+        with contextlib.suppress(GrammarError):
+            GRAMMARS.constraint(text)
 
 
 def test_a_refusal_ends_only_its_request() -> None:

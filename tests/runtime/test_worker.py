@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -220,6 +221,14 @@ def test_a_bad_request_fails_alone(child: Child) -> None:
     failures = {frame.id: frame.kind for frame in child.until(Done, id=6) if isinstance(frame, Failed)}
     assert failures == {2: "bad_request", 3: "context_length", 4: "unsupported", 5: "internal"}
     child.until(Token, id=1)
+
+
+def test_nobody_waits_for_a_grammar_that_takes_long_to_compile(child: Child) -> None:
+    patterns = [{"pattern": f"a.{{{number}}}b"} for number in range(1, 20)]  # together 0.7 s, and 2.4 times that for each more
+    child.send(ask(1, grammar=json.dumps({"type": "string", "allOf": patterns})), ask(2), frames.GetStats(3))
+    early = child.until(Failed, id=1)
+    assert [frame.id for frame in early if isinstance(frame, Stats)] == [3]
+    assert any(isinstance(frame, Done) and frame.id == 2 for frame in early)
 
 
 def test_a_step_that_fails_ends_all_requests_and_the_process(start: Callable[..., Child]) -> None:

@@ -1,0 +1,75 @@
+"""Requests that take long to get ready: a grammar that nobody has asked for before may take seconds to compile, or ages.
+
+They wait on threads of their own, so that the reader goes on with others, and for no longer than `LONGEST_SECONDS`. A compilation
+that has begun cannot be stopped; those behind it find the other thread, or fail in their turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from runtime.frames import Failed, Generate
+
+_LOG = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 20.0
+_THREADS = 2
+
+J = TypeVar("J")
+
+
+class Preparation(Generic[J]):
+    """`prepare` makes a job of a request, or says why not; `done` hears of it, on another thread, unless it was cancelled."""
+
+    def __init__(
+        self,
+        prepare: Callable[[Generate], J | Failed],
+        done: Callable[[J | Failed], None],
+        longest_seconds: float = LONGEST_SECONDS,
+    ) -> None:
+        self._prepare = prepare
+        self._done = done
+        self._longest = longest_seconds
+        self._pool = ThreadPoolExecutor(_THREADS, "preparation")
+        self._lock = threading.Lock()
+        self._waiting: dict[int, threading.Timer] = {}  # what ends each request that is not ready
+
+    def begin(self, request: Generate) -> None:
+        """Get a request ready."""
+        late = Failed(request.id, "bad_request", f"the grammar takes longer than {self._longest:.0f} s to compile")
+        timer = threading.Timer(self._longest, self._finish, (request.id, late))
+        timer.daemon = True
+        with self._lock:
+            self._waiting[request.id] = timer
+        timer.start()
+        self._pool.submit(self._run, request)
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, if it is here."""
+        with self._lock:
+            timer = self._waiting.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _run(self, request: Generate) -> None:
+        with self._lock:
+            if request.id not in self._waiting:
+                return
+        found: J | Failed
+        try:
+            found = self._prepare(request)
+        except Exception as error:  # a request may break nothing but itself
+            _LOG.exception("a %s request failed", type(request).__name__)
+            found = Failed(request.id, "internal", f"the request failed: {error!r}")
+        self._finish(request.id, found)
+
+    def _finish(self, number: int, found: J | Failed) -> None:
+        with self._lock:  # until it is told: a cancellation comes before, or finds the job where it went
+            timer = self._waiting.pop(number, None)
+            if timer is not None:
+                timer.cancel()
+                self._done(found)
