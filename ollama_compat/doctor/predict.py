@@ -92,9 +92,9 @@ class Predictor:
         return float(heads + seen * position + shape.state_values * rates["state"])
 
     def _spilled(self, nbytes: float) -> float:
-        """The part of so many bytes that comes from memory each time that all of them are read: the last cache holds half of its
-        size for certain, and none of what is read in turn if that fills it."""
-        return min(1.0, max(0.0, 2 * nbytes / self._cache_bytes - 1)) if self._cache_bytes else 1.0
+        """The part of so many bytes that comes from memory each time that all of them are read: the last cache was seen to hold
+        two thirds of its size, and none of what is read in turn where that fills it."""
+        return min(1.0, max(0.0, 3 * nbytes / self._cache_bytes - 2)) if self._cache_bytes else 1.0
 
     def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
         """Of a prompt from an empty cache."""
