@@ -116,11 +116,12 @@ def _system_rows(found: System, machine: dict[str, Any]) -> Iterator[tuple[str, 
     executed = ", ".join(machine["isa_executed"])
     yield "CPU", f"{found.cpu}, {machine['clock'] / 1e9:.2f} GHz; executes {executed}"
     quota = f", {found.quota:g} granted" if found.quota else ""
+    allowed = " allowed" if found.threads < found.cores else ""
     used = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     numa = f", {found.numa_nodes} NUMA nodes" if found.numa_nodes > 1 else ""
     yield (
         "cores",
-        f"{found.cores} physical, {found.threads} logical{quota}{numa}; models run on up to {used}",
+        f"{found.cores} physical, {found.threads} logical{allowed}{quota}{numa}; models run on up to {used}",
     )
     yield "memory", _memory(found)
     if found.modules:
@@ -144,7 +145,8 @@ def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
     one, every = machine["read_one"] / 1e9, machine["read_all"] / 1e9
     if busy := human.beside(machine["others"]):
         yield "busy", busy
-    yield "bandwidth", f"{one:.1f} GB/s read by one thread, {every:.1f} by {machine['threads']}{_unsteady(machine)}"
+    by_all = f", {every:.1f} by {machine['threads']}" if machine["threads"] > 1 else ""
+    yield "bandwidth", f"{one:.1f} GB/s read by one thread{by_all}{_unsteady(machine)}"
     for name, rate in machine["rates"]["types"].items():
         cycles = cycles_per_byte(machine, name)
         near, far = (1e-9 / rate[place] for place in ("cache", "memory"))
@@ -156,7 +158,10 @@ def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{work:.0f} GOP/s in prompts"
             ),
         )
-    yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else "not measured (no way past the cache)"
+    unknown = "not measured (no room for a file, or no way past the cache)"
+    yield "disk", f"{machine['disk'] / 1e9:.2f} GB/s" if machine["disk"] else unknown
+    if not machine["keeps_kernels"]:
+        yield "kernels", "cannot be kept (no folder for caches that may be written, or no room): each start compiles them anew"
     yield from _card_rows(machine["gpu"])
 
 

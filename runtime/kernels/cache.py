@@ -20,12 +20,14 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba.core.caching import FunctionCache
 
 from runtime.kernels import isa
 
 log = logging.getLogger(__name__)
 
 KEPT_FOLDERS = 3
+ROOM = 16 << 20  # bytes: all kernels of a type and tier take 2 to 4 MB
 LEDGER = "compiled.log"
 """In the folder: a line `seconds name` for each kernel compiled, by whatever process."""
 
@@ -66,6 +68,26 @@ def compile_seconds(folder: Path) -> float:
     except OSError:
         return 0.0
     return sum(float(line.split()[0]) for line in lines)
+
+
+class Kept(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """numba's cache of a function that kernels call: what the disk has no room for is not kept, and the function runs all the
+    same. KernelCache tells of it, once for all."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """As numba's own, whose errors end a compilation."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            log.debug("%s is not kept: %s", self._name, error)
+
+
+def keeps(folder: Path | None) -> bool:
+    """Whether compiled kernels stay on disk: there is a folder, with room for those of some models."""
+    try:
+        return folder is not None and shutil.disk_usage(folder).free >= ROOM
+    except OSError:
+        return False
 
 
 class KernelCache:

@@ -6,21 +6,32 @@ decorates each. So every module of kernels takes `njit` and `cfunc` from here an
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 
-from runtime.kernels import cache, isa
+from runtime.kernels import cache as kernel_cache
+from runtime.kernels import isa
 
-FOLDER: Path | None = cache.configure()
+FOLDER: Path | None = kernel_cache.configure()
 TIER: isa.Tier = isa.select(os.environ.get(isa.ENVIRONMENT), FOLDER)
 
 
 def njit(*arguments: Any, cache: bool = False, **options: Any) -> Any:
-    """`numba.njit`; `cache=True` is dropped where there is no folder."""
-    return numba.njit(*arguments, cache=cache and FOLDER is not None, **options)
+    """`numba.njit` with options, for a function; `cache=True` is dropped where there is no folder."""
+    decorate = numba.njit(*arguments, **options)
+    return functools.partial(_kept, decorate) if cache and FOLDER is not None else decorate
+
+
+def _kept(decorate: Callable[[Any], Any], function: Any) -> Any:
+    """The function decorated, and kept on disk."""
+    made = decorate(function)
+    made._cache = kernel_cache.Kept(function)  # as made.enable_caching does
+    return made
 
 
 def cfunc(*arguments: Any, cache: bool = False, **options: Any) -> Any:

@@ -17,8 +17,8 @@ from runtime.execute import cards, strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
 from runtime.frames import Load
+from runtime.kernels import cache, cores, isa, jit
 from runtime.kernels import compile as kernel_compile
-from runtime.kernels import cores, isa, jit
 from runtime.kernels.kept import KINDS, Kept
 from runtime.kernels.leaves import COLUMNS, LEARN, Leaves
 from runtime.measure import disk, memory
@@ -52,7 +52,8 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     threads = cores.physical()
     progress("filling memory", 0, STEPS)
     buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
-    one, all_ = (Stage(leaves, count, kind) for count in (1, threads))
+    one = Stage(leaves, 1, kind)
+    all_ = Stage(leaves, threads, kind) if threads > 1 else one
     try:
         progress("timing memory and kernels", 1, STEPS)
         found: dict[str, Any] = {
@@ -63,6 +64,7 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "thread_bytes": THREAD_BYTES,
             "clock": memory.clock(one),
             "kept_share": one.kept_share,
+            "keeps_kernels": cache.keeps(leaves.cache.folder),
         }
         measure = functools.partial(_round, one, all_, buffer, types, arguments["cache_bytes"], states=states)
         found |= _together(_rounds(measure, min(begin + ALL_SECONDS, time.perf_counter() + ROUNDS_SECONDS)), threads)
@@ -72,8 +74,8 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         found["gpu"] = _gpu(all_, buffer, arguments, progress) if arguments["gpu"] and wants_gpu(1, False, 0) else None
         return found
     finally:
-        one.close()
-        all_.close()
+        for stage in {one, all_}:
+            stage.close()
 
 
 def kernels(leaves: Leaves, types: list[str], kind: Kept, *, states: bool) -> list[str]:
@@ -97,11 +99,11 @@ class Round:
 
 
 def _round(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, *, states: bool) -> Round:
-    """By one core and by all. All read no less than one: the others may stand idle."""
+    """By one core and by all, which may be the same. All read no less than one: the others may stand idle."""
     others = Others()
-    single, every = (memory.read_speed(stage, buffer) for stage in (one, all_))
-    alone, together = (rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in (one, all_))
-    return Round((single, max(single, every)), alone, together, others.cores())
+    reads = [memory.read_speed(stage, buffer) for stage in dict.fromkeys((one, all_))]
+    found = [rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in dict.fromkeys((one, all_))]
+    return Round((reads[0], max(reads)), found[0], found[-1], others.cores())
 
 
 def _rounds(measure: Callable[[], Round], end: float) -> list[Round]:

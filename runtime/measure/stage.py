@@ -75,7 +75,7 @@ class Stage:
             return time.perf_counter() - begin
 
         warming = once()  # memory and caches are warm from here on
-        times = [warming] if warming > LONG else []
+        times = [warming] if LONG < warming < seconds * PATIENCE else []  # and what takes longer was compiled in it, maybe
         while len(times) < LONGEST_ROUNDS and sum(times) < seconds * (PATIENCE if len(times) < ROUNDS else 1):
             times.append(once())
         return Times(statistics.median(times), min(times))

@@ -48,6 +48,7 @@ def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]
         "thread_bytes": 1,
         "clock": 4e9,
         "kept_share": 1.0,
+        "keeps_kernels": True,
         "read_one": 10 * GB,
         "read_all": 20 * GB,
         "reads": [(10 * GB, 20 * GB)],
@@ -563,6 +564,28 @@ def test_other_programs_are_told_of(
     monkeypatch.setattr(work, "run", lambda *_: busy)
     assert main(["doctor"]) == 0
     assert ("  busy       other programs had 0.9 cores meanwhile" in capsys.readouterr().out) is told
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_kernels_that_are_not_kept_are_told_of(
+    kept: bool, measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = machine({name: rate(1e-11, 2e-11) for name in ("Q4_K", "Q6_K")}, keeps_kernels=kept)
+    monkeypatch.setattr(work, "run", lambda *_: found)
+    assert main(["doctor"]) == 0
+    assert ("  kernels    cannot be kept" in capsys.readouterr().out) is not kept
+
+
+def test_one_core_reads_by_itself(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = machine({name: rate(1e-11, 2e-11) for name in ("Q4_K", "Q6_K")}, threads=1)
+    monkeypatch.setattr(work, "run", lambda *_: found)
+    monkeypatch.setattr(command.system, "read", lambda: this_system(threads=1))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "2 physical, 1 logical allowed; models run on up to 1 thread\n" in out
+    assert "10.0 GB/s read by one thread\n" in out
 
 
 def test_a_machine_that_tells_nothing(

@@ -27,6 +27,11 @@ def nothing(a: int) -> None:
     """A kernel."""
 
 
+def added(a: int) -> int:
+    """Called by kernels."""
+    return a + 1
+
+
 def test_numbas_own_variable_wins(tmp_path: Path) -> None:
     folder = cache.configure({"NUMBA_CACHE_DIR": str(tmp_path / "mine"), "XDG_CACHE_HOME": str(tmp_path / "xdg")})
     assert folder == tmp_path / "mine" / f"kernels-{cache.digest()}"
@@ -114,6 +119,39 @@ def test_a_disk_that_fills_up(tmp_path: Path, caplog: pytest.LogCaptureFixture, 
         assert kernels.cfunc("void(int64)", nothing).address
     assert caplog.text.count("No space left on device") == 1
     assert (kernels.folder, kernels.compiled) == (None, 2)
+
+
+def test_what_kernels_call_is_compiled_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions inside a kernel, and those that Python calls, are kept by numba when they are first called."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    numba.config.CACHE_DIR = str(tmp_path)
+    monkeypatch.setattr(jit, "FOLDER", tmp_path)
+    inner = jit.njit(cache=True)(lambda a: a + 1)
+    outer = jit.njit(nogil=True, cache=True)(lambda a: inner(a) + 1)
+    assert outer(1) == 3
+    assert KernelCache(tmp_path).cfunc("int64(int64)", lambda a: outer(a)).ctypes(1) == 3
+
+
+def test_whether_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "ROOM", 0)
+    assert cache.keeps(tmp_path)
+    assert not cache.keeps(None)
+    assert not cache.keeps(tmp_path / "nowhere")
+    monkeypatch.setattr(cache, "ROOM", 1 << 62)
+    assert not cache.keeps(tmp_path)
+
+
+def test_functions_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numba.config.CACHE_DIR = str(tmp_path)
+    monkeypatch.setattr(jit, "FOLDER", tmp_path)
+    for hits in (0, 1):
+        made = jit.njit(cache=True)(added)
+        assert made(1) == 2
+        assert sum(made.stats.cache_hits.values()) == hits
 
 
 def test_decorators_drop_the_cache_where_there_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,24 @@ def test_rates(stage: Stage) -> None:
     assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
 
 
+@pytest.mark.parametrize("first", [0.1, 0.0])
+def test_a_first_run_in_which_something_is_compiled_does_not_count(
+    first: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        runs = 0
+
+        def run(self, *_: object) -> None:
+            time.sleep(first if not self.runs else 0.001)
+            self.runs += 1
+
+    pool: Any = Slow()
+    monkeypatch.setattr(stage, "_pool", pool)
+    times = stage._time(np.empty((0, 8), np.int64), 0.01)
+    assert 0.001 <= times.fastest <= times.usual < 0.1
+    assert pool.runs >= 4
+
+
 def one_round(others: float | None, read: float = 1.0) -> Round:
     alone: Any = None
     return Round((read, read), alone, alone, others)
