@@ -53,7 +53,7 @@ def asked(place: str) -> dict[str, int]:
     return CARD | ({"layers": 0} if name == "cpu" else {} if name == "card" else {name: int(value)})
 
 
-def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def measured(name: str, path: Path, options: argparse.Namespace, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The model on the machine of which doctor told, with one more of the places where it is asked for each time."""
     lists = {"-p": options.prompts, "-n": [options.tokens], "-d": options.depths}
     lists |= {"--parallel": options.parallel, "-t": options.threads}
@@ -65,8 +65,8 @@ def measured(path: Path, options: argparse.Namespace, told: dict[str, Any]) -> I
         flags += ["--n-cpu-moe", str(found["cpu_moe"])]
         environ = {"MOELLAMA_VRAM": str(found["vram"] * GIB)} if found["vram"] else {}
         benches[place] = moellama("bench", str(path), *words, "-r", str(options.rounds), *flags, **environ)
-        print(f"measured {path.stem}, {place}: {benches[place]['runs'][0]['placement']}", file=sys.stderr, flush=True)
-        yield {"path": str(path), "doctor": told, "benches": benches}
+        print(f"measured {name}, {place}: {benches[place]['runs'][0]['placement']}", file=sys.stderr, flush=True)
+        yield {"name": name, "path": str(path), "doctor": told, "benches": benches}
 
 
 def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str, tests: list[dict[str, Any]]) -> Place:
@@ -126,8 +126,8 @@ def table(entries: list[dict[str, Any]]) -> Iterator[str]:
     """In Markdown; medians over turns."""
     yield "| model | where | test | predicted | measured | |"
     yield "|---|---|---|---|---|---|"
-    for path in dict.fromkeys(entry["path"] for entry in entries):
-        of = shape.of_file(Path(path), Path(path).stem)
+    for path, name in {entry["path"]: entry["name"] for entry in entries}.items():
+        of = shape.of_file(Path(path), name)
         turns: dict[tuple[str, str], list[Row]] = {}
         for entry in entries:
             for row in rows(entry, of) if entry["path"] == path else ():
@@ -165,9 +165,10 @@ def main() -> None:
         print(heading())
         told = moellama("doctor", options.models[0]) if options.once else {}
         entries = []
-        for path in [model_file.find(model).path for model in options.models for _ in range(options.turns)]:
+        for file in [model_file.find(model) for model in options.models for _ in range(options.turns)]:
+            name, path = file.name.removesuffix(".gguf"), file.path
             entries.append({})
-            for entry in measured(path, options, told or moellama("doctor", str(path))):
+            for entry in measured(name, path, options, told or moellama("doctor", str(path))):
                 entries[-1] = entry
                 if options.json:  # whatever ends this, what was measured is there
                     options.json.write_text(json.dumps(entries))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ollama_compat.doctor.places import Place, Speeds, all_there
+from ollama_compat.doctor.places import RUNNER_BYTES, Place, Speeds, all_there
 from ollama_compat.doctor.predict import Prediction
 from ollama_compat.doctor.shape import Shape, Weights
 from ollama_compat.doctor.system import System
@@ -54,8 +54,9 @@ class Doctor:
         found = []
         if self.machine["isa"] == "portable":
             found.append("this CPU executes neither AVX2 nor better: models run on plain code, many times slower")
-        if self.system.memory_available < 1 << 30:
-            found.append(f"only {self.system.memory_available / 2**20:.0f} MiB of memory are available")
+        if self.system.memory_available < RUNNER_BYTES:
+            there, least = (f"{nbytes / 1e6:.0f} MB" for nbytes in (self.system.memory_available, RUNNER_BYTES))
+            found.append(f"only {there} of memory are available: models do not run in less than {least} beside their weights")
         if self.system.driver and not self.machine.get("gpu"):
             found.append("an NVIDIA card and its driver are here, but torch is not, or finds no card: models run on the CPU")
         return found

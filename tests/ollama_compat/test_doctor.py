@@ -355,6 +355,13 @@ def test_memory_that_not_even_a_runner_fits_is_a_problem() -> None:
     ]
 
 
+@pytest.mark.parametrize(("nbytes", "problems"), [(600e6, 0), (300e6, 1)])
+def test_memory_for_small_models_is_no_problem(nbytes: float, problems: int) -> None:
+    found = Doctor(this_system(memory_available=nbytes), machine({})).problems()
+    assert len(found) == problems
+    assert all("only 300 MB of memory are available" in problem for problem in found)
+
+
 def test_an_architecture_that_is_not_there_is_a_problem() -> None:
     found = Doctor(this_system(), machine({"Q4_K": rate(1e-11, 1e-10)})).diagnose(
         model(Weights("Q4_K", 256, 0), architecture="mamba")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from runtime.core import Batch, ModelError
+from runtime.kernels import cores
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import KINDS
@@ -94,22 +95,38 @@ def test_rates(stage: Stage) -> None:
     assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
 
 
-@pytest.mark.parametrize("first", [0.1, 0.0])
-def test_a_first_run_in_which_something_is_compiled_does_not_count(
-    first: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
+class Clocked:
+    """A pool whose runs take what they are told, by a clock of its own; the last one again and again."""
+
+    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+        self._seconds, self._now = [*seconds], 0.0
+        monkeypatch.setattr(stage, "_pool", self)
+        monkeypatch.setattr("runtime.measure.stage.time.perf_counter", lambda: self._now)
+
+    def run(self, *_: object) -> None:
+        self._now += self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "usual"),
+    [(1.0, 0.02), (0.001, 0.02), (0.03, 0.025)],  # compiled; too short to say anything; long, and the median of it and others
+)
+def test_a_first_run_counts_where_it_is_long_and_nothing_was_compiled(
+    first: float, usual: float, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Slow:
-        runs = 0
+    Clocked(stage, monkeypatch, first, 0.02)
+    assert stage._time(np.empty((0, 8), np.int64), 0.02 if first != 0.03 else 0.0125).usual == pytest.approx(usual)
 
-        def run(self, *_: object) -> None:
-            time.sleep(first if not self.runs else 0.001)
-            self.runs += 1
 
-    pool: Any = Slow()
-    monkeypatch.setattr(stage, "_pool", pool)
-    times = stage._time(np.empty((0, 8), np.int64), 0.01)
-    assert 0.001 <= times.fastest <= times.usual < 0.1
-    assert pool.runs >= 4
+@pytest.mark.parametrize(("granted", "told"), [(0.5, 0.001), (2.0, 0.02)])
+def test_a_quota_that_stops_threads_has_the_fastest_runs_count(
+    granted: float, told: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "granted", lambda: granted)
+    limited = Stage(Leaves(), 1)
+    limited.close()
+    Clocked(limited, monkeypatch, 0.02, 0.02, 0.02, 0.001, 0.02)
+    assert limited._time(np.empty((0, 8), np.int64), 0.1).usual == pytest.approx(told)
 
 
 def one_round(others: float | None, read: float = 1.0) -> Round:
