@@ -13,6 +13,7 @@ MAX_INTEGER = (1 << 53) - 1  # beyond it readers of JSON lose digits, and a weak
 _LONG = 1 << 63  # what the grammar library counts with
 _ENDLESS = 1e300  # stands for no bound where floats end
 _LARGEST_STEP = 5_000  # a grammar has a state for each remainder: with bounds, 10,000 are too many for it, a million take 30 s
+_STEP, _TINY = 1e-12, 1e-20  # as near as numbers come to a bound that they may not have, and to 0; the library reads 15 digits
 _BELOW = ("minimum", "exclusiveMinimum")
 _ABOVE = ("maximum", "exclusiveMaximum")
 
@@ -65,15 +66,16 @@ def _least(fields: dict[str, Any], keys: tuple[str, str], choose: Any) -> float 
 
 
 def _tighten(fields: dict[str, Any], exclusive: str, inclusive: str, sign: float, other: float | None) -> None:
-    """An excluded whole number becomes an included one a little further in, where both bounds have the same whole part.
+    """An excluded whole number becomes an included one a little further in, unless the other side of 0 is meant.
 
-    There llguidance lets the whole number pass: 0 where numbers are to be above 0 and at most 0.5.
+    llguidance lets the whole number pass where the other bound has the same whole part: 0 where numbers are to be above 0 and
+    at most 0.5. That bound may stand in another schema that has to hold too.
     """
-    if exclusive not in fields or other is None:
+    bound = float(fields.get(exclusive, math.nan))
+    width = math.inf if other is None else (other - bound) * sign
+    if not bound.is_integer() or bound * sign < 0 or width <= 0:
         return
-    bound = float(fields[exclusive])
-    width = (other - bound) * sign
-    if bound.is_integer() and 0 < width < 1 and (bound == 0 or bound * sign > 0):
-        inside = min(width / 1024, 1e-20) * sign if bound == 0 else math.nextafter(bound, bound + sign)
-        del fields[exclusive]
-        fields[inclusive] = max(fields.get(inclusive, inside), inside) if sign > 0 else min(fields.get(inclusive, inside), inside)
+    step = abs(bound) * _STEP or _TINY
+    inside = bound + sign * min(step, width / 1024)
+    del fields[exclusive]
+    fields[inclusive] = max(fields.get(inclusive, inside), inside) if sign > 0 else min(fields.get(inclusive, inside), inside)

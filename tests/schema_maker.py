@@ -72,7 +72,8 @@ class Maker:
         if self._chance(0.5):
             made[self._pick(("minimum", "exclusiveMinimum"))] = low
         if self._chance(0.5):
-            made[self._pick(("maximum", "exclusiveMaximum"))] = low + self._whole(3, 200)
+            width = self._pick((0.25, 0.5)) if made["type"] == "number" and self._chance(0.3) else self._whole(3, 200)
+            made[self._pick(("maximum", "exclusiveMaximum"))] = low + width
         if self._level > 1 and self._chance(0.2):
             made["multipleOf"] = self._pick((2, 5, 0.5))
         return made
@@ -96,6 +97,8 @@ class Maker:
             made["required"] = self._some(names, 0 if self._level else 1, len(names))
         if self._chance(0.5):
             made["additionalProperties"] = self._any(0) if self._level > 1 and self._chance(0.3) else False
+        elif self._level and self._chance(0.1):
+            made["required"] = [*made.get("required", []), "not described"]
         return made
 
     def _map(self, depth: int) -> Schema:

@@ -97,6 +97,9 @@ def accepts(schema: dict[str, Any], text: str) -> bool:
         ({"type": "number", "minimum": -2.5, "exclusiveMaximum": -2}, "-2", False),
         ({"type": "number", "minimum": -2.5, "exclusiveMaximum": -2}, "-2.5", True),
         ({"type": "number", "minimum": -0.5, "exclusiveMaximum": 0}, "-0", False),
+        ({"type": "number", "exclusiveMinimum": 100}, "100.0", False),
+        ({"type": "number", "exclusiveMinimum": 100}, "100.5", True),
+        ({"allOf": [{"type": "number", "exclusiveMinimum": 0}, {"exclusiveMaximum": 0.5}]}, "0", False),
         (INTEGER | {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}, "-5", True),  # 64 bits
         ({"type": "number", "minimum": -1.7976931348623157e308, "maximum": 1.7976931348623157e308}, "1e5", True),
         (INTEGER | {"multipleOf": 3600.0}, "7200", True),
