@@ -33,7 +33,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
     if call.tells_tools and tools:
         messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
-        _refuse_images(call.stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
+        _refuse_images_in_chat(call.stored, messages)
         return dataclasses.replace(await _native(services, call, resident, messages, tools), chats=True)
     return await rendered.conversation(call, resident, messages, tools)
 
@@ -41,6 +41,8 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
 async def for_generate(services: Services, call: Call, resident: Resident, messages: list[Message]) -> Prompt:
     """The prompt of /api/generate where it is made like that of a conversation."""
     if call.stored.chat_template and is_native(call.stored):
+        if call.request.truncate and len(messages) > 1:  # Ollama then lets its engine look whether all of them fit
+            _refuse_images_in_chat(call.stored, messages)
         return await _native(services, call, resident, rendered.tag_images(messages), [])
     return await rendered.conversation(call, resident, messages, [])
 
@@ -48,6 +50,10 @@ async def for_generate(services: Services, call: Call, resident: Resident, messa
 def refuse_images(stored: StoredModel, messages: Sequence[Message]) -> None:
     """Raises the error of a model that cannot see when it is shown something."""
     _refuse_images(stored, messages, ApiError(400, engine_error(400, _NO_VISION, "invalid_request_error")))
+
+
+def _refuse_images_in_chat(stored: StoredModel, messages: Sequence[Message]) -> None:
+    _refuse_images(stored, messages, ApiError(500, engine_error(500, _NO_VISION_CHAT, "server_error")))
 
 
 def _refuse_images(stored: StoredModel, messages: Sequence[Message], error: ApiError) -> None:

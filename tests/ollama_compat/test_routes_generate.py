@@ -196,7 +196,13 @@ async def test_a_load_that_makes_no_progress_is_given_up(start: Any) -> None:
 
 async def test_pictures_of_the_models_own_messages_count(live: Any) -> None:
     model = await derived(live, messages=[{"role": "user", "content": "a", "images": ["aGk="]}])
-    _, answer = await generate(live, "b", model=model, images=["aGk="], _debug_render_only=True)
+    _, answer = await generate(live, "b", model=model, images=["aGk="], truncate=False, _debug_render_only=True)
     assert answer["_debug_info"]["image_count"] == 2
-    status, answer = await generate(live, "b", model=model, stream=False)
+    status, answer = await generate(live, "b", model=model, truncate=False, stream=False)
     assert (status, "does not support multimodal requests" in answer["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+async def test_pictures_among_several_messages_are_refused_where_these_are_counted(live: Any, debug: bool) -> None:
+    status, answer = await generate(live, "b", system="x", images=["aGk="], stream=False, _debug_render_only=debug)
+    assert (status, "image input is not supported" in answer["error"]) == (500, True)
