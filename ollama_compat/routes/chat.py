@@ -71,10 +71,12 @@ async def _rendered(parts: Services, prepared: Call, body: ChatRequest) -> dict[
 
 
 async def count_tokens(parts: Services, body: ChatRequest) -> int:
-    """Tokens of the prompt of the whole conversation, however long it is."""
+    """Tokens of the prompt of the whole conversation, however long it is; 0 where nothing is said and none would be made."""
     stored = await call.find(parts, body)
     body = dataclasses.replace(body, truncate=False, tools=body.tool_choice.offered(body.tools))
     prepared = _prepare(parts, body, stored, time.perf_counter_ns())
+    if not body.messages:
+        return 0
     async with parts.residency.use(prepared.wanted(), body.keep_alive) as resident:
         text = await prompt.for_chat(parts, prepared, resident, conversation(stored, body.messages or []), body.tools)
         return len(await resident.runner.tokenize(text.text, add_special=True))

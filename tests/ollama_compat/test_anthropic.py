@@ -229,6 +229,10 @@ async def test_count_tokens(live: Any) -> None:
     status, answer = await live.post("/v1/messages/count_tokens", **body)
     _, asked = await ask(live, "say(one two three)")
     assert (status, answer) == (200, {"input_tokens": asked["usage"]["input_tokens"]})
+    silence = {"model": MODEL, "messages": user(""), "max_tokens": 1}
+    status, answer = await live.post("/v1/messages/count_tokens", **silence)
+    _, asked = await live.post("/v1/messages", **silence)
+    assert (status, answer) == (200, {"input_tokens": asked["usage"]["input_tokens"]})
 
 
 # ---------------------------------------------------------------- errors
