@@ -22,6 +22,7 @@ from ollama_compat.store.header import ModelHeader
 
 DEFAULTS = {"n-prompt": "512", "n-gen": "128", "n-depth": "0", "parallel": "1,4", "threads": "0", "repetitions": "5"}
 PLACES = {"n-gpu-layers": "num_gpu", "n-cpu-moe": "num_cpu_moe"}  # flags of single numbers, and what jobs call them
+SINGLE = {"repetitions", *PLACES}
 COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s", "spread", "GB/s", "of limit")
 LEAST, LARGEST = {"parallel": 1, "repetitions": 1}, 1 << 20
 
@@ -65,11 +66,13 @@ def _check(file: ModelFile, header: ModelHeader, numbers: Mapping[str, Sequence[
 
 
 def _numbers(flags: Parsed, name: str) -> list[int]:
-    """A list as llama-bench takes it: `512` or `512,2048`."""
+    """A list as llama-bench takes it: `512` or `512,2048`; of some flags one number."""
     text = flags.text(name) or DEFAULTS.get(name, "")
-    parts, least = text.split(","), LEAST.get(name, 0)
+    single, least = name in SINGLE, LEAST.get(name, 0)
+    parts = [text] if single else text.split(",")
     if not all(part.isascii() and part.isdigit() and least <= int(part) <= LARGEST for part in parts):
-        raise CommandError(f"--{name} takes numbers from {least} to {LARGEST} with commas between them, not {text!r}")
+        kind, between = ("a number", "") if single else ("numbers", " with commas between them")
+        raise CommandError(f"--{name} takes {kind} from {least} to {LARGEST}{between}, not {text!r}")
     return [int(part) for part in parts]
 
 
