@@ -103,7 +103,8 @@ class _Products:
         alone = columns == 1
         keep = self.kind.shared and e.registers == 32 and columns <= KEPT
         once = alone and self.kind.streamed and isa.reads_past_caches()
-        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone, keep=keep, count=count)
+        pinned = alone and self.kind.pinned(e)
+        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone, pinned=pinned, keep=keep, count=count)
 
 
 def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:

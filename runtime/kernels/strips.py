@@ -134,6 +134,11 @@ class StripEmitter(Emitter):
         tied.attributes.add("nounwind")
         return tied
 
+    def keep_order(self) -> None:
+        """Let LLVM move nothing that reads memory, or asks for it, from before this to after it or the other way; no instruction
+        comes of it."""
+        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], side_effect=True)
+
     def _inputs(self, x: Value, offset: int) -> Value:
         """Four inputs in every lane."""
         return self.cast(self.splat_i32(x, offset), self.bytes(4 * self.lanes))

@@ -42,6 +42,9 @@ class BF16(FloatType):
             return super().emit_input(e, x, first, count)
         return self.emit_load(e, x, 2 * first, count)
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 32
+
     def strip_values(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
         for pair in range(w.count):
             both = w.dwords(4 * pair)

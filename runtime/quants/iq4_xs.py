@@ -71,6 +71,9 @@ class IQ4_XS(SignedBlockType, StripType):
         both = e.shuffle(packed, [*range(16)] * 2 + [*range(16, 32)] * 2)
         return e.lookup(VALUES, e.shift_bytes(both, (0, -4, 0, -4), 15))
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 32
+
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [self._strip_scales(e, w, half) for half in (0, 1)]
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]

@@ -67,6 +67,9 @@ class Q2_K(SuperBlockType, StripType):
             results.append([e.fma(value, e.load_splat(x, Q8K.SCALE, e.F32, e.lanes), column[0])])
         return results
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 32
+
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         packed = [w.bytes(4 * k) for k in range(4)]
         offsets = strip_offsets(e, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)

@@ -87,6 +87,9 @@ class Q3_K(OffsetBlockType, StripType):
         third = e.shift_bytes(e.doubled(e.load(w, 0, e.bytes(32))), (2 - 2 * quarter, 1 - 2 * quarter), 4)
         return e.bor(emit_crumbs(e, w, self.QUANTS, quarter), third)
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 32
+
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = StripScales(e, xs, [self._strip_scales(e, w, k) for k in range(4)], 2)  # OFFSET is 4
         totals = scales.starts()

@@ -47,6 +47,9 @@ class Q4_K(ScaleMinType):
     def emit_quants(self, e: Emitter, w: Value, pair: int) -> Value:
         return e.shift_bytes(e.doubled(e.load(w, 16 + 32 * pair, e.bytes(32))), (0, -4), 15)
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 16
+
     def strip_quants(self, e: StripEmitter, w: Strip, group: int) -> Iterator[Value]:
         pair, half = divmod(group, 2)
         return (e.shift_bytes(w.bytes(16 + 32 * pair + 4 * i), (-4 * half,), 15) for i in range(8))

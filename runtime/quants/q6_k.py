@@ -111,6 +111,9 @@ class Q6_K(SuperBlockType, StripType):
             crumbs = [e.shift_bytes(part, (2 * k - 4,), 3 << 2 * k) for k, part in enumerate(parts)]
             e.store(functools.reduce(e.bor, crumbs), w, 128 + 32 * half)
 
+    def pinned(self, e: StripEmitter) -> bool:
+        return e.registers == 16
+
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = StripScales(e, xs, [w.bytes(self.SCALES + 4 * k) for k in range(4)], 5)
         totals = scales.starts()

@@ -30,13 +30,13 @@ class Strip:
 
     `ahead` is where the cache lines begin that are asked for meanwhile, `lines` of them: they are spread over the registers of
     weights, because all at once they would wait for one another, and come in order, as memory gives most. `spread`: between them;
-    else after them.
+    else after them. `pinned`: LLVM, which likes to move them all to the end of a long block, is kept from it.
     `once`: nobody reads these weights again soon, as where there is one column. `keep`: what was loaded stays in a register for
     the next who asks for it, as there are enough; otherwise a load costs less than to keep it elsewhere.
     """
 
     def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, *, registers: int, once: bool, spread: bool,
-                 keep: bool, count: int = 1) -> None:  # fmt: skip
+                 pinned: bool, keep: bool, count: int = 1) -> None:  # fmt: skip
         self.e = e
         self.count = count
         self.pointer = pointer
@@ -44,7 +44,9 @@ class Strip:
         self._lines, self._all_lines = iter(range(lines)), lines
         self._registers = registers
         self._spread = spread
+        self._pinned = pinned
         self._due = 0.0
+        self._loose = 0  # lines asked for that LLVM may move
         self._once = once
         self._kept: dict[tuple[int, str], Value] | None = {} if keep else None
 
@@ -81,7 +83,10 @@ class Strip:
             self._due += pace
             if self._spread:
                 self._prefetch_due()
+            if self.e.registers == 32:  # else LLVM has to choose what registers hold in a group
+                self._pin(1)
         self._prefetch_due()
+        self._pin(2)
 
     def ask_nothing(self) -> None:
         """Ask for no line ahead."""
@@ -91,10 +96,17 @@ class Strip:
         """Ask for the next `count` lines, or for all that are left."""
         for line in itertools.islice(self._lines, count):
             self.e.prefetch(self._ahead, line, once=self._once)
+            self._loose += 1
 
     def _prefetch_due(self) -> None:
         self.prefetch(int(self._due))
         self._due -= int(self._due)
+
+    def _pin(self, least: int) -> None:
+        """Let the lines asked for stay here, where there are so many since the last time."""
+        if self._pinned and self._loose >= least:
+            self.e.keep_order()
+            self._loose = 0
 
     def _load(self, offset: int, kind: Value) -> Value:
         if self._kept is None:
@@ -126,6 +138,10 @@ class Woven(abc.ABC):
     def strips_together(self, columns: int, registers: int) -> int:
         """Strips that a leaf for so many columns takes at a time on a CPU with so many registers."""
         return 1
+
+    def pinned(self, e: StripEmitter) -> bool:
+        """Whether LLVM has to be kept from moving the lines that one column asks for: where it does not, that costs a little."""
+        return False
 
     @abc.abstractmethod
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
