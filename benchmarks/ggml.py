@@ -6,22 +6,23 @@ import ctypes
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from runtime.kernels.jit import njit
-from runtime.kernels.memory import call_intrinsic
+from runtime.kernels.memory import call7, call_intrinsic
 from runtime.quants import BY_NAME
 
 _call = call_intrinsic(8)  # void vec_dot(n, out, out_stride, weights, stride, activations, stride, count)
 
-_BLOCKS = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 INTERLEAVED = 8  # rows that its repacked layouts put together
 TILE = 4  # columns that its repacked products of several columns put together
 CONTEXT = 16 << 20  # bytes of a context, less its weights
 F32 = 0  # ggml.h GGML_TYPE_F32
 
-Run = Callable[[], None]
+Run = Callable[[int], None]
+"""Does something so many times, in machine code: a call from Python takes as long as a third of a product in cache."""
 
 
 class _Traits(ctypes.Structure):
@@ -56,7 +57,6 @@ class Ggml:
             (self._base, "ggml_new_graph"): (pointer, [pointer]),
             (self._base, "ggml_build_forward_expand"): (None, [pointer] * 2),
             (self._library, "ggml_graph_plan"): (_Plan, [pointer, ctypes.c_int, pointer]),
-            (self._library, "ggml_graph_compute"): (ctypes.c_int, [pointer, ctypes.POINTER(_Plan)]),
         }
         for (library, name), (result, arguments) in declared.items():
             function = getattr(library, name)
@@ -75,20 +75,19 @@ class Ggml:
         place, inputs, outputs = weights.ctypes.data, activations.ctypes.data, out.ctypes.data
         loop = functools.partial(_rows, traits.vec_dot, width, outputs, place, stride, inputs, rows, columns)
         graph = self._graph(BY_NAME[name].type_id, weights[: rows * stride], rows, width, columns)
-        calls: list[Callable[..., None]] = [loop, graph]
+        calls: list[Run] = [loop, graph]
         arguments = (width, outputs, rows, place, inputs, columns, rows)
         repacked = self._repacked("gemv" if columns == 1 else "gemm", name)
         if repacked is not None and columns in (1, *range(TILE, columns + 1, TILE)) and rows % INTERLEAVED == 0:
-            calls.append(functools.partial(repacked, *arguments))
+            calls.append(repeated((repacked, *arguments)))
         return [functools.partial(_held, call, (activations, out)) for call in calls]
 
-    def _repacked(self, form: str, name: str) -> Callable[..., None] | None:
+    def _repacked(self, form: str, name: str) -> int | None:
+        """The address of its product of repacked rows."""
         side = "q8_K" if BY_NAME[name].block_size == 256 else "q8_0"
         kind = name.lower().replace("_k", "_K")
         function = getattr(self._library, f"ggml_{form}_{kind}_{INTERLEAVED}x8_{side}", None)
-        if function is not None:
-            function.argtypes, function.restype = _BLOCKS, None
-        return function
+        return None if function is None else _address(function)
 
     def _graph(self, type_id: int, weights: np.ndarray, rows: int, width: int, columns: int) -> Run:
         """A graph of one product, on this thread."""
@@ -103,8 +102,25 @@ class Ggml:
         plan = self._library.ggml_graph_plan(graph, 1, None)
         work = _aligned(plan.work_size + 1)
         plan.work = work.ctypes.data
-        call = functools.partial(self._library.ggml_graph_compute, graph, ctypes.byref(plan))
+        call = repeated((_address(self._library.ggml_graph_compute), graph, ctypes.addressof(plan)))
         return functools.partial(_held, call, (work, plan))
+
+
+def repeated(*calls: tuple[int, ...]) -> Run:
+    """Calls, each of an address with up to seven arguments, one after the other."""
+    return functools.partial(_repeat, np.array([(*call, *[0] * (8 - len(call))) for call in calls], np.int64))
+
+
+@njit(nogil=True)
+def _repeat(calls: np.ndarray, times: int) -> None:
+    for _ in range(times):
+        for number in range(len(calls)):
+            c = calls[number]
+            call7(c[0], (c[1], c[2], c[3], c[4], c[5], c[6], c[7]))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _aligned(count: int) -> np.ndarray:
@@ -114,14 +130,17 @@ def _aligned(count: int) -> np.ndarray:
     return raw[start : start + count]
 
 
-def _held(call: Callable[..., None], keep: object) -> None:
-    call()
+def _held(call: Run, keep: object, times: int) -> None:
+    call(times)
 
 
 @njit(nogil=True)
-def _rows(function: int, width: int, out: int, weights: int, stride: int, activations: int, rows: int, columns: int) -> None:
-    """Row after row in machine code: a call from Python takes longer than a row."""
-    for row in range(rows):
-        for column in range(columns):
-            place = out + 4 * (rows * column + row)
-            _call(function, (width, place, 0, weights + row * stride, 0, activations + 8 * width * column, 0, 1))
+def _rows(
+    function: int, width: int, out: int, weights: int, stride: int, activations: int, rows: int, columns: int, times: int
+) -> None:
+    """Row after row."""
+    for _ in range(times):
+        for row in range(rows):
+            for column in range(columns):
+                place = out + 4 * (rows * column + row)
+                _call(function, (width, place, 0, weights + row * stride, 0, activations + 8 * width * column, 0, 1))

@@ -10,7 +10,6 @@ are printed. MOELLAMA_ISA chooses the tier.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import itertools
 import platform
@@ -18,13 +17,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from bandwidth import read_speeds
-from ggml import Ggml
+from ggml import Ggml, Run, repeated
 
 from runtime.kernels import jit
 from runtime.kernels.jit import njit
@@ -35,9 +34,6 @@ from runtime.quants.strips import StripType
 CACHED = 384 << 10  # bytes of weights that stay in a core's cache
 ROUNDS = 9
 TARGET_SECONDS = 0.005  # of one measurement in cache
-
-DOT = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
-Run = Callable[[], None]
 
 
 class Matrix:
@@ -66,7 +62,7 @@ class Matrix:
         inputs = _aligned(columns, activation_bytes(leaves.activation(self.kind.name), self.width))
         outputs = np.zeros((columns, self.rows), np.float32)
         kept: list[object] = [inputs, outputs, self.weights]
-        calls: list[Run] = []
+        calls: list[tuple[int, ...]] = []
         whole = self.in_strips(leaves)
         parts = ("strip", 0, whole), ("dot", whole, self.rows)
         for form, first, end in (part for part in parts if part[1] < part[2]):
@@ -79,13 +75,12 @@ class Matrix:
                 place, addresses = self.weights.ctypes.data + first * self.stride, [array.ctypes.data for array in pointers]
                 arguments = (place, self.stride, end - first, *addresses, self.blocks, place)
                 leaf = leaves.strip if form == "strip" else leaves.dot
-                calls.append(functools.partial(DOT(leaf(self.kind.name, wide)), *arguments))
-        return functools.partial(_held, calls, kept)
+                calls.append((leaf(self.kind.name, wide), *arguments))
+        return functools.partial(_held, repeated(*calls), kept)
 
 
-def _held(calls: Sequence[Run], keep: object) -> None:
-    for call in calls:
-        call()
+def _held(run: Run, keep: object, times: int) -> None:
+    run(times)
 
 
 def _aligned(rows: int, row_bytes: int) -> npt.NDArray[np.uint8]:
@@ -98,15 +93,14 @@ def _aligned(rows: int, row_bytes: int) -> npt.NDArray[np.uint8]:
 
 def seconds(run: Run, repeats: int) -> float:
     started = time.thread_time()
-    for _ in range(repeats):
-        run()
+    run(repeats)
     return (time.thread_time() - started) / repeats
 
 
 def medians(runs: Sequence[Run], target: float) -> list[float]:
     """Median seconds of each, all in turn. The first call may compile, so it does not count for how often there are calls."""
     for run in runs:
-        run()
+        run(1)
     repeats = [max(1, round(target / seconds(run, 2))) for run in runs]
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(ROUNDS):
@@ -128,7 +122,7 @@ def gigahertz() -> float:
     """The clock of the core that this thread runs on."""
     count = 10_000_000
     _chain(1)
-    return 3 * count / min(seconds(lambda: _chain(count), 1) for _ in range(5)) / 1e9
+    return 3 * count / min(seconds(lambda times: _chain(times * count), 1) for _ in range(5)) / 1e9
 
 
 def report(kind: LeafType, options: argparse.Namespace, leaves: Leaves, peer: Ggml | None, read: float) -> None:
