@@ -34,26 +34,25 @@ class Automaton(Generic[State]):
     def __init__(self, first: State) -> None:
         self._states = [first]
         self._numbers = {first: self.start}
-        self._ways: dict[tuple[int, Any], int | None] = {}
+        self._ways: list[dict[Any, int | None]] = [{}]  # of each state, by symbol
 
     def after(self, state: int, symbol: Any) -> int | None:
         """The state after one more symbol; None: not known, or there is none."""
-        way = (state, symbol)
-        if way not in self._ways:
+        ways = self._ways[state]
+        if symbol not in ways:
             try:
-                self._ways[way] = self._number(self._next(self._states[state], symbol))
+                ways[symbol] = self._number(self._next(self._states[state], symbol))
             except (RecursionError, UnknownSyntax):
-                self._ways[way] = None
-        return self._ways[way]
+                ways[symbol] = None
+        return ways[symbol]
 
     def after_all(self, state: int, text: bytes) -> int | None:
         """The state after a text; None: not known, as for letters beyond ASCII, or there is none."""
-        ways = self._ways
+        if not text.isascii():
+            return None
         for byte in text:
-            if byte >= 0x80:
-                return None
-            after = ways[state, byte] if (state, byte) in ways else self.after(state, byte)
-            if after is None:
+            after = self._ways[state].get(byte)
+            if after is None and (after := self.after(state, byte)) is None:
                 return None
             state = after
         return state
@@ -67,6 +66,7 @@ class Automaton(Generic[State]):
         if state not in self._numbers:
             self._numbers[state] = len(self._states)
             self._states.append(state)
+            self._ways.append({})
         return self._numbers[state]
 
 

@@ -76,7 +76,8 @@ class Places:
         self._loose = {token: letters for token, text in enumerate(tokens) if (letters := chart.letters(text))}
         self._longest = max(map(len, tokens))
         self._most = max(64, _ROOM // (mask_bytes + _SMALL))
-        self._known: dict[At, Place] = {}
+        self._known: dict[At, Place | dict[int, Place]] = {}  # or by the token that has led there, where a text is forced
+        self._count = 0  # of places
         self.root = self._place(chart.start)
 
     def room(self, at: At) -> float:
@@ -93,16 +94,22 @@ class Places:
 
     def known(self, at: At, token: int) -> Place | None:
         """The place to which a token has led, if others have been there. The tokens of a forced text depend on that token too."""
-        at = self._shared(at)
-        return self._known.get(at) or self._known.get((at, token))
+        found = self._known.get(self._shared(at))
+        return found.get(token) if isinstance(found, dict) else found
 
     def add(self, at: At, token: int, forced: Sequence[int], *, choice: bool, stopped: bool) -> Place:
         """A new place, to which a token has led."""
-        if len(self._known) >= self._most:  # answers that are under way keep theirs until they end
-            self._known, self.root = {}, self._place(self.map.start)
+        if self._count >= self._most:  # answers that are under way keep theirs until they end
+            self._known, self._count, self.root = {}, 0, self._place(self.map.start)
+        self._count += 1
         place = self._place(at)
         place.forced, place.choice, place.stopped = forced, choice, stopped
-        self._known[place.at if choice else (place.at, token)] = place
+        if choice:
+            self._known[place.at] = place
+        else:
+            found = self._known.get(place.at)
+            by_token = self._known[place.at] = found if isinstance(found, dict) else {}
+            by_token[token] = place
         return place
 
     def _place(self, at: At) -> Place:

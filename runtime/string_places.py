@@ -75,17 +75,24 @@ class Strings:
         """After `letters`, where none is unfinished."""
         if not at.told:
             return at
-        states = at.states
-        if states:
-            after = [pattern.after_all(state, text) for pattern, state in zip(self._patterns, states, strict=True)]
-            states = tuple(state for state in after if state is not None)
-            if len(states) < len(after):
-                return UNTOLD
-            if all(pattern.is_dead(state) for pattern, state in zip(self._patterns, states, strict=True)):
-                states = ()
-        raw = None if at.raw is None else at.raw + text
-        length = min(at.length + len(text.decode()), self._countable)
-        return self._settled(StringAt(raw, b"", length, states))
+        states = self._after_patterns(at.states, text) if at.states else ()
+        if states is None:
+            return UNTOLD
+        length = min(at.length + _count(text), self._countable) if self._countable else 0
+        if at.raw is None:
+            return StringAt(None, b"", length, states)
+        return self._settled(StringAt(at.raw + text, b"", length, states))
+
+    def _after_patterns(self, states: tuple[int, ...], text: bytes) -> tuple[int, ...] | None:
+        """The states of the patterns after a text, none if it can match none of them; None: not known."""
+        further, alive = [], False
+        for pattern, state in zip(self._patterns, states, strict=True):
+            after = pattern.after_all(state, text)
+            if after is None:
+                return None
+            alive = alive or not pattern.is_dead(after)
+            further.append(after)
+        return tuple(further) if alive else ()
 
     def ends(self, at: StringAt, byte: int) -> bool:
         """Whether the byte is the quote at the end."""
@@ -128,7 +135,13 @@ def letters(text: bytes, start: int) -> int:
     return found.end() if _is_whole(found[0]) else start
 
 
+def _count(text: bytes) -> int:
+    return len(text) if text.isascii() else len(text.decode())
+
+
 def _is_whole(letter: bytes) -> bool:
+    if letter.isascii():
+        return True
     try:
         letter.decode()
     except UnicodeDecodeError:
