@@ -23,7 +23,7 @@ from runtime.kernels.kept import KINDS, Kept
 from runtime.kernels.leaves import COLUMNS, LEARN, Leaves
 from runtime.measure import disk, memory
 from runtime.measure.others import CALM, Others
-from runtime.measure.rates import Rates, average, rates
+from runtime.measure.rates import Rates, average, products_alone, rates
 from runtime.measure.stage import Stage
 from runtime.measure.subject import options
 from runtime.quants import BY_NAME, LeafType
@@ -36,19 +36,20 @@ STEPS = 4  # that progress is reported of
 MOST_ROUNDS, ROUNDS_SECONDS = 4, 8.0  # of all measurements of kernels, as many as there is time for
 ALL_SECONDS = 13.0  # until these end, where compiling kernels has taken some of it; one round there is always
 NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
+PRODUCTS = re.compile(r"pool$|probes\.|matmul\.|rows\.(pack|add)|strip\.|dot\.|unpack\.|quantize\.")
 UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.(embed|gated)|router\.(plan|combine)|matmul\.experts")
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Arguments: types (of weights, names), states (whether of recurrent layers too), cache_bytes (of the last cache),
-    free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes that are placed on a card, where layers are then
-    timed too (see `card_plan.placed`), of the two `usual_types` of weights and with files in the folder `scratch`; and those of
-    `subject.options`."""
+    free_bytes, disk (a large file, or empty), folder (of models), gpu; shapes of models, without which only products are timed,
+    and which are placed on a card, where layers are then timed too (see `card_plan.placed`), of the two `usual_types` of weights
+    and with files in the folder `scratch`; and those of `subject.options`."""
     begin = time.perf_counter()
     leaves, kind = Leaves(), KINDS[options(arguments)["kv_cache_type"]]
     types = [name for name in arguments["types"] if isinstance(BY_NAME.get(name), LeafType)]
-    states = bool(arguments.get("states"))
-    kernel_compile.keep(leaves, kernels(leaves, types, kind, states=states), progress)
+    steps, states = bool(arguments.get("shapes")), bool(arguments.get("states"))
+    kernel_compile.keep(leaves, kernels(leaves, types, kind, steps=steps, states=states), progress)
     threads = cores.physical()
     progress("filling memory", 0, STEPS)
     buffer = memory.filled(memory.size_beyond(arguments["cache_bytes"], arguments["free_bytes"]))
@@ -66,7 +67,8 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             "kept_share": one.kept_share,
             "keeps_kernels": cache.keeps(leaves.cache.folder),
         }
-        measure = functools.partial(_round, one, all_, buffer, types, arguments["cache_bytes"], states=states)
+        timed = functools.partial(rates, states=states) if steps else products_alone
+        measure = functools.partial(_round, one, all_, buffer, types, arguments["cache_bytes"], timed)
         found |= _together(_rounds(measure, min(begin + ALL_SECONDS, time.perf_counter() + ROUNDS_SECONDS)), threads)
         progress("reading the disk", 2, STEPS)
         large = disk.read_speed(arguments["disk"]) if arguments["disk"] else None
@@ -78,14 +80,15 @@ def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
             stage.close()
 
 
-def kernels(leaves: Leaves, types: list[str], kind: Kept, *, states: bool) -> list[str]:
-    """Names of those that are timed: compiling all that models need would take twice as long."""
+def kernels(leaves: Leaves, types: list[str], kind: Kept, *, steps: bool, states: bool) -> list[str]:
+    """Names of those that are timed: compiling all that models need would take much longer. `steps`: all that steps of models are
+    made of, not only products."""
     woven = strips.woven(types, leaves.strip_rows)
     modules = kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES
     names = kernel_compile.names(leaves.tier, types, (*modules, "probes"), woven, kind)
     others = {f"dot.{name}.{count}" for name in woven for count in COLUMNS}
     timed = [name for name in names if name not in others and not UNTIMED.match(name)]
-    return timed + [LEARN] * states
+    return timed + [LEARN] * states if steps else [name for name in timed if PRODUCTS.match(name)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,11 +101,13 @@ class Round:
     others: float | None  # cores that other programs had meanwhile
 
 
-def _round(one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, *, states: bool) -> Round:
+def _round(
+    one: Stage, all_: Stage, buffer: memory.Bytes, types: list[str], cache_bytes: int, timed: Callable[..., Rates]
+) -> Round:
     """By one core and by all, which may be the same. All read no less than one: the others may stand idle."""
     others = Others()
     reads = [memory.read_speed(stage, buffer) for stage in dict.fromkeys((one, all_))]
-    found = [rates(stage, buffer, types, cache_bytes, SECONDS, states=states) for stage in dict.fromkeys((one, all_))]
+    found = [timed(stage, buffer, types, cache_bytes, SECONDS) for stage in dict.fromkeys((one, all_))]
     return Round((reads[0], max(reads)), found[0], found[-1], others.cores())
 
 

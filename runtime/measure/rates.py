@@ -54,49 +54,57 @@ USUAL = "Q4_K"  # the type that shows what short rows cost
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
-    """What a step is made of, in seconds, for so many threads."""
+    """What a step is made of, in seconds, for so many threads. 0 where it was not measured."""
 
     threads: int
     types: dict[str, TypeRate]
-    step: float  # beside its rows: a batch of one token is made and entered, and the threads are called
     row: float  # a row of a Program with next to nothing to do: the call, and what threads wait for one another
-    router: float  # a (token, expert, choice) of choosing experts
-    output_prompt: float  # in a prompt, a sum of a weight row and an activation row, beside its operations: short rows cost more
-    head: float  # a query head's attention, beside its context
-    attention: float  # a (query head, position, value of key and value) of a long context in the caches, one row
-    look: float  # a (query head, position) there, beside its values
-    near: float  # a byte of keys and values there, as many as they are in f16, beside what heads do with it
-    attention_kept: float  # a (query head, position, value) of keys and values that come from memory: what is not hidden by that
-    kept: float  # a byte of them, counted so, from there
-    attention_prompt: float  # (query head, position, value) and (query head, position) in a prompt
-    look_prompt: float
-    turn: float  # in a prompt, a head of queries, keys or values that is turned or stored
-    line: float  # in a prompt, a row of a kernel that takes rows one by one, beside its elements
-    element: float  # in a prompt, an element that is normed, packed and added; a single token's are one thread's work
-    state: float = 0.0  # a value of the states that recurrent layers keep, one token; 0: not measured
+    step: float = 0.0  # beside its rows: a batch of one token is made and entered, and the threads are called
+    router: float = 0.0  # a (token, expert, choice) of choosing experts
+    output_prompt: float = 0.0  # in a prompt, a sum of a weight row and a row beside its operations: short rows cost more
+    head: float = 0.0  # a query head's attention, beside its context
+    attention: float = 0.0  # a (query head, position, value of key and value) of a long context in the caches, one row
+    look: float = 0.0  # a (query head, position) there, beside its values
+    near: float = 0.0  # a byte of keys and values there, as many as they are in f16, beside what heads do with it
+    attention_kept: float = 0.0  # a (query head, position, value) of keys and values from memory: what is not hidden by that
+    kept: float = 0.0  # a byte of them, counted so, from there
+    attention_prompt: float = 0.0  # (query head, position, value) and (query head, position) in a prompt
+    look_prompt: float = 0.0
+    turn: float = 0.0  # in a prompt, a head of queries, keys or values that is turned or stored
+    line: float = 0.0  # in a prompt, a row of a kernel that takes rows one by one, beside its elements
+    element: float = 0.0  # in a prompt, an element that is normed, packed and added; a single token's are one thread's work
+    state: float = 0.0  # a value of the states that recurrent layers keep, one token
     state_prompt: float = 0.0  # the same, a token of a prompt
+
+
+def products_alone(stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float) -> Rates:
+    """What weights of types take that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last
+    cache."""
+    row = _row(stage, memory, _usual(types))
+    return Rates(stage.threads, {name: type_rate(stage, memory, name, cache_bytes, row, seconds) for name in types}, row)
+
+
+def _usual(types: list[str]) -> str:
+    return USUAL if USUAL in types else types[0]
 
 
 def rates(
     stage: Stage, memory: npt.NDArray[np.uint8], types: list[str], cache_bytes: int, seconds: float, *, states: bool = False
 ) -> Rates:
-    """All of it, of types that the CPU multiplies; `seconds` for each single measurement. `cache_bytes`: of the last cache;
-    `states`: those of recurrent layers too."""
-    usual = USUAL if USUAL in types else types[0]
-    row = _row(stage, memory, usual)
-    found = {name: type_rate(stage, memory, name, cache_bytes, row, seconds) for name in types}
+    """What models take. `states`: those of recurrent layers too."""
+    usual, known = _usual(types), products_alone(stage, memory, types, cache_bytes, seconds)
+    row = known.row
     head, attention, look, near = _attention_of_one(stage, row, seconds)
     attention_kept, kept = _attention_from_memory(stage, row, cache_bytes, seconds)
     turn, attention_prompt, look_prompt = _attention_of_prompt(stage, seconds)
     line, element = _elements(stage, usual, seconds)
     state, state_prompt = _states(stage, row, cache_bytes, seconds) if states else (0.0, 0.0)
-    return Rates(
-        threads=stage.threads,
-        types=found,
+    return dataclasses.replace(
+        known,
         step=_step(stage.leaves, stage.threads),
         row=min(row, _row(stage, memory, usual)),  # again, since a core that was taken away for a moment would count in every row
         router=_router(stage, row, seconds),
-        output_prompt=output_prompt(stage, memory, usual, found[usual].prompt, row, seconds),
+        output_prompt=output_prompt(stage, memory, usual, known.types[usual].prompt, row, seconds),
         head=head,
         attention=attention,
         look=look,

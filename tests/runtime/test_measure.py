@@ -26,7 +26,7 @@ from runtime.measure.machine import MOST_ROUNDS, Round, _rounds, calm, kernels
 from runtime.measure.others import Others
 from runtime.measure.parts import part_of, shares
 from runtime.measure.products import TypeRate
-from runtime.measure.rates import FEW_HEADS, HEADS, Rates, _apart, _shared, average, rates
+from runtime.measure.rates import FEW_HEADS, HEADS, Rates, _apart, _shared, average, products_alone, rates
 from runtime.measure.stage import Stage
 
 MIB = 1 << 20
@@ -149,9 +149,12 @@ def test_there_is_one_round_and_more_where_they_end_in_time() -> None:
     assert len(_rounds(lambda: one_round(0.0), now + 10)) == MOST_ROUNDS
 
 
-@pytest.mark.parametrize(("types", "states"), [(["Q4_K", "IQ3_S"], True), (["MXFP4", "F32"], False)])
+@pytest.mark.parametrize(
+    ("types", "steps", "states"),
+    [(["Q4_K", "IQ3_S"], True, True), (["MXFP4", "F32"], True, False), (["Q4_K", "IQ2_XXS", "F32"], False, False)],
+)
 def test_what_is_timed_is_compiled_ahead_and_no_more(
-    types: list[str], states: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    types: list[str], steps: bool, states: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = {"pool"}
     leaf, driver = Leaves.compile, Driver.address
@@ -166,10 +169,16 @@ def test_what_is_timed_is_compiled_ahead_and_no_more(
 
     monkeypatch.setattr(Leaves, "compile", compiled)
     monkeypatch.setattr(Driver, "address", address)
-    rates(stage, memory.filled(16 * MIB), types, 4 * MIB, 0.001, states=states)
+    one = Stage(stage.leaves, 1)
+    for each in (one, stage):
+        if steps:
+            rates(each, memory.filled(16 * MIB), types, 4 * MIB, 0.001, states=states)
+        else:
+            products_alone(each, memory.filled(16 * MIB), types, 4 * MIB, 0.001)
+    one.close()
     memory.clock(stage)
     memory.read_speed(stage, memory.filled(MIB), 0.001)
-    assert set(kernels(stage.leaves, types, KINDS["f16"], states=states)) - {"quantize.f32"} == used
+    assert set(kernels(stage.leaves, types, KINDS["f16"], steps=steps, states=states)) - {"quantize.f32"} == used
 
 
 def test_how_much_others_work_is_told_by_the_system(tmp_path: Path) -> None:
