@@ -44,7 +44,8 @@ def doctor(call: Call) -> None:
     placements = (machine["gpu"] or {}).get("placements") or [None] * len(shapes)
     diagnoses = [subject.diagnose(each, placement=place) for each, place in zip(shapes, placements, strict=True)]
     named = diagnoses[: len(call.words)]  # of the well-known models nobody expects that all run
-    problems = [*subject.problems(), *(f"{each.name}: {problem}" for each in named for problem in each.problems)]
+    store = [problem] if (problem := model_file.unreadable()) else []
+    problems = [*subject.problems(), *store, *(f"{each.name}: {problem}" for each in named for problem in each.problems)]
     if call.flags.on("json"):
         print(json.dumps(_document(found, machine, diagnoses, problems)))
     else:

@@ -80,10 +80,25 @@ def every(environ: Mapping[str, str] = os.environ) -> list[ModelFile]:
 
 
 def largest(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The largest file of the store; None when it has none."""
+    """The largest file of the store; None when it has none that may be looked at."""
     blobs = Settings.from_env(environ).models / "blobs"
-    files = [path for path in blobs.glob("sha256-*") if path.is_file()] if blobs.is_dir() else []
-    return max(files, key=lambda path: path.stat().st_size, default=None)
+    try:
+        sizes = {blobs / name: (blobs / name).stat().st_size for name in os.listdir(blobs) if name.startswith("sha256-")}
+    except OSError:
+        return None
+    return max(sizes, key=lambda path: sizes[path], default=None)
+
+
+def unreadable(environ: Mapping[str, str] = os.environ) -> str:
+    """What keeps this user from the store; nothing where it can be read, or is not there yet."""
+    root = Settings.from_env(environ).models
+    try:
+        os.listdir(root)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"the folder of models {root} cannot be read: {(error.strerror or str(error)).lower()}"
+    return ""
 
 
 def _no_path(word: str) -> str:

@@ -548,6 +548,30 @@ def test_the_exit_status_names_what_will_not_work(
     assert "qwen3-30b-a3b" in out
 
 
+def test_a_store_that_may_not_be_read_is_a_problem_and_all_else_is_told(
+    measured: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(command.model_file.os, "listdir", denied)
+    assert main(["doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert "  bandwidth  " in out
+    assert f"Error: the folder of models {tmp_path / 'models'} cannot be read: permission denied" in err
+    assert measured[0]["disk"] == ""
+
+
+def test_the_largest_file_of_the_store(tmp_path: Path) -> None:
+    environ = {"OLLAMA_MODELS": str(tmp_path)}
+    assert command.model_file.largest(environ) is None
+    assert command.model_file.unreadable(environ) == ""
+    (tmp_path / "blobs").mkdir()
+    for name, size in (("sha256-a", 3), ("sha256-b", 9), ("other", 20)):
+        (tmp_path / "blobs" / name).write_bytes(bytes(size))
+    assert command.model_file.largest(environ) == tmp_path / "blobs/sha256-b"
+
+
 def test_memory_whose_speed_changes_is_told_of(
     measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
