@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
 WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
-PRODUCTS = "tests/runtime/test_matmul.py"
+PRODUCTS, BASICS = "tests/runtime/test_matmul.py", "tests/runtime/test_basics.py"
 POOL, SEGMENTS = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py"
 
 
@@ -112,6 +112,7 @@ FAULTS = (
     Fault("kernels/basics.py", "for place in (0, 2)]", "for place in (0, 1)]", "IQ3_XXS and dot_is"),
     Fault("kernels/x86.py", "if i % 8 < 7 else 1", "if i % 8 < 7 else 0", "IQ2_XS and dot_is", tier="avx2"),
     Fault("kernels/matmul.py", "(column + c) * rows + at)", "(column + c) * rows)", "unpacked", tests=PRODUCTS),
+    Fault("kernels/matmul.py", "outputs[width] = inputs[width - 1]", "outputs[width] = inputs[0]", "any_number", tests=PRODUCTS),
     Fault("kernels/mix_leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "halves", tests=KEPT),
     Fault("kernels/mix_leaves.py", "outs[first : first + some], n", "outs[:some], n", "halves", tests=KEPT, tier="avx2"),
     Fault("kernels/mix_leaves.py", "_fill(e, x, end, padded, NONE)", "_fill(e, x, end, end, NONE)", "weights", tests=KEPT),
@@ -139,6 +140,7 @@ FAULTS = (
     Fault("kernels/delta_leaves.py", "e.fma(both, change, ", "e.add(change, ", "any_pieces", tests=DELTA),
     Fault("kernels/delta_leaves.py", "change, e.mul(keep, old))", "change, old)", "any_pieces", tests=DELTA),
     Fault("kernels/interleave.py", "lanes * a[3], token % lanes", "lanes * a[3], 0", "", tests=MODELS),
+    Fault("quants/strips.py", "if self._long and (lines", "if False and (lines", "asked_for_all_along", BASICS),
     Fault("kernels/interleave.py", "token < a[12]", "token <= a[12]", "last_strip", MODELS),
     Fault("execute/recorder.py", "(0, stride, 4 * first))", "(0, stride, 0))", "rows_after_the_last_strip", MODELS),
     Fault("execute/recorder.py", "bias[first : first + part.rows]", "bias[: part.rows]", "biases_of_rows_after", MODELS),

@@ -394,6 +394,8 @@ class Recorder:
             leaf = self._leaves.strip if form == "strip" else self._leaves.dot
             for columns in self._leaves.columns(quant, form):
                 table[columns] = leaf(quant, columns)
+            for columns in self._leaves.filled(form):
+                table[columns] = table[columns + 1]
             self._tables[name] = self._keep(table)
         return self._tables[name]
 

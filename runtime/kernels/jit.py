@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numba
 
 from runtime.kernels import cache as kernel_cache
 from runtime.kernels import isa
+
+llvmlite.binding.initialize_native_asmparser()  # leaves hold some instructions as text
 
 FOLDER: Path | None = kernel_cache.configure()
 TIER: isa.Tier = isa.select(os.environ.get(isa.ENVIRONMENT), FOLDER)

@@ -96,6 +96,10 @@ class Leaves:
         """The column counts that `dot` takes for this type, or `strip`."""
         return strip_columns(quant, self.tier) if form == "strip" else COLUMNS
 
+    def filled(self, form: str = "dot") -> tuple[int, ...]:
+        """Numbers of columns for which the leaf of one more takes less time than two leaves: see `matmul.fill`."""
+        return (7,) if form == "strip" and few_registers(self.tier) else (3, 7)
+
     def dot(self, quant: str, columns: int) -> int:
         """Address of the dot leaf of a type."""
         return self.compile(f"dot.{quant}.{columns}")

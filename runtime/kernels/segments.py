@@ -18,7 +18,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, leaf_width
+from runtime.kernels.matmul import WIDEST, fill, leaf_width
 from runtime.kernels.memory import call6, call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads
 
@@ -63,6 +63,7 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
     while done < columns:
         width = leaf_width(leaves, columns - done)
         _point(pointers, done, width, x, x_row, x_head, group, out, out_step)
+        fill(i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST), width)
         call7(leaves[width], (weights, stride, rows, pointers, pointers + 8 * WIDEST, length, weights))
         done += width
 

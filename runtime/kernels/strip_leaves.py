@@ -103,8 +103,10 @@ class _Products:
         alone = columns == 1
         keep = self.kind.shared and e.registers == 32 and columns <= KEPT
         once = alone and self.kind.streamed and isa.reads_past_caches()
-        pinned = alone and self.kind.pinned(e)
-        return Strip(e, at, ahead, lines, registers=registers, once=once, spread=alone, pinned=pinned, keep=keep, count=count)
+        pinned, long = alone and self.kind.pinned(e), self.kind.long and not alone
+        return Strip(
+            e, at, ahead, lines, registers=registers, once=once, spread=alone, pinned=pinned, long=long, keep=keep, count=count
+        )
 
 
 def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from llvmlite import ir
 
-from runtime.kernels.basics import I8, I16, I32, Value
+from runtime.kernels.basics import CACHE_LINE, I8, I16, I32, Value
 from runtime.kernels.emitter import Emitter
 
 NONE = 0x80  # in the control of a byte shuffle: a zero
@@ -128,8 +128,18 @@ class StripEmitter(Emitter):
     def after(self, pointer: Value, value: Value) -> Value:
         """`pointer`, but not before `value` is there. What is loaded from it is loaded anew, and LLVM does not start
         everything at once, for which there are no registers; no instruction comes of it."""
-        kind = ir.FunctionType(pointer.type, [pointer.type, value.type])
-        tied = self.builder.asm(kind, "", "=r,0,v", [pointer, value], side_effect=False)
+        return self._tied("", "=r,0,v", pointer, value)
+
+    def after_asking(self, pointer: Value, ahead: Value, lines: Iterable[int]) -> Value:
+        """`pointer`, but not before cache lines from `ahead` on are asked for: LLVM takes requests of its own (`prefetch`) to the
+        end of long code, where they wait for one another. The jump is for CPUs that, once they lack a decoded instruction,
+        decode until they jump: thousands of instructions in a row would be decoded anew for each block."""
+        text = [f"prefetcht0 {CACHE_LINE * line}($2)" for line in lines]
+        return self._tied("\n".join([*text, "jmp 1f", "1:"]), "=r,0,r", pointer, ahead)
+
+    def _tied(self, text: str, constraints: str, pointer: Value, other: Value) -> Value:
+        kind = ir.FunctionType(pointer.type, [pointer.type, other.type])
+        tied = self.builder.asm(kind, text, constraints, [pointer, other], side_effect=False)
         tied.attributes.add("readnone")
         tied.attributes.add("nounwind")
         return tied

@@ -26,7 +26,7 @@ class IQ4_XS(SignedBlockType, StripType):
     type_id = 23
     block_bytes = 136
     elements = (2, 2) + (4,) * 33
-    widest = 4
+    long = True
     LARGEST = 127
     cuda = """
     int group = p >> 2, low = b[4 + (group >> 1)] >> 4 * (group & 1) & 15, upper = short_at(b + 2) >> 2 * group & 3;

@@ -25,7 +25,7 @@ class Q2_K(SuperBlockType, StripType):
     type_id = 10
     block_bytes = 84
     elements = (4,) * 20 + (2, 2)
-    widest = 4
+    long = True
     QUANTS = 16
     D = 80
     cuda = """

@@ -27,7 +27,7 @@ class Q3_K(OffsetBlockType, StripType):
     type_id = 11
     block_bytes = 110
     elements = (4,) * 27 + (2,)
-    widest = 4
+    long = True
     shared = True
     OFFSET = 4
     QUANTS = 32

@@ -38,6 +38,7 @@ class Q4_K(ScaleMinType):
     cuda_form = "SCALED"
     cuda_step = 32
     elements = (2, 2) + (4,) * 35
+    long = True
     LARGEST = 15
 
     def quants(self, blocks: Bytes) -> Bytes:

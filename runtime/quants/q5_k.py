@@ -40,6 +40,7 @@ class Q5_K(ScaleMinType):
     cuda_form = "SCALED"
     cuda_step = 32
     elements = (2, 2) + (4,) * 43
+    long = True
     LARGEST = 31
 
     def quants(self, blocks: Bytes) -> Bytes:

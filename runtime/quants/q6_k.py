@@ -28,6 +28,7 @@ class Q6_K(SuperBlockType, StripType):
     type_id = 14
     block_bytes = 210
     elements = (4,) * 52 + (2,)
+    long = True
     SCALES = 192
     D = 208
     cuda = """

@@ -30,13 +30,14 @@ class Strip:
 
     `ahead` is where the cache lines begin that are asked for meanwhile, `lines` of them: they are spread over the registers of
     weights, because all at once they would wait for one another, and come in order, as memory gives most. `spread`: between them;
-    else after them. `pinned`: LLVM, which likes to move them all to the end of a long block, is kept from it.
+    else after them, and in `long` code where later loads wait. `pinned`: LLVM, which likes to move them all to the end of a long
+    block, is kept from it.
     `once`: nobody reads these weights again soon, as where there is one column. `keep`: what was loaded stays in a register for
     the next who asks for it, as there are enough; otherwise a load costs less than to keep it elsewhere.
     """
 
     def __init__(self, e: StripEmitter, pointer: Value, ahead: Value, lines: int, *, registers: int, once: bool, spread: bool,
-                 pinned: bool, keep: bool, count: int = 1) -> None:  # fmt: skip
+                 pinned: bool, long: bool, keep: bool, count: int = 1) -> None:  # fmt: skip
         self.e = e
         self.count = count
         self.pointer = pointer
@@ -44,7 +45,7 @@ class Strip:
         self._lines, self._all_lines = iter(range(lines)), lines
         self._registers = registers
         self._spread = spread
-        self._pinned = pinned
+        self._pinned, self._long = pinned, long
         self._due = 0.0
         self._loose = 0  # lines asked for that LLVM may move
         self._once = once
@@ -73,6 +74,8 @@ class Strip:
     def wait(self, value: Value) -> None:
         """Let no later load come before `value`."""
         self.pointer = self.e.after(self.pointer, value)
+        if self._long and (lines := list(self._due_lines())):
+            self.pointer = self.e.after_asking(self.pointer, self._ahead, lines)
 
     def paced(self, weights: Iterable[Value], registers: int = 0) -> Iterator[Value]:
         """The same registers, lines asked for between them; after them where columns are many or registers few, so that LLVM can
@@ -82,25 +85,30 @@ class Strip:
             yield register
             self._due += pace
             if self._spread:
-                self._prefetch_due()
+                self._prefetch(self._due_lines())
             if self.e.registers == 32:  # else LLVM has to choose what registers hold in a group
                 self._pin(1)
-        self._prefetch_due()
-        self._pin(2)
+        if not self._long:
+            self._prefetch(self._due_lines())
+            self._pin(2)
 
     def ask_nothing(self) -> None:
         """Ask for no line ahead."""
         self._lines = iter(range(0))
 
-    def prefetch(self, count: int | None = None) -> None:
-        """Ask for the next `count` lines, or for all that are left."""
-        for line in itertools.islice(self._lines, count):
+    def prefetch(self) -> None:
+        """Ask for all lines that are left."""
+        self._prefetch(self._lines)
+
+    def _due_lines(self) -> Iterator[int]:
+        due = int(self._due)
+        self._due -= due
+        return itertools.islice(self._lines, due)
+
+    def _prefetch(self, lines: Iterator[int]) -> None:
+        for line in lines:
             self.e.prefetch(self._ahead, line, once=self._once)
             self._loose += 1
-
-    def _prefetch_due(self) -> None:
-        self.prefetch(int(self._due))
-        self._due -= int(self._due)
 
     def _pin(self, least: int) -> None:
         """Let the lines asked for stay here, where there are so many since the last time."""
@@ -129,11 +137,11 @@ class Woven(abc.ABC):
     strip_blocks: int = 1
     strip_steps: tuple[int, ...] = (1,)  # how many times `elements` one `emit_strip` takes, falling; the last is 1
     shared: bool = False  # whether groups that lie in the same bytes follow one another, so that keeping those pays
+    long: bool = False  # whether a block of several columns takes many hundreds of instructions
     near: bool = False  # whether they are in the core's cache, so that nothing is asked for
     streamed: bool = True  # whether one column asks for lines as read once: they leave the second level of the cache sooner
     widest: int = 8
-    """Columns of the widest leaf that pays on a tier of 16 registers, where much is unpacked for each: a longer loop no longer
-    fits the core's store of decoded instructions."""
+    """Columns of the widest leaf that pays on a tier of 16 registers."""
 
     def strips_together(self, columns: int, registers: int) -> int:
         """Strips that a leaf for so many columns takes at a time on a CPU with so many registers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from llvmlite import ir
 
@@ -29,3 +31,11 @@ def test_one_column_asks_for_weights_as_read_once_where_the_cpu_makes_use_of_it(
     single, several = (Leaves(KernelCache(None)).assembly(f"strip.Q8_0.{columns}") for columns in (1, 4))
     assert ("prefetchnta" in single, "prefetchnta" in several) == (past_caches, False)
     assert "prefetch" in single
+
+
+@pytest.mark.skipif(not Leaves().strip_rows, reason="strips are for AVX2 and AVX-512")
+@pytest.mark.parametrize("columns", [2, 8])
+def test_lines_are_asked_for_all_along_a_long_block(columns: int) -> None:
+    code = [line.split() for line in Leaves(KernelCache(None)).assembly(f"strip.Q5_K.{columns}").splitlines() if line.strip()]
+    runs = [len(list(run)) for asks, run in itertools.groupby(line[0].startswith("prefetch") for line in code) if asks]
+    assert max(runs) <= 6 < sum(runs), "LLVM has moved them together, where they wait for one another"

@@ -44,3 +44,15 @@ def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(architecture:
     assert np.ptp(logits[0]) > 0
     assert np.array_equal(logits[0], logits[1])
     assert np.array_equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "IQ3_S"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
+def test_any_number_of_rows_gives_the_bits_of_single_tokens(architecture: str, kind: str, tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
+    tokens = np.random.default_rng(4).integers(0, 300, 33).tolist()
+    with closing(open_model(path, threads=2)) as executor:
+        rows = [Text(executor, [0]).feed(tokens[:at])[-1] for at in range(1, len(tokens) + 1)]
+        singles = np.concatenate([text.feed([token]) for text in [Text(executor, [1])] for token in tokens])
+    assert np.ptp(singles) > 0
+    assert np.array_equal(np.stack(rows), singles)
