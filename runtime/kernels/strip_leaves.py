@@ -28,7 +28,7 @@ KEPT = 2
 def emit_products(e: Emitter, kind: Woven, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
-    together = kind.strips_together(columns, e.registers)
+    together = kind.strips_together(columns, e)
     strips = e.builder.udiv(rows, e.index(e.lanes))
     groups = e.builder.udiv(strips, e.index(together))
     products = _Products(e, kind, columns, e.builder.add(w, e.builder.mul(rows, stride)), n_blocks, following)

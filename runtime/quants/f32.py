@@ -31,8 +31,8 @@ class F32(FloatType):
     def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
         return e.load(w, offset, e.F32 if count == 1 else e.floats(count))
 
-    def strips_together(self, columns: int, registers: int) -> int:
-        return 2 * TOGETHER if columns == 1 and registers == 16 else super().strips_together(columns, registers)
+    def strips_together(self, columns: int, e: StripEmitter) -> int:
+        return 2 * TOGETHER if columns == 1 and e.registers == 16 else super().strips_together(columns, e)
 
     def emit_strips(self, e: StripEmitter, strips: Sequence[Strip], xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         if len(xs) == 1 and e.registers == 16:  # a line for each two registers takes a third of all loads

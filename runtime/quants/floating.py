@@ -54,8 +54,8 @@ class FloatType(StripType):
                 column[slot] = e.fma(values, self.emit_input(e, x, k * width, width), column[slot])
         return totals
 
-    def strips_together(self, columns: int, registers: int) -> int:
-        return TOGETHER if TOGETHER * PARTS * columns <= registers else 1
+    def strips_together(self, columns: int, e: StripEmitter) -> int:
+        return TOGETHER if TOGETHER * PARTS * columns <= e.registers else 1
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         return self._emit_strips(e, [w], xs, sums)

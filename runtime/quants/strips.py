@@ -143,8 +143,8 @@ class Woven(abc.ABC):
     widest: int = 8
     """Columns of the widest leaf that pays on a tier of 16 registers."""
 
-    def strips_together(self, columns: int, registers: int) -> int:
-        """Strips that a leaf for so many columns takes at a time on a CPU with so many registers."""
+    def strips_together(self, columns: int, e: StripEmitter) -> int:
+        """Strips that a leaf for so many columns takes at a time."""
         return 1
 
     def pinned(self, e: StripEmitter) -> bool:
