@@ -65,7 +65,8 @@ class Product:
 
 
 def _passes(columns: int) -> list[int]:
-    """Columns of each pass, the widest first."""
+    """Columns of each pass, the widest first; three and seven take one of four and of eight (see runtime.kernels.matmul.fill)."""
+    columns += columns % 4 == 3
     return [WIDEST] * (columns // WIDEST) + [width for width in (4, 2, 1) if columns & width]
 
 

@@ -147,13 +147,13 @@ def test_a_prompt_turns_and_stores_and_looks_back() -> None:
 
 
 def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
-    """Each of 32 tokens meets half of 500 rows, and 100."""
+    """Each of 32 tokens meets half of 500 rows, and 100; three and seven of a chunk of eight count as one more."""
     subject = machine({"F32": rate(0, 0, 0)})
     subject["rates"] |= {"output_prompt": 1e-10, "head": 1e-7}
     shape_ = model(Weights("F32", 1000, 500, 0.5), Weights("F32", 1000, 100), layers=2, head_count=4)
     predictor = Predictor(subject, 0)
     assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7 + (250 + 100) * 1e-10)
-    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 + 100) * 1e-10)
+    assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 + 100) * 1e-10, rel=0.02)
 
 
 def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
@@ -210,11 +210,14 @@ def test_windows_as_files_tell_of_them(architecture: str, keys: dict[str, Any], 
 
 
 def test_a_step_s_rows_share_what_is_read() -> None:
-    """Eleven rows are passes of 8, 2 and 1; the first waits for memory, the others for the cores."""
-    weights = {**rate(1e-11, 5e-10, 1e-12), "cache_two": 2e-11, "scattered": 6e-10, "memory_four": 1e-9, "memory_eight": 3e-9}
-    assert Product(weights, values=2.0).seconds(7) == pytest.approx(1e-9 + 2e-11 + 1e-11)
-    assert Product(weights, values=2.0, width=4096).seconds(11) == pytest.approx(3e-9 + 2e-11 + 1e-11)
-    assert Product(weights, values=2.0, spilled=0.0).seconds(11) == pytest.approx(2 * 8 * 2 * 1e-12 + 2e-11 + 1e-11)
+    """Fourteen rows are passes of 8, 4 and 2; the first waits for memory, the others for the cores. Three take a pass of four."""
+    weights = {**rate(1e-11, 5e-10, 1e-12), "cache_two": 2e-11, "cache_four": 3e-11}
+    weights |= {"scattered": 6e-10, "memory_four": 1e-9, "memory_eight": 3e-9}
+    assert Product(weights, values=2.0).seconds(5) == pytest.approx(1e-9 + 1e-11)
+    assert Product(weights, values=2.0, width=4096).seconds(14) == pytest.approx(3e-9 + 3e-11 + 2e-11)
+    assert Product(weights, values=2.0, spilled=0.0).seconds(10) == pytest.approx(2 * 8 * 2 * 1e-12 + 2e-11)
+    assert Product(weights, values=2.0).seconds(3) == Product(weights, values=2.0).seconds(4)
+    assert Product(weights, values=2.0).seconds(15) == Product(weights, values=2.0).seconds(16)
     assert Product(weights, values=2.0, scattered=True).seconds(1) == pytest.approx(6e-10)
     assert Product(weights, values=2.0, bandwidth=100.0).seconds(1) == pytest.approx(1e-11)
     assert Product(weights, values=2.0, spilled=0.0, short=1e-9).seconds(8) == pytest.approx(2 * 8 * 2e-12 + 8e-9)
