@@ -56,6 +56,7 @@ FAULTS = (
     Fault("quants/iq4_xs.py", "e.mul(offset, e.signed_offset)", "e.mul(offset, 127)", "IQ4_XS and strip"),
     Fault("quants/iq4_xs.py", "(half,) * 4", "(0,) * 4", "IQ4_XS and strip"),
     Fault("kernels/vbmi.py", "self.shr(words, 4)", "self.shr(words, 3)", "IQ4_XS and strip"),
+    Fault("quants/strips.py", "self.e.keep_order()", "pass", "between_the_loads"),
     Fault("quants/small.py", "8 - offset.bit_length()", "7 - offset.bit_length()", "Q4_0 and strip"),
     Fault("quants/q8_0.py", "w.bytes(2 + 4 * i)", "w.bytes(2 + 4 * (i ^ 1))", "Q8_0 and strip"),
     Fault("quants/mxfp4.py", "value + self.OFFSET", "value + self.OFFSET - 1", "MXFP4 and strip"),
