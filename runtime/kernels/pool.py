@@ -151,7 +151,7 @@ def _enter(control: int, thread: int) -> int:
             pause()
         elif running != 0 or spins < SPINS + YIELDS:
             _sched_yield()
-        else:
+        elif not team.is_out(control, thread):  # else it was put out just now, which `_settle` waits for it to notice
             futex.sleep(control + 8 * team.RELEASED, control + 8 * team.SLEEPERS, number)
         if running != 0 and (spins % LOOK == 0 or spins >= SPINS):
             _look(control, thread, number, since)

@@ -197,6 +197,12 @@ def waits(control: int, thread: int, number: int) -> int:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def is_out(control: int, thread: int) -> bool:
+    """Whether this thread has been put out of the team, and has not noticed."""
+    return bool(load_acquire(desk_of(control, thread)) == OUT)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def usual(control: int, thread: int) -> int:
     """Ticks that this thread's pieces take."""
     return int(i64(desk_of(control, thread), DESK_FIELDS)[USUAL])
