@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from runtime.frames import Failed, Generate
+from runtime.frames import Failed, Frame, Generate
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ LONGEST_SECONDS = 20.0
 _THREADS = 2
 
 J = TypeVar("J")
+F = TypeVar("F", bound=Frame)
 
 
 class Preparation(Generic[J]):
@@ -59,13 +60,7 @@ class Preparation(Generic[J]):
         with self._lock:
             if request.id not in self._waiting:
                 return
-        found: J | Failed
-        try:
-            found = self._prepare(request)
-        except Exception as error:  # a request may break nothing but itself
-            _LOG.exception("a %s request failed", type(request).__name__)
-            found = Failed(request.id, "internal", f"the request failed: {error!r}")
-        self._finish(request.id, found)
+        self._finish(request.id, guarded(self._prepare, request))
 
     def _finish(self, number: int, found: J | Failed) -> None:
         with self._lock:  # until it is told: a cancellation comes before, or finds the job where it went
@@ -73,3 +68,12 @@ class Preparation(Generic[J]):
             if timer is not None:
                 timer.cancel()
                 self._done(found)
+
+
+def guarded(answer: Callable[[F], J], request: F) -> J | Failed:
+    """The answer, or that there is none: a request may break nothing but itself."""
+    try:
+        return answer(request)
+    except Exception as error:
+        _LOG.exception("a %s request failed", type(request).__name__)
+        return Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")

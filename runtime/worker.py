@@ -23,7 +23,7 @@ from runtime.engine import Engine, Job
 from runtime.frames import Cancel, Failed, Frame, Generate, GiveBack, Grow, Load, Reply
 from runtime.loader import LoadError, Model, open_model
 from runtime.pipes import Throttled, Writer, die_with_parent, leave, read, take_pipes
-from runtime.preparation import Preparation
+from runtime.preparation import Preparation, guarded
 from runtime.weights import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -128,11 +128,7 @@ class Worker:
         """Handle requests until the parent closes the pipe; then nothing is worth finishing."""
         while (request := read(self._requests)) is not None:
             self._ready.wait()
-            try:
-                reply = self._answer(request)
-            except Exception as error:  # a request may break nothing but itself
-                _LOG.exception("a %s request failed", type(request).__name__)
-                reply = Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")
+            reply = guarded(self._answer, request)
             if reply is not None:
                 self._writer.send([reply])
         leave(0)
