@@ -24,6 +24,7 @@ from runtime.kernels.memory import call4, call7, f32, i32, i64
 WIDEST = 8  # columns of the widest leaf
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
 MANY = 12  # columns for which unpacking pays
+LINEAR, EXPERTS = 5, 8  # int64 fields in the arguments of the two drivers before those of their matrices
 MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,
 # leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes there a thread, rows that it takes
@@ -63,13 +64,26 @@ def copy(source: int, target: int, count: int) -> None:
 
 
 @inline
+def _matrix_of(args: int, matrices: int, piece: int, step: int) -> tuple[int, int]:
+    """Of `linear`: the matrix that a piece belongs to, and the first of its rows there."""
+    m = 0
+    while m < matrices - 1:
+        in_matrix = (i64(args + 8 * (LINEAR + MATRIX * m), MATRIX)[2] + step - 1) // step
+        if piece < in_matrix:
+            break
+        piece -= in_matrix
+        m += 1
+    return m, piece * step
+
+
+@inline
 def _after_piece(args: int, m: int, matrices: int, first: int, step: int) -> int:
-    """Where the weights lie `step` rows after row `first` of matrix m, or those of the next matrix."""
-    w = i64(args + 8 * (5 + MATRIX * m), MATRIX)
+    """Of `linear`: where the weights lie `step` rows after row `first` of matrix m, or those of the next matrix."""
+    w = i64(args + 8 * (LINEAR + MATRIX * m), MATRIX)
     if first + step < w[2]:
         return int(w[0] + (first + step) * w[1])
     if m + 1 < matrices:
-        return int(i64(args + 8 * (5 + MATRIX * (m + 1)), MATRIX)[0])
+        return int(i64(args + 8 * (LINEAR + MATRIX * (m + 1)), MATRIX)[0])
     return int(w[0] + w[2] * w[1])
 
 
@@ -94,6 +108,62 @@ def _part(matrix: int, weights: int, rows: int, strips: int, number: int, thread
     return at, w[14], place, w[13] // w[14], w[11]
 
 
+@inline
+def _row_of(order: int, column: int) -> int:
+    """The row of the output that a column belongs to: what stands in `order`, int32 at an address, or that of the same number."""
+    return int(i32(order, column + 1)[column]) if order != 0 else column
+
+
+@inline
+def _point(matrix: int, order: int, share: int, column: int, width: int, to: int, kept: int, rows: int, pointers: int) -> None:
+    """The addresses of `width` columns from `column` on for a leaf, whose rows are from `to` on in those of the output. Where
+    sums are kept aside, a column has `rows` floats there, the leaf's first at `kept`."""
+    w = i64(matrix, MATRIX)
+    inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
+    for c in range(width):
+        row = _row_of(order, column + c)
+        inputs[c] = w[3] + (row // share) * w[4]
+        outputs[c] = w[5] + row * w[6] + 4 * to
+        if kept != 0:
+            outputs[c] = kept + 4 * (column + c) * rows
+    fill(inputs, outputs, width)
+
+
+@inline
+def _multiply(matrix: int, weights: int, bias: int, first: int, rows: int, order: int, share: int, count: int,
+              kept: int, following: int, pointers: int, desk: int, thread: int) -> bool:
+    """A piece of a product: rows [first, first + rows) of a matrix, which lie at `weights`, times the activation rows of `count`
+    columns; a row serves `share` rows of the output. Results are kept aside at `kept`, if it is not 0. `bias`: of these rows.
+    What lies at `following` is read next. False: the row of the Program is over, and the caller has to leave it."""
+    length = i64(matrix, MATRIX)[7]
+    outputs = i64(pointers + 8 * WIDEST, WIDEST)
+    strips, parts = _strips(matrix, rows, count)
+    for number in range(parts):
+        at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
+        leaves = i64(table, WIDEST + 1)
+        column = 0
+        while column < count:
+            width = leaf_width(leaves, count - column)
+            _point(matrix, order, share, column, width, first + at, kept + 4 * at if kept != 0 else 0, rows, pointers)
+            if not still(desk):  # then `order` may have been another row's
+                return False
+            after = following if column + width == count else place
+            call7(leaves[width], (place, stride, some, pointers, pointers + 8 * WIDEST, length, after))
+            if bias != 0:
+                for c in range(width):
+                    _add_bias(bias + 4 * at, outputs[c], some)
+            column += width
+    return True
+
+
+@inline
+def _settle(matrix: int, order: int, count: int, first: int, rows: int, kept: int) -> None:
+    """What was kept aside of `count` columns goes where it belongs, from row `first` of the matrix on."""
+    w = i64(matrix, MATRIX)
+    for column in range(count):
+        copy(kept + 4 * column * rows, w[5] + _row_of(order, column) * w[6] + 4 * first, rows)
+
+
 @driver
 def linear(args: int, desk: int, thread: int, threads: int) -> None:
     """out[i] = W x[i] + bias for every row i of x, for several W at once.
@@ -101,10 +171,9 @@ def linear(args: int, desk: int, thread: int, threads: int) -> None:
     Arguments: address of the row count, pieces in all, rows a piece, scratch (2 * WIDEST int64 a thread), matrices, then
     MATRIX fields each.
     """
-    head = i64(args, 5)
+    head = i64(args, LINEAR)
     count, pieces, step, matrices = i64(head[0], 1)[0], head[1], head[2], head[4]
-    scratch = head[3] + thread * 16 * WIDEST
-    inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
+    pointers = head[3] + thread * 16 * WIDEST
     while True:
         piece = take(desk)
         if piece >= pieces:
@@ -112,50 +181,17 @@ def linear(args: int, desk: int, thread: int, threads: int) -> None:
         kept = show(desk, piece, 4 * count * step)
         if kept < 0:
             return
-        m = 0
-        while m < matrices - 1:  # which matrix the piece belongs to
-            in_matrix = (i64(args + 8 * (5 + MATRIX * m), MATRIX)[2] + step - 1) // step
-            if piece < in_matrix:
-                break
-            piece -= in_matrix
-            m += 1
-        w = i64(args + 8 * (5 + MATRIX * m), MATRIX)
-        matrix, first = args + 8 * (5 + MATRIX * m), piece * step
-        rows = min(step, w[2] - first)
-        weights, following = w[0] + first * w[1], _after_piece(args, m, matrices, first, threads * step)
-        strips, parts = _strips(matrix, rows, count)
-        for number in range(parts):
-            at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
-            leaves = i64(table, WIDEST + 1)
-            column = 0
-            while column < count:
-                width = leaf_width(leaves, count - column)
-                for c in range(width):
-                    inputs[c] = w[3] + (column + c) * w[4]
-                    outputs[c] = w[5] + (column + c) * w[6] + 4 * (first + at)
-                    if kept != 0:
-                        outputs[c] = kept + 4 * ((column + c) * rows + at)
-                fill(inputs, outputs, width)
-                after = following if column + width == count else place
-                call7(leaves[width], (place, stride, some, scratch, scratch + 8 * WIDEST, w[7], after))
-                if w[9] != 0:
-                    for c in range(width):
-                        _add_bias(w[9] + 4 * (first + at), outputs[c], some)
-                column += width
+        m, first = _matrix_of(args, matrices, piece, step)
+        matrix = args + 8 * (LINEAR + MATRIX * m)
+        w = i64(matrix, MATRIX)
+        rows, bias = min(step, w[2] - first), w[9] + 4 * first if w[9] != 0 else 0
+        following = _after_piece(args, m, matrices, first, threads * step)
+        if not _multiply(matrix, w[0] + first * w[1], bias, first, rows, 0, 1, count, kept, following, pointers, desk, thread):
+            return
         if not commit(desk, kept):
             return
         if kept != 0:
-            for column in range(count):
-                copy(kept + 4 * column * rows, w[5] + column * w[6] + 4 * first, rows)
-
-
-@inline
-def _activate_pairs(args: int, order: Any, begin: int, end: int, first: int, rows: int) -> None:
-    """activation(gate) * up of some rows of some pairs, in place. Arguments: those of `experts`."""
-    gate, up = i64(args + 8 * 8, MATRIX), i64(args + 8 * (8 + MATRIX), MATRIX)
-    for j in range(begin, end):
-        to = order[j] * gate[6] + 4 * first
-        activate(i64(args, 8)[7], gate[5] + to, up[5] + to, rows)
+            _settle(matrix, 0, count, first, rows, kept)
 
 
 @inline
@@ -163,6 +199,47 @@ def piece_rows(rows: int, least: int, most: int, active: int, threads: int) -> i
     """Rows of a piece, a multiple of `least`: few experts are divided finely, so that every thread has some of them."""
     wanted = active * rows // (threads * PIECES)
     return int(min(most, max(1, wanted // least) * least))
+
+
+@inline
+def _read_next(args: int, m: int, expert: int, first: int, later_expert: int, later_first: int) -> int:
+    """Of `experts`: the weights that are read after those of matrix m, of the next matrix by the same expert, or of the first by
+    the expert and from the row on that this thread has later."""
+    matrices = i64(args, EXPERTS)[6]
+    n = m + 1
+    if n == matrices:
+        n, expert, first = 0, later_expert, later_first
+    w, expert_bytes = i64(args + 8 * (EXPERTS + MATRIX * n), MATRIX), i64(args + 8 * (EXPERTS + MATRIX * matrices), matrices)
+    return int(w[0] + expert * expert_bytes[n] + first * w[1])
+
+
+@inline
+def _multiply_expert(args: int, expert: int, first: int, rows: int, order: int, count: int, kept: int,
+                     later_expert: int, later_first: int, pointers: int, desk: int, thread: int) -> bool:
+    """A piece of `experts`: some rows of every matrix of an expert, for the `count` pairs in `order`. Result: see `_multiply`."""
+    share, matrices = i64(args, EXPERTS)[2], i64(args, EXPERTS)[6]
+    expert_bytes = i64(args + 8 * (EXPERTS + MATRIX * matrices), matrices)
+    for m in range(matrices):
+        matrix = args + 8 * (EXPERTS + MATRIX * m)
+        w = i64(matrix, MATRIX)
+        weights, bias = w[0] + expert * expert_bytes[m] + first * w[1], w[9] + 4 * (expert * w[2] + first) if w[9] != 0 else 0
+        aside = kept + 4 * m * count * rows if kept != 0 else 0
+        following = _read_next(args, m, expert, first, later_expert, later_first)
+        if not _multiply(matrix, weights, bias, first, rows, order, share, count, aside, following, pointers, desk, thread):
+            return False
+    return True
+
+
+@inline
+def _activate_pairs(args: int, order: int, count: int, first: int, rows: int, kept: int) -> None:
+    """Of `experts`: activation(gate) * up of some rows of the pairs in `order`, in place, or where they are kept aside."""
+    gate, up = i64(args + 8 * EXPERTS, MATRIX), i64(args + 8 * (EXPERTS + MATRIX), MATRIX)
+    for j in range(count):
+        to = _row_of(order, j) * gate[6] + 4 * first
+        left, right = gate[5] + to, up[5] + to
+        if kept != 0:
+            left, right = kept + 4 * j * rows, kept + 4 * (count + j) * rows
+        activate(i64(args, EXPERTS)[7], left, right, rows)
 
 
 @driver
@@ -173,72 +250,35 @@ def experts(args: int, desk: int, thread: int, threads: int) -> None:
     Arguments: plan, experts, share, most rows a piece, least rows (the most are a multiple of it, or all), scratch, matrices,
     activation, then MATRIX fields each, and after them the bytes of one expert in each matrix.
     """
-    head = i64(args, 8)
-    n_experts, share, matrices, n_rows = head[1], head[2], head[6], i64(args + 8 * 8, MATRIX)[2]
+    head = i64(args, EXPERTS)
+    n_experts, matrices, n_rows = head[1], head[6], i64(args + 8 * EXPERTS, MATRIX)[2]
     active = i32(head[0], 1)[0]
     step = piece_rows(n_rows, head[4], head[3], active, threads)
     pieces = (n_rows + step - 1) // step
     chosen = i32(head[0] + 4, n_experts)  # the experts that have pairs
     offsets = i32(head[0] + 4 * (1 + n_experts), n_experts + 1)
-    order = i32(head[0] + 4 * (2 + 2 * n_experts), offsets[n_experts])
-    expert_bytes = i64(args + 8 * (8 + MATRIX * matrices), matrices)
-    scratch = head[5] + thread * 16 * WIDEST
-    inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
+    pairs = head[0] + 4 * (2 + 2 * n_experts)  # of one expert after the other, as `offsets` says
+    pointers = head[5] + thread * 16 * WIDEST
     while True:
         item = take(desk)
         if item >= active * pieces:
             return
-        first = (item % pieces) * step
         later = item + threads if item + threads < active * pieces else item
+        first, later_first = (item % pieces) * step, (later % pieces) * step
         expert, later_expert = chosen[item // pieces], chosen[later // pieces]
         if not still(desk):
             return
-        begin, end = offsets[expert], offsets[expert + 1]
+        order, count, rows = pairs + 4 * offsets[expert], offsets[expert + 1] - offsets[expert], min(step, n_rows - first)
         if not still(desk):
             return
-        kept = show(desk, item, 4 * matrices * (end - begin) * step)
+        kept = show(desk, item, 4 * matrices * count * step)
         if kept < 0:
             return
-        for m in range(matrices):
-            w = i64(args + 8 * (8 + MATRIX * m), MATRIX)
-            matrix, rows = args + 8 * (8 + MATRIX * m), min(step, w[2] - first)
-            weights = w[0] + expert * expert_bytes[m] + first * w[1]
-            n = m + 1 if m + 1 < matrices else 0  # the matrix that is read next, by this expert or the later one
-            v, heir, start = i64(args + 8 * (8 + MATRIX * n), MATRIX), expert, first
-            if n == 0:
-                heir, start = later_expert, (later % pieces) * step
-            following = v[0] + heir * expert_bytes[n] + start * v[1]
-            strips, parts = _strips(matrix, rows, end - begin)
-            for number in range(parts):
-                at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
-                leaves = i64(table, WIDEST + 1)
-                column = begin
-                while column < end:
-                    width = leaf_width(leaves, end - column)
-                    for c in range(width):
-                        pair = order[column + c]
-                        inputs[c] = w[3] + (pair // share) * w[4]
-                        outputs[c] = w[5] + pair * w[6] + 4 * (first + at)
-                        if kept != 0:
-                            outputs[c] = kept + 4 * ((m * (end - begin) + column + c - begin) * rows + at)
-                    fill(inputs, outputs, width)
-                    if not still(desk):
-                        return
-                    after = following if column + width == end else place
-                    call7(leaves[width], (place, stride, some, scratch, scratch + 8 * WIDEST, w[7], after))
-                    if w[9] != 0:
-                        for c in range(width):
-                            _add_bias(w[9] + 4 * (expert * w[2] + first + at), outputs[c], some)
-                    column += width
-        if kept == 0:
-            if matrices == 2:
-                _activate_pairs(args, order, begin, end, first, rows)
-            continue
+        if not _multiply_expert(args, expert, first, rows, order, count, kept, later_expert, later_first, pointers, desk, thread):
+            return
         if matrices == 2:
-            for j in range(end - begin):
-                activate(head[7], kept + 4 * j * rows, kept + 4 * (end - begin + j) * rows, rows)
+            _activate_pairs(args, order, count, first, rows, kept)
         if not commit(desk, kept):
             return
-        for j in range(begin, end):
-            w = i64(args + 8 * 8, MATRIX)
-            copy(kept + 4 * (j - begin) * rows, w[5] + order[j] * w[6] + 4 * first, rows)
+        if kept != 0:
+            _settle(args + 8 * EXPERTS, order, count, first, rows, kept)
