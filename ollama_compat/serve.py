@@ -34,6 +34,8 @@ class ListenError(Exception):
 def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM. Raises ListenError when the address is taken."""
     logs.configure(settings)
+    for warning in settings.warnings:
+        _LOG.warning(warning)
     _raise_file_limit()
     signing.ensure(settings.key)
     asyncio.run(_serve(settings))

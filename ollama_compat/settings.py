@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from ollama_compat import duration, keys
-
-_LOG = logging.getLogger(__name__)
 
 VERSION = "0.33.0"
 """What /api/version says. Clients compare it with the Ollama that they need, so it is Ollama's number and not ours."""
@@ -71,15 +68,16 @@ class Settings:
     debug: int = 0  # 1: debug, 2: trace
     log_json: bool = False  # one JSON object a line
     api_keys: tuple[str, ...] = ()  # one of which every request has to show; none: everybody may
+    warnings: tuple[str, ...] = ()  # what of the environment was not taken as it stands, for the log
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """The settings that an environment asks for. Bad values are logged and replaced by the defaults, but a file of keys that
-        cannot be read is a KeyFileError."""
+        """The settings that an environment asks for. Bad values are replaced by the defaults, with a warning, but a file of keys
+        that cannot be read is a KeyFileError."""
         read = _Reader(environ)
         home = Path(environ.get("HOME") or Path.home())
-        return cls(
-            address=address(read.text("OLLAMA_HOST")),
+        told = cls(
+            address=address(read.text("OLLAMA_HOST"), read.warnings),
             models=Path(read.text("OLLAMA_MODELS") or home / ".ollama" / "models"),
             key=home / ".ollama" / "id_ed25519",
             proxies=proxies(environ),
@@ -89,7 +87,7 @@ class Settings:
             num_parallel=read.count("OLLAMA_NUM_PARALLEL", 0),
             max_queue=read.count("OLLAMA_MAX_QUEUE", 512),
             context_length=read.count("OLLAMA_CONTEXT_LENGTH", 0),
-            kv_cache_type=cache_type(read.text("OLLAMA_KV_CACHE_TYPE")),
+            kv_cache_type=cache_type(read.text("OLLAMA_KV_CACHE_TYPE"), read.warnings),
             gpu_overhead=read.count("OLLAMA_GPU_OVERHEAD", 0),
             vram=read.count("MOELLAMA_VRAM", 0),
             pinned=read.count("MOELLAMA_PINNED", -1),
@@ -105,6 +103,7 @@ class Settings:
             log_json=read.text("MOELLAMA_LOG_FORMAT").lower() == "json",
             api_keys=keys.load(read.text("MOELLAMA_API_KEYS"), read.text("MOELLAMA_API_KEY_FILE")),
         )
+        return dataclasses.replace(told, warnings=tuple(read.warnings))
 
     @property
     def cloud_source(self) -> str:
@@ -115,10 +114,11 @@ class Settings:
 
 
 class _Reader:
-    """Reads variables as Ollama does: trimmed of spaces and quotes, empty is unset."""
+    """Reads variables as Ollama does: trimmed of spaces and quotes, empty is unset. Bad ones leave `warnings`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.warnings: list[str] = []
 
     def text(self, key: str) -> str:
         return self._environ.get(key, "").strip().strip("\"'")
@@ -135,7 +135,7 @@ class _Reader:
             return default
         if text.isascii() and text.isdigit() and len(text) <= 15:
             return int(text)
-        _LOG.warning("invalid environment variable, using default: %s=%s, default %d", key, text, default)
+        self.warnings.append(f"invalid environment variable, using default: {key}={text}, default {default}")
         return default
 
     def seconds(self, key: str, default: float, *, endless_zero: bool) -> float:
@@ -163,8 +163,8 @@ def _seconds(text: str) -> float | None:
         return float(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
-def address(text: str) -> Address:
-    """The address that OLLAMA_HOST means: scheme, host, port and path may each be absent."""
+def address(text: str, warnings: list[str]) -> Address:
+    """The address that OLLAMA_HOST means: scheme, host, port and path may each be absent. A bad port adds to the warnings."""
     scheme, found, hostport = text.partition("://")
     port = {"http": 80, "https": 443}.get(scheme, 11434) if found else 11434
     if not found:
@@ -173,7 +173,7 @@ def address(text: str) -> Address:
             scheme, hostport = "https", "ollama.com:443"
     hostport, _, path = hostport.partition("/")
     host, port_text = _split(hostport)
-    return Address(scheme, host, _port(port_text, port), path)
+    return Address(scheme, host, _port(port_text, port, warnings), path)
 
 
 def _split(hostport: str) -> tuple[str, str | None]:
@@ -195,12 +195,12 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def _port(text: str | None, default: int) -> int:
+def _port(text: str | None, default: int, warnings: list[str]) -> int:
     if text is None:
         return default
     if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535:
         return int(text)
-    _LOG.warning("invalid port, using default: %s, default %d", text, default)
+    warnings.append(f"invalid port, using default: {text}, default {default}")
     return default
 
 
@@ -209,14 +209,14 @@ _OTHER_CACHE_TYPES = {"f32": "f16", "bf16": "f16", "q5_1": "q8_0", "q5_0": "q8_0
 """Types that Ollama hands on to llama.cpp and that are not here, and what stands in for each."""
 
 
-def cache_type(text: str) -> str:
+def cache_type(text: str, warnings: list[str]) -> str:
     """The type of keys and values that OLLAMA_KV_CACHE_TYPE means, in whatever case. Ollama loads no model with one that
-    llama.cpp does not know; here it is logged, and they are kept in f16."""
+    llama.cpp does not know; here it adds to the warnings, and they are kept in f16."""
     asked = text.lower() or "f16"
     if asked in KV_CACHE_TYPES:
         return asked
     chosen = _OTHER_CACHE_TYPES.get(asked, "f16")
-    _LOG.warning("no such type of keys and values: OLLAMA_KV_CACHE_TYPE=%s; they are kept in %s", text, chosen)
+    warnings.append(f"no such type of keys and values: OLLAMA_KV_CACHE_TYPE={text}; they are kept in {chosen}")
     return chosen
 
 

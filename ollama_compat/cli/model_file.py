@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ def header(file: ModelFile) -> ModelHeader:
 
 
 def loading(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What the environment says of how models are loaded, by the names that jobs have for it: as a server would be told."""
+    """What the environment says of how models are loaded, by the names that jobs have for it: as a server would be told. What of
+    it is not taken as it stands is said on stderr."""
     told = Settings.from_env(environ)
+    for warning in told.warnings:
+        print(warning, file=sys.stderr)
     return {name: getattr(told, name) for name in ("vram", "gpu_overhead", "pcie", "num_cpu_moe", "kv_cache_type")}
 
 

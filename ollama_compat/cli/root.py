@@ -74,6 +74,8 @@ def _run_command(program: str, command: Command, args: Sequence[str]) -> None:
     environment = Environment.from_env(os.environ)
     call = Call(flags, environment, Client(environment.host, environment.proxies, environment.api_key), program)
     if command.needs_server:
+        for warning in environment.warnings:
+            print(warning, file=sys.stderr)
         call.client.heartbeat()
     target(command)(call)
 

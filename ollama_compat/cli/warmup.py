@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from ollama_compat.cli import model_file, work
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.model_file import ModelFile
-from ollama_compat.settings import Settings
 
 
 def warmup(call: Call) -> None:
     """`warmup [MODEL...]`; without a name all models of the store. Raises CommandError, after the rest, with what went wrong."""
     files = [model_file.find(word) for word in call.words] or model_file.every()
     if not files:
-        raise CommandError(f"there are no models in {Settings.from_env(os.environ).models}")
-    kind = Settings.from_env(os.environ).kv_cache_type
+        raise CommandError(f"there are no models in {model_file.store().root}")
+    kind = model_file.loading()["kv_cache_type"]
     result = work.run("warmup", {"paths": sorted({str(file.path) for file in files}), "kv_cache_type": kind})
     print(json.dumps(result) if call.flags.on("json") else _text(result, len(files)))
     problems = [f"{_name(files, path)}: {error}" for path, error in result["failed"].items()]

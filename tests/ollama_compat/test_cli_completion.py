@@ -31,7 +31,7 @@ def server() -> Iterator[FakeOllama]:
 @pytest.fixture
 def line(server: FakeOllama) -> Line:
     server.script({"GET /api/tags": Reply(STORED), "GET /api/ps": Reply(LOADED)})
-    return Line(COMMANDS, "moellama", own_flags("moellama"), Client(address(server.host)))
+    return Line(COMMANDS, "moellama", own_flags("moellama"), Client(address(server.host, [])))
 
 
 def names(answer: str) -> list[str]:
@@ -75,7 +75,7 @@ def test_descriptions(line: Line) -> None:
 
 
 def test_without_a_server() -> None:
-    line = Line(COMMANDS, "moellama", own_flags("moellama"), Client(address("127.0.0.1:1")))
+    line = Line(COMMANDS, "moellama", own_flags("moellama"), Client(address("127.0.0.1:1", [])))
     assert line.complete(["run", ""]) == ":4\n"
 
 

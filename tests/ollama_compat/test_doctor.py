@@ -586,6 +586,13 @@ def test_memory_whose_speed_changes_is_told_of(
     assert "20.0 by 2 (18.0 to 36.0 within seconds: others" in capsys.readouterr().out
 
 
+def test_bad_settings_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"OLLAMA_KV_CACHE_TYPE": "q5_x"}
+    assert command.model_file.loading(environ)["kv_cache_type"] == "f16"
+    command.model_file.store(environ)
+    assert capsys.readouterr().err == "no such type of keys and values: OLLAMA_KV_CACHE_TYPE=q5_x; they are kept in f16\n"
+
+
 @pytest.mark.parametrize(("others", "told"), [(0.94, True), (0.05, False), (None, False)])
 def test_other_programs_are_told_of(
     others: float | None,

@@ -31,7 +31,7 @@ from ollama_compat.settings import Address, Settings, address
     ],
 )
 def test_host(text: str, expected: Address) -> None:
-    assert address(text) == expected
+    assert address(text, []) == expected
 
 
 def test_url_of_an_address() -> None:
@@ -122,3 +122,13 @@ def test_who_turned_the_cloud_off(tmp_path: Path, env: str, config: str, source:
 )
 def test_type_of_keys_and_values(text: str, kept: str) -> None:
     assert Settings.from_env({"OLLAMA_KV_CACHE_TYPE": text}).kv_cache_type == kept
+
+
+def test_what_is_not_taken_as_it_stands_is_told() -> None:
+    told = {"OLLAMA_KV_CACHE_TYPE": "q5_x", "OLLAMA_HOST": ":99999", "OLLAMA_MAX_QUEUE": "-1", "OLLAMA_NUM_PARALLEL": "2"}
+    assert Settings.from_env(told).warnings == (
+        "invalid port, using default: 99999, default 11434",
+        "invalid environment variable, using default: OLLAMA_MAX_QUEUE=-1, default 512",
+        "no such type of keys and values: OLLAMA_KV_CACHE_TYPE=q5_x; they are kept in f16",
+    )
+    assert Settings.from_env({"OLLAMA_KV_CACHE_TYPE": "Q8_0"}).warnings == ()
