@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.quants.base import Bytes, Floats, Value
-from runtime.quants.floating import TOGETHER, FloatType
+from runtime.quants.floating import FloatType
 from runtime.quants.strips import Strip
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ class BF16(FloatType):
         if not e.multiplies_brains:
             return super().emit_input(e, x, first, count)
         return self.emit_load(e, x, 2 * first, count)
-
-    def strips_together(self, columns: int, e: StripEmitter) -> int:
-        return 2 * TOGETHER if columns == 1 and e.multiplies_brains else super().strips_together(columns, e)
-
-    def emit_strips(self, e: StripEmitter, strips: Sequence[Strip], xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        if len(xs) == 1 and e.multiplies_brains:  # four streams are followed by the CPU itself
-            for w in strips:
-                w.ask_nothing()
-        return super().emit_strips(e, strips, xs, sums)
 
     def pinned(self, e: StripEmitter) -> bool:
         return e.registers == 32 and not e.multiplies_brains

@@ -32,10 +32,5 @@ class F16(FloatType):
     def emit_load(self, e: Emitter, w: Value, offset: int, count: int) -> Value:
         return e.half(e.load(w, offset, e.I16 if count == 1 else e.vector(e.I16, count)))
 
-    def strips_together(self, columns: int, e: StripEmitter) -> int:
-        if columns == 1 and e.registers == 32:  # loads of inputs are no limit there, and memory is sooner read strip by strip
-            return 1
-        return super().strips_together(columns, e)
-
     def strip_values(self, e: StripEmitter, w: Strip) -> Iterator[Value]:
         return (e.half(w.words(2 * k)) for k in range(w.count))
