@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services
 from ollama_compat.tool_choice import BareCalls
 from runtime.frames import Cut, Done, Generate, Logprob, Token
+
+_LOG = logging.getLogger(__name__)
 
 _LOWEST = -3.4028234663852886e38  # stands for minus infinity, which JSON has not
 
@@ -64,7 +67,8 @@ async def run(
     context: Sequence[int] = (),
     shown: Sequence[Message] = (),
 ) -> AsyncIterator[Ready | Piece | Finished]:
-    """Ready, the pieces of the answer, Finished. Raises ApiError at any time.
+    """Ready, the pieces of the answer, Finished; nothing in place of that where an answer repeats itself too often, which then
+    breaks off as Ollama's do. Raises ApiError at any time.
 
     `cut`: a prompt that is too long may lose its middle. `context`: tokens in front of it. `shown`: messages whose pictures
     the model has to see.
@@ -75,19 +79,22 @@ async def run(
         yield Ready()
         refuse_images(call.stored, shown)
         constraint = structured.constraint(
-            call.request, prompt.parser, call.think, sorts=prompt.chats, grammar=call.options.grammar
+            call.request, prompt.parser, call.think, chats=prompt.chats, grammar=call.options.grammar
         )
         parser = _named(call, BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser)
         preserved = parser.preserved if parser else ()
         frames = functools.partial(call.framer, context=context, preserved=preserved, cut=cut, chats=prompt.chats)
-        make = frames(prompt.text, resident.loaded, constraint)
+        make = frames(prompt.text, resident.loaded, constraint, repeat_limit=services.settings.repeat_limit)
         failure = functools.partial(call.failure, cut=cut, native=prompt.native)
         first_ns = 0  # from the request to its first token
         async with contextlib.aclosing(_pieces(resident.runner, make, parser, failure)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 if isinstance(piece, Done):
                     services.metrics.generated(call.stored.name.short(), piece, first_ns)
-                    yield _finished(call, piece, loaded_ns)
+                    if piece.reason == "repeated":
+                        _LOG.info("%s says the same again and again: its answer breaks off", call.stored.name.short())
+                    else:
+                        yield _finished(call, piece, loaded_ns)
                 else:
                     first_ns = first_ns or time.perf_counter_ns() - call.started_ns
                     yield piece
@@ -114,7 +121,7 @@ async def _pieces(
                 if isinstance(reply, Cut):
                     request_log.note().dropped_tokens = reply.dropped
                     continue
-                for piece in _token(reply, parser) if isinstance(reply, Token) else _split(parser.finish() if parser else ()):
+                for piece in _token(reply, parser) if isinstance(reply, Token) else _rest(reply, parser):
                     yield piece
                 if isinstance(reply, Done):
                     yield reply
@@ -132,6 +139,11 @@ def _token(token: Token, parser: OutputParser | None) -> list[Piece]:
         found = found or [Piece()]
         found[0].logprobs = [logprob(entry, with_top=True) for entry in token.logprobs]
     return found
+
+
+def _rest(done: Done, parser: OutputParser | None) -> list[Piece]:
+    """The pieces that the end settles. What breaks off has none."""
+    return [] if parser is None or done.reason == "repeated" else _split(parser.finish())
 
 
 def _split(events: Iterable[Event]) -> list[Piece]:

@@ -62,10 +62,11 @@ class Call:
         preserved: Sequence[str] = (),
         cut: bool,
         chats: bool,
+        repeat_limit: int,
     ) -> Callable[[int], Generate]:
         """Makes the Generate frame of an id. `cut`: a prompt that is too long loses its middle, where the context slides.
 
-        `chats`: Ollama would hand the conversation to its engine.
+        `chats`: Ollama would hand the conversation to its engine, and then never breaks an answer off that repeats itself.
         """
         opts, request = self.options, self.request
         return functools.partial(
@@ -77,6 +78,7 @@ class Call:
             num_predict=opts.predict_limit(self.num_ctx(loaded), chats=chats),
             num_keep=min(max(opts.num_keep, -1), _INT32),
             stop=[text for text in opts.stop if text],
+            repeat_limit=0 if chats else repeat_limit,
             shift=self.shift,
             truncate=cut and self.shift,
             logprobs=request.top_logprobs if request.logprobs else -1,

@@ -82,6 +82,10 @@ def generate_reply(
     return reply | {key: value for key, value in optional.items() if value}
 
 
+NO_REPLY: Mapping[str, Any] = {"model": "", "created_at": "0001-01-01T00:00:00Z"}
+"""How an answer that broke off before it had said anything begins where it is not streamed: Go's values of nothing."""
+
+
 def debug_info(prompt: str, images: int = 0) -> dict[str, Any]:
     """What `_debug_render_only` answers with."""
     return {"rendered_template": prompt, **({"image_count": images} if images else {})}

@@ -61,6 +61,7 @@ class Settings:
     num_cpu_moe: int = 0  # layers, from the first, whose experts stay in RAM
     origins: tuple[str, ...] = ()
     go_template: bool | None = None  # None: the better of a model's two templates
+    repeat_limit: int = 30  # tokens in a row that may say what the one before said; 0: any number
     strict_tools: bool = False  # a model without a form for tools refuses them, as in Ollama
     no_prune: bool = False
     no_cloud_env: bool = False
@@ -95,6 +96,7 @@ class Settings:
             num_cpu_moe=EVERY_LAYER if read.flag("LLAMA_ARG_CPU_MOE") else read.count("LLAMA_ARG_N_CPU_MOE", 0),
             origins=origins(read.text("OLLAMA_ORIGINS")),
             go_template=read.flag("OLLAMA_GO_TEMPLATE") if read.text("OLLAMA_GO_TEMPLATE") else None,
+            repeat_limit=read.count("MOELLAMA_REPEAT_LIMIT", 30),
             strict_tools=read.flag("MOELLAMA_STRICT_TOOLS"),
             no_prune=read.flag("OLLAMA_NOPRUNE"),
             no_cloud_env=read.flag("OLLAMA_NO_CLOUD"),

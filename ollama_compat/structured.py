@@ -27,16 +27,17 @@ def constraint(
     parser: OutputParser | None,
     think: bool | str | None,
     *,
-    sorts: bool,
+    chats: bool,
     grammar: str = "",
 ) -> Constraint:
     """The constraint of a request. Raises the error of a format that is none.
 
     An answer may reason before it follows its grammar; unless the prompt has begun the reasoning, a model that was told not
-    to reason follows it at once. `sorts`: the keys of a schema are put in order, as by Ollama for chats of its engine.
+    to reason follows it at once. `chats`: Ollama hands the conversation to its engine, which gets the keys of a schema in order,
+    and `json` as a schema, by which there is less white space.
     `grammar`: for requests without a format.
     """
-    grammar = _grammar(request.format, sorts) or grammar
+    grammar = _grammar(request.format, chats) or grammar
     calls = _calls(request, parser)
     if calls is not None and (calls.forced or not grammar):
         grammar = ""
@@ -54,16 +55,18 @@ def _calls(request: ChatRequest | GenerateRequest, parser: OutputParser | None) 
     return tool_choice.form(request.tools, request.tool_choice, parser)
 
 
-def _grammar(format_: Any, sorts: bool) -> str:
+def _grammar(format_: Any, chats: bool) -> str:
     """`json`, or a JSON schema; empty where anything goes."""
     if format_ is None or format_ == "":
         return ""
     try:
-        text = gojson.text_of(_sorted(format_) if sorts else format_)
+        text = gojson.text_of(_sorted(format_) if chats else format_)
     except RecursionError:
         raise BadRequest("the format is nested too deeply") from None
-    if format_ == "json" or isinstance(format_, dict):
-        return "json" if format_ == "json" else text
+    if format_ == "json":
+        return "{}" if chats else "json"
+    if isinstance(format_, dict):
+        return text
     raise InternalError(f'invalid format: {duration.quote(text)}; expected "json" or a valid JSON Schema object')
 
 

@@ -10,6 +10,28 @@ from runtime.sampling import log_probabilities
 from runtime.tokenizer import Tokenizer
 
 
+class Repeats:
+    """Counts texts that say the same as the one before, as Ollama does (llm/llama_server.go, Completion): white space around
+    them counts for nothing, and a token that shows nothing yet is a text too."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._last = ""
+        self._count = 0
+
+    @property
+    def too_many(self) -> bool:
+        """Whether the limit is passed."""
+        return 0 < self._limit < self._count
+
+    def add(self, text: str) -> bool:
+        """Count the next text; whether it is one too many."""
+        text = text.strip()
+        self._count = self._count + 1 if text == self._last else 0
+        self._last = text
+        return self.too_many
+
+
 class Answer:
     """Text is held back while its end may become a stop string, and with it the tokens that it came from."""
 
@@ -21,6 +43,7 @@ class Answer:
         self._stream = tokenizer.stream(request.preserved)
         self._stops = [word for word in request.stop if word]
         self._stop_letters = frozenset("".join(self._stops))
+        self._repeats = Repeats(request.repeat_limit)
         self._top = request.logprobs
         self._held = ""
         self._tokens: list[int] = []  # that the held text came from
@@ -33,35 +56,53 @@ class Answer:
         return not self._tokenizer.is_hidden(token) or self._tokenizer.token_text(token) in self._preserved
 
     @property
+    def repeated(self) -> bool:
+        """Whether it says the same more often than it may."""
+        return self._repeats.too_many
+
+    @property
     def tells_logprobs(self) -> bool:
         """Whether it needs the logits of all tokens."""
         return self._top >= 0
 
     def push(self, token: int, logits: FloatArray) -> Token | None:
-        """Take the next token, chosen from `logits`. Returns what can be told by now; check `stop` afterwards."""
+        """Take the next token, chosen from `logits`. Returns what can be told by now; check `stop` and `repeated` afterwards."""
         text = self._stream.push(token)
         self._tokens.append(token)
         self._lengths.append(len(text))
         if self._top >= 0:
             self._logprobs.append(self._logprob(token, logits))
         self._held += text
-        if not text:  # an unfinished character, or a token that is not shown
+        told = self._settled(len(text)) if text else None
+        counts = text or self._stream.whole
+        return None if counts and self._repeats.add(told.text if told else "") else told
+
+    def finish(self, reason: str) -> Token | None:
+        """What was held back, now that nothing follows. An unfinished character is lost; check `repeated` afterwards.
+
+        As a text that may repeat the one before counts the token that ends the answer, and then the end itself.
+        """
+        if self.repeated:
             return None
+        told = self._emit() if self._tokens else None
+        if reason == "stop" and not self.stop and self._repeats.add(told.text if told else ""):
+            return None
+        self._repeats.add("")
+        return told
+
+    def context(self) -> list[int]:
+        """Tokens of the text that was told."""
+        return self._context
+
+    def _settled(self, new: int) -> Token | None:
+        """What can be told of the held text, whose last `new` characters have just come."""
         if self._stops:
-            end = self._find_stop(len(text))
+            end = self._find_stop(new)
             if end is not None:
                 return self._cut(end)
             if self._may_stop():
                 return None
         return self._emit()
-
-    def finish(self) -> Token | None:
-        """What was held back, now that nothing follows. An unfinished character is lost."""
-        return self._emit() if self._tokens else None
-
-    def context(self) -> list[int]:
-        """Tokens of the text that was told."""
-        return self._context
 
     def _emit(self) -> Token:
         frame = Token(self._id, self._held, self._tokens, self._logprobs)

@@ -288,8 +288,8 @@ class Engine:
             for token in job.next_tokens(logits, ids, several=self._executor.several):
                 reason = self._push(job, token, logits, now, replies)
                 if reason is not None:
-                    _append(replies, job.answer.finish())
-                    return replies + self._end(job, job.done(reason))
+                    _append(replies, job.answer.finish(reason))
+                    return replies + self._end(job, job.done("repeated" if job.answer.repeated else reason))
         except NotANumber:
             return self._end(job, Failed(job.request.id, "internal", "the model computed values that are not numbers"))
         except GrammarError as error:
@@ -313,6 +313,8 @@ class Engine:
     def _reason(self, job: Job, ends: bool) -> str | None:
         """Why the answer is over, if it is. A limit of 0 tokens lets one through, as llama-server's does."""
         request = job.request
+        if job.answer.repeated:
+            return "repeated"
         if ends or job.answer.stop or (job.constraint is not None and job.constraint.complete):
             return "stop"
         if 0 <= request.num_predict <= job.generated:

@@ -115,10 +115,11 @@ class Generate:
     stop: list[str] = dataclasses.field(default_factory=list)
     shift: bool = True  # a full context slides; False: the text ends with reason "length"
     truncate: bool = False  # cut a prompt longer than the context, as Ollama does; False: Failed("context_length")
+    repeat_limit: int = 0  # tokens in a row that may say what the one before said; one more ends it as "repeated". 0: any number
     logprobs: int = -1  # -1: none, 0: the chosen token's, k: and those of the k best
     preserved: list[str] = dataclasses.field(default_factory=list)  # special tokens that stay visible in the text
     images: list[str] = dataclasses.field(default_factory=list)
-    grammar: str = ""  # "json" (any object), a JSON schema, or a GBNF or Lark grammar
+    grammar: str = ""  # "json" (any object, with any white space), a JSON schema, or a GBNF or Lark grammar
     calls: CallForm | None = None  # in place of `grammar`
     grammar_start: str = ""  # text after which the grammar applies; "": from the first token
     grammar_opening: str = ""  # the answer may begin with this text, and only then the grammar waits for `grammar_start`
@@ -259,7 +260,7 @@ class Token:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Done:
     id: int
-    reason: str  # "stop", "length", "cancelled"
+    reason: str  # "stop", "length", "repeated", "cancelled"
     prompt_tokens: int
     cached_tokens: int  # of these, found in the cache
     prompt_ns: int

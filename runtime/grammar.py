@@ -1,6 +1,7 @@
 """Grammars that an answer has to follow: which tokens may come next. The work is done by llguidance.
 
-A grammar is `json` (any object), a JSON schema, the text of a GBNF or Lark grammar, or the form of tool calls.
+A grammar is `json` (any object, with white space as Ollama has it), a JSON schema, the text of a GBNF or Lark grammar, or the
+form of tool calls.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ from runtime.tokenizer import Tokenizer
 
 _SPACE = r"( |\n{1,2}[ \t]{0,20})"  # between two tokens of JSON, as llama.cpp's grammars have it
 _OPTIONS = {"whitespace_pattern": _SPACE, "coerce_one_of": True, "json_allow_general_unicode_escapes": True}
+_ANY_OBJECT = r"""
+start: object
+value: object | array | STRING | NUMBER | /true|false|null/ SPACE?
+object: "{" SPACE? (STRING ":" SPACE? value ("," SPACE? STRING ":" SPACE? value)*)? SPACE? "}"
+array: "[" SPACE? (value ("," SPACE? value)*)? SPACE? "]"
+STRING: /"([^"\\\x00-\x1F\x7F]|\\(["\\\/bfnrt]|u[0-9a-fA-F]{4}))*"/
+NUMBER: /-?([0-9]|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/
+SPACE: /[ \t\n]+/
+"""  # as Ollama has it (llm/llama_server.go, grammarJSON)
 _BREAKS = 2  # line breaks that may stand between reasoning and answer
 _KEPT = 16  # compiled grammars
 _TEXTS = 1024  # that are forced, with their tokens
@@ -215,7 +225,7 @@ def _key(grammar: str | CallForm) -> str:
 
 
 def _compile(grammar: str | CallForm, vocabulary: Vocabulary) -> Compiled:
-    schema = isinstance(grammar, str) and (grammar == "json" or grammar.lstrip().startswith("{"))
+    schema = isinstance(grammar, str) and grammar.lstrip().startswith("{")
     source, chart = _source(grammar, vocabulary, schema)
     matcher = _matcher(source, vocabulary)
     if matcher.is_error():
@@ -236,8 +246,10 @@ def _source(grammar: str | CallForm, vocabulary: Vocabulary, schema: bool) -> tu
     """The grammar as llguidance reads it, and a map of it where there is one."""
     if isinstance(grammar, CallForm):
         return _from_calls(grammar, vocabulary)
+    if grammar == "json":
+        return llguidance.LLMatcher.grammar_from_lark(_ANY_OBJECT), JsonMap({})
     if schema:
-        return _from_schema("{}" if grammar == "json" else grammar)
+        return _from_schema(grammar)
     return _from_text(grammar, vocabulary)
 
 

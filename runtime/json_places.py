@@ -16,6 +16,7 @@ Frame = tuple[str, Any]
 
 _SPACE = b" \n\r\t"
 _FIGURES = b"0123456789"
+_GAP = 23  # bytes of white space after which others will hardly write as much
 _SHORT = 3  # bytes of a number after which others will hardly write the same one
 _OTHER = b"*"  # for all keys that the schema does not name
 _DECIDING = ("allOf", "patternProperties", "minProperties", "maxProperties")
@@ -56,6 +57,7 @@ class JsonMap:
             "next key": self._next_key,
             "colon": self._colon,
             "after": self._after,
+            "after word": self._after,
             "scalar": self._scalar,
             "string": self._string,
             "key": self._key,
@@ -65,7 +67,9 @@ class JsonMap:
         """Whether others will come here."""
         if at.string is not None:
             return self._strings.lasting(at.string)
-        return at.phase != "scalar" or self._any_number or len(at.raw) <= _SHORT
+        if at.phase != "scalar":
+            return len(at.raw) <= _GAP
+        return self._any_number or len(at.raw) <= _SHORT
 
     def distance(self, at: JsonAt) -> float:
         """Letters that may come in a string before it is at a bound."""
@@ -137,7 +141,10 @@ class JsonMap:
     # ------------------------------------------------------------ values and keys
 
     def _scalar(self, at: JsonAt, byte: int) -> JsonAt | None:
-        return self._after(self._whole(at.frames), byte) if byte in b",]}" + _SPACE else self._figure(at, byte)
+        if byte not in b",]}" + _SPACE:
+            return self._figure(at, byte)
+        whole = self._whole(at.frames)
+        return self._after(whole._replace(phase="after word") if at.raw[-1:].isalpha() else whole, byte)
 
     def _figure(self, at: JsonAt, byte: int) -> JsonAt:
         """Further in a number, or a word. Of any numbers, all figures but a leading zero are the same."""

@@ -136,6 +136,11 @@ class Detokenizer:
             return ""
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
+    @property
+    def whole(self) -> bool:
+        """Whether no character is unfinished."""
+        return not self._decoder.getstate()[0]
+
     def flush(self) -> str:
         """What is left at the end: U+FFFD for a character that will not be finished, or nothing."""
         return self._decoder.decode(b"", final=True)

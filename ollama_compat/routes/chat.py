@@ -120,6 +120,8 @@ def joiner(body: ChatRequest) -> Callable[[list[dict[str, Any]]], dict[str, Any]
 
     def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
         """All parts as one: texts joined, calls and log probabilities collected, the rest from the last."""
+        if not parts:
+            return {**replies.NO_REPLY, "message": {"role": "", "content": ""}, "done": False}
         messages = [part["message"] for part in parts]
         calls = [tool for message in messages for tool in message.get("tool_calls", ())] if body.tools else []
         text = "".join(message["content"] for message in messages)

@@ -102,6 +102,8 @@ async def _prompt(parts: Services, prepared: Call, resident: Resident, body: Gen
 
 def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """All parts as one: texts joined, log probabilities collected, the rest from the last."""
+    if not parts:
+        return {**replies.NO_REPLY, "response": "", "done": False}
     last = parts[-1]
     thinking = "".join(part.get("thinking", "") for part in parts)
     joined: dict[str, Any] = {"model": last["model"], "created_at": last["created_at"]}

@@ -2,6 +2,7 @@
 
 What it says is found in the prompt: `say(TEXT)` is answered with TEXT, word by word; without that it answers "A b c.".
 `frame()` tells the grammar fields of its request as JSON; `refuse()` is answered Failed.
+`again(WORD)` says that word as often as it may be repeated, or 100 times where there is no limit.
 `slow()` says one word every 10 ms until it is cancelled or has said 1000; `hang()` says nothing; `die()` ends the process;
 `busy()` computes for 1.5 s first and answers nothing meanwhile; with `cached()` all but one token of the prompt came from
 the cache.
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a script's path 
 from runtime import frames
 
 _WORD = re.compile(r"\s*\S+|\s+$")
+_AGAIN = re.compile(r"again\(([^()]*)\)")
 _SAY = re.compile(r"say\(((?:[^()]|\([^()]*\))*)\)", re.DOTALL)
 
 
@@ -140,7 +142,12 @@ class FakeWorker:
         if "refuse()" in prompt:
             self._send(frames.Failed(request.id, "bad_request", frames.SCHEMA_FAILED + "it is none"))
             return
-        said, reason = await self._say(request, self._answer(prompt), 0.01 if "slow()" in prompt else 0)
+        words, again = self._answer(prompt), _AGAIN.findall(prompt)
+        if again:
+            words = [again[-1]] * (request.repeat_limit + 1 if request.repeat_limit else 100)
+        said, reason = await self._say(request, words, 0.01 if "slow()" in prompt else 0)
+        if again and request.repeat_limit:
+            reason = "repeated"
         self._running.pop(request.id, None)
         cached = len(tokens) - 1 if "cached()" in prompt else 0
         self._send(frames.Done(request.id, reason, len(tokens), cached, 1000, len(said), 1000, tokens + said))

@@ -36,9 +36,9 @@ async def test_no_format(live: Any, path: str, value: str | None) -> None:
     assert await framed(live, path, format=value) == ["", "", ""]
 
 
-@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
-async def test_json(live: Any, path: str) -> None:
-    assert await framed(live, path, format="json", think=False) == ["json", "", ""]
+@pytest.mark.parametrize(("path", "grammar"), [("/api/generate", "json"), ("/api/chat", "{}")])
+async def test_json(live: Any, path: str, grammar: str) -> None:
+    assert await framed(live, path, format="json", think=False) == [grammar, "", ""]
 
 
 async def test_where_the_engine_makes_the_prompt_the_keys_of_a_schema_are_sorted(live: Any) -> None:
@@ -58,7 +58,7 @@ async def test_a_rendered_prompt_keeps_the_keys_in_order(go: Any, path: str) -> 
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
 async def test_the_grammar_waits_for_the_end_of_the_reasoning(live: Any, path: str) -> None:
     for think in (None, True, "high"):
-        assert await framed(live, path, format="json", think=think) == ["json", "</think>", "<think>"]
+        assert await framed(live, path, format={}, think=think) == ["{}", "</think>", "<think>"]
 
 
 async def test_a_refusal_of_the_runner_is_the_engines_own_error(live: Any) -> None:
@@ -98,8 +98,8 @@ def parser(prompt: str, think: bool = True) -> output.OutputParser:
     ],
 )
 def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str, opening: str) -> None:
-    assert constraint(ChatRequest(format="json"), parser(prompt), think, sorts=True) == Constraint("json", None, start, opening)
-    assert constraint(ChatRequest(format=None), parser(prompt), think, sorts=True) == Constraint()
+    assert constraint(ChatRequest(format="json"), parser(prompt), think, chats=False) == Constraint("json", None, start, opening)
+    assert constraint(ChatRequest(format=None), parser(prompt), think, chats=True) == Constraint()
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_reasoning_comes_before_the_grammar(prompt: str, think: bool, start: str
 )
 def test_a_text_put_into_the_mouth_counts(prefill: str, start: str, opening: str) -> None:
     prefilled = _Prefilled(parser("<|assistant|>"), prefill)
-    assert constraint(ChatRequest(format="json"), prefilled, True, sorts=True) == Constraint("json", None, start, opening)
+    assert constraint(ChatRequest(format="json"), prefilled, True, chats=True) == Constraint("{}", None, start, opening)
 
 
 def test_an_answer_without_a_parser_follows_at_once() -> None:
-    assert constraint(ChatRequest(format="json"), None, True, sorts=False) == Constraint("json")
+    assert constraint(ChatRequest(format="json"), None, True, chats=False) == Constraint("json")
 
 
 def test_a_format_that_is_too_deep() -> None:
@@ -120,9 +120,9 @@ def test_a_format_that_is_too_deep() -> None:
     for _ in range(9000):
         value = {"items": value}
     with pytest.raises(BadRequest):
-        constraint(ChatRequest(format=value), None, None, sorts=True)
+        constraint(ChatRequest(format=value), None, None, chats=True)
     with pytest.raises(InternalError):
-        constraint(ChatRequest(format=3), None, None, sorts=True)
+        constraint(ChatRequest(format=3), None, None, chats=True)
 
 
 TOOL = Tool({"type": "function", "function": {"name": "f", "parameters": {}}}, {"type": "object", "properties": {}}, False)
@@ -130,9 +130,9 @@ TOOL = Tool({"type": "function", "function": {"name": "f", "parameters": {}}}, {
 
 def test_forced_calls_come_before_a_format_and_a_format_before_a_grammar() -> None:
     forced = ChatRequest(format="json", tools=[TOOL], tool_choice=Choice(forced=True))
-    found = constraint(forced, parser("<|assistant|>"), True, sorts=True, grammar="root ::= x")
+    found = constraint(forced, parser("<|assistant|>"), True, chats=True, grammar="root ::= x")
     assert found.calls is not None
     assert (found.grammar, found.start, found.opening) == ("", "</think>", "<think>")
     free = ChatRequest(format="json", tools=[TOOL])
-    assert constraint(free, None, None, sorts=True, grammar="root ::= x") == Constraint("json")
-    assert constraint(ChatRequest(), None, None, sorts=True, grammar="root ::= x") == Constraint("root ::= x")
+    assert constraint(free, None, None, chats=True, grammar="root ::= x") == Constraint("{}")
+    assert constraint(ChatRequest(), None, None, chats=True, grammar="root ::= x") == Constraint("root ::= x")

@@ -276,6 +276,56 @@ def test_held_text_is_told_at_the_limit() -> None:
     assert (runs.text(1), runs.done(1).reason, runs.done(1).stop) == ("abST", "length", "")
 
 
+# ---------------------------------------------------------------- repetitions
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "reason"),
+    [
+        ("abbbb", "abbbb", "stop"),
+        ("abbbbb", "abbbb", "repeated"),
+        ("abbbbbc", "abbbb", "repeated"),
+        ("bbbbcbbbbcbb", "bbbbcbbbbcbb", "stop"),
+        ("a \n\t ", "a \n\t ", "repeated"),  # white space is nothing, and so is the end
+        ("a \n", "a \n", "stop"),
+        ("a \n\t", "a \n\t", "repeated"),
+        ("  ", "  ", "repeated"),  # and so is what was before the first token
+        (" ", " ", "stop"),
+        ("éééééé", "éééé", "repeated"),  # halves of characters do not count
+        ("éßéßéß", "éßéßéß", "stop"),
+    ],
+)
+def test_an_answer_that_repeats_itself_breaks_off(answer: str, told: str, reason: str) -> None:
+    runs = spoken(answer, ask(repeat_limit=3))
+    assert (runs.text(1), runs.done(1).reason) == (told, reason)
+    assert not runs.engine.busy
+    stats = runs.engine.stats(0)
+    assert (stats.running, stats.blocks_free + stats.blocks_cached) == (0, stats.blocks_total)
+
+
+def test_without_a_limit_it_goes_on() -> None:
+    runs = spoken("a" * 15, ask())
+    assert (runs.text(1), runs.done(1).reason) == ("a" * 15, "stop")
+
+
+@pytest.mark.parametrize(("blanks", "reason"), [(3, "length"), (4, "repeated")])
+def test_the_limit_of_tokens_is_an_end_too(blanks: int, reason: str) -> None:
+    runs = spoken("a" + " " * 9, ask(repeat_limit=3, num_predict=blanks + 1))
+    assert (runs.text(1), runs.done(1).reason) == ("a" + " " * blanks, reason)
+
+
+def test_tokens_that_show_nothing_repeat_each_other() -> None:
+    runs = spoken("aSTOSTOSTO", ask(repeat_limit=3, stop=["STOSTOSTOP"]))
+    assert (runs.text(1), runs.done(1).reason, runs.done(1).eval_tokens) == ("a", "repeated", 6)
+    runs = spoken_tokens([ord("a"), *[CALL] * 9], ask(repeat_limit=3))
+    assert (runs.text(1), runs.done(1).reason, runs.done(1).eval_tokens) == ("a", "repeated", 6)
+
+
+def test_a_stop_string_counts_once() -> None:
+    runs = spoken("abbbbS", ask(repeat_limit=3, stop=["S"]))
+    assert (runs.text(1), runs.done(1).reason, runs.done(1).stop) == ("abbbb", "stop", "S")
+
+
 # ---------------------------------------------------------------- logprobs
 
 

@@ -203,6 +203,26 @@ def test_any_object(seed: int) -> None:
     assert isinstance(json.loads(runs.text(1)), dict)
 
 
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{ \n\t "a": [1.5e3 , null , {}\n\n\n]}', False),  # as by Ollama's grammar: after numbers and strings it is the end
+        ('{ \n\t "a": [1.5e3, null , {}\n\n\n]}', True),
+        ('{"a" : 1}', False),
+        ('{"a": "b" , "c": 1}', False),
+        ('{"a": "b"' + "\n" * 50 + "}", True),
+        ('{"a":\r1}', False),
+        ('{"a": 01}', False),
+        ('{"\\u00e9\\/": -0.0E-7}', True),
+        ("[1]", False),
+    ],
+)
+def test_white_space_in_any_object(text: str, fits: bool) -> None:
+    constraint = compiled("json")
+    assert all(constraint.take(token) for token in text.encode()) == fits
+    assert constraint.complete == fits
+
+
 def test_the_best_token_that_is_allowed() -> None:
     def keen(tokens: Sequence[int]) -> FloatArray:
         logits = np.zeros(N_VOCAB, np.float32)

@@ -127,7 +127,7 @@ def text_of(kind: Any) -> str | CallForm:
     return kind if isinstance(kind, (str, CallForm)) else json.dumps(kind)
 
 
-@pytest.mark.parametrize("kind", [*MAPPED.values(), *TEXTS.values(), calls("<t>"), calls("he")], ids=str)
+@pytest.mark.parametrize("kind", ["json", *MAPPED.values(), *TEXTS.values(), calls("<t>"), calls("he")], ids=str)
 def test_answers_are_the_same(kind: Any) -> None:
     random = np.random.default_rng(1)
     for _ in range(25):
@@ -185,6 +185,7 @@ def said(constraint: Constraint, text: str) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("kind", "first", "second"),
     [
+        ("json", '{"a": [12, true ,\t"b"], "c":{ \n', '{"xy": [1222, true ,\t"zz d"], "e":{ \n'),
         (MAPPED["strings"], '["hello", "a"', '["x", "everything else"'),
         (MAPPED["numbers"], "[-12.5, 7", "[-1222.5, 7"),
         (MAPPED["records"], '[{"he": "xa"', '[{"he": "x yz"'),
