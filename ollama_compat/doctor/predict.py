@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from ollama_compat.doctor.products import Product
 from ollama_compat.doctor.shape import Shape, Weights
 
 ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 15, 19, 5  # of the Program: a layer of either kind; before and after the layers
-LINES_DENSE, LINES_EXPERTS, LINES_ENDS = 9, 9, 3  # of these, those that take a step's rows one by one; and one for each answer
-STATE_PASSES, HIDDEN_PASSES = 2.4, 1.0  # over a token's state and hidden values in a layer, in units of a norm, packing and a sum
+PASSES = {"norm": 2, "pack": 2, "add": 2}  # over a token's state in a layer
+COMBINED = 512  # values of a piece of work that combines experts' answers
+NEAR, FAR = 64 * 2048, 512 * 2048  # values of the rows that rates of vectors are of
 STEP = 512  # rows of a step of a prompt
 # int8 operations a cycle and core, by how tiers' names begin
 PEAK = {"avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
@@ -68,12 +69,9 @@ class Predictor:
     def decode_seconds(self, shape: Shape, context: int, bandwidth: float = 1.0, *, texts: int = 1, threads: int = 0) -> float:
         """Of a step with the next token of each of so many texts."""
         rates = self.rates(shape, threads)
-        alone = self._machine["rates_one"]["element"]  # a single token's are one thread's work
         weights = sum(self._product(part, shape, rates, texts, texts, bandwidth) for part in shape.weights)
-        lines = self._lines(shape) * rates["line"] if texts > 1 else 0.0
-        elements = self._elements(shape) * (rates["element"] if texts > 1 else alone)
-        each = self._looking(shape, rates, context, texts) + lines + elements
-        return self._held(rates) * float(weights + texts * each + self._fixed(shape, rates, texts))
+        looking, vectors = texts * self._looking(shape, rates, context, texts), self._vectors(shape, rates, texts)
+        return self._held(rates) * float(weights + looking + vectors + self._fixed(shape, rates, texts))
 
     def _held(self, rates: Mapping[str, Any]) -> float:
         """How many times as long all takes, because a quota stops the threads: what was measured is how fast they run between."""
@@ -83,11 +81,12 @@ class Predictor:
         """Of one token of so many texts: attention to so many before it, and what layers with a state do."""
         seen = shape.attended(context + 1)
         kept = shape.cache_bytes / max(1, shape.attention_layers)  # bytes of a layer and position
-        near = kept * rates["near"] + shape.query_width * rates["attention"] + shape.head_count * rates["look"]
-        far = kept * rates["kept"] + shape.query_width * rates["attention_kept"]
+        looks = rates["looks"]
+        near = kept * looks["near"] + shape.query_width * looks["attention"] + shape.head_count * looks["look"]
+        far = kept * looks["kept"] + shape.query_width * looks["attention_kept"]
         held = texts * shape.cache_bytes * context * self._machine["kept_share"]
         spilled = self._spilled(shape.nbytes + held)
-        heads = shape.attention_layers * shape.head_count * rates["head"]
+        heads = shape.attention_layers * shape.head_count * looks["head"]
         position = (1 - spilled) * near + spilled * max(near, far)
         return float(heads + seen * position + shape.state_values * rates["state"])
 
@@ -100,17 +99,19 @@ class Predictor:
         """Of a prompt from an empty cache."""
         rates, seen = self.rates(shape, threads), sum(map(shape.attended, range(1, tokens + 1)))
         steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
-        looks = shape.query_width * rates["attention_prompt"] + shape.head_count * rates["look_prompt"]
-        return self._held(rates) * float(steps + seen * looks)
+        looks = rates["looks"]
+        each = shape.query_width * looks["attention_prompt"] + shape.head_count * looks["look_prompt"]
+        return self._held(rates) * float(steps + seen * each)
 
     def _step(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of a prompt, but for what its rows look at; the last one's logits are wanted."""
         products = sum(self._product(part, shape, rates, rows, 1, 1.0) for part in shape.weights)
-        stored = shape.cache_bytes * shape.head_count / max(1, shape.query_width)  # heads of keys and values, kept in f16
-        turned = shape.attention_layers * shape.head_count + stored
+        looks, size = rates["looks"], shape.query_width / max(1, shape.head_count)
+        asked = shape.attention_layers * shape.head_count
+        turned = asked + shape.cache_bytes / max(1, size)  # and heads of keys and values, kept in f16
+        heads = turned * (looks["turn"] + size * looks["turn_value"]) + asked * (looks["begin"] + size * looks["begin_value"])
         states = shape.state_values * rates["state_prompt"]
-        each = states + turned * rates["turn"] + self._lines(shape) * rates["line"] + self._elements(shape) * rates["element"]
-        return float(products + rows * each + self._fixed(shape, rates, rows))
+        return float(products + rows * (states + heads) + self._vectors(shape, rates, rows) + self._fixed(shape, rates, rows))
 
     def _fixed(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of a step: what it costs without any rows, those of the Program, and the choice of experts."""
@@ -118,17 +119,12 @@ class Predictor:
         choices = rows * shape.expert_layers * shape.expert_count * shape.expert_used_count
         return float(rates["step"] + count * rates["row"] + choices * rates["router"])
 
-    @staticmethod
-    def _lines(shape: Shape) -> float:
-        """Kernels that take a row of activations by itself, over all layers."""
-        dense = LINES_DENSE * (shape.layers - shape.expert_layers)
-        return LINES_ENDS + dense + (LINES_EXPERTS + shape.expert_used_count) * shape.expert_layers
-
-    def _elements(self, shape: Shape) -> float:
-        """Of norms, sums, activation functions and packing of one token; with experts also of the sum of their answers."""
-        dense = STATE_PASSES * shape.embedding_length + HIDDEN_PASSES * shape.hidden_width
-        answers = shape.expert_layers * shape.expert_used_count * shape.embedding_length
-        return shape.layers * dense + answers
+    def _vectors(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
+        """Of kernels that take a step's rows one by one, and of the activation function in those of experts."""
+        by_kernel = (rates if rows > 1 else self._machine["rates_one"])["vectors"]  # a single row is one thread's work
+        inside = rows * shape.expert_layers * shape.hidden_width * by_kernel["gate"]["near"]
+        kernels = _kernels(shape)
+        return float(inside + sum(times * _vector(by_kernel[name], rows, *sizes) for name, times, sizes in kernels))
 
     # ------------------------------------------------------------ products
 
@@ -141,7 +137,8 @@ class Predictor:
         spilled = self._spilled(shape.bytes_a_token if part.share == 1.0 else shape.nbytes)  # what is read between two uses
         nbytes, short = max(1, part.nbytes), part.rows * rates["output_prompt"]
         rate, width = rates["types"][part.type_name], part.values / max(1, part.rows)
-        return Product(rate, part.values / nbytes, spilled, part.share < 1, bandwidth, short / nbytes, width)
+        least = part.rows * rates["output_least"]
+        return Product(rate, part.values / nbytes, spilled, part.share < 1, bandwidth, short / nbytes, least / nbytes, width)
 
     # ------------------------------------------------------------ limits
 
@@ -172,3 +169,22 @@ def cycles_per_byte(machine: Mapping[str, Any], type_name: str) -> float:
     """Of one core, weights in its cache; not a number where the CPU does not multiply the type."""
     rate = machine["rates_one"]["types"].get(type_name)
     return rate["cache"] * machine["clock"] if rate else math.nan
+
+
+def _kernels(shape: Shape) -> Iterator[tuple[str, int, tuple[float, int]]]:
+    """Kernels that take rows one by one: name, how often they run, and what they take of a token: values, and pieces."""
+    width, used, experts = shape.embedding_length, shape.expert_used_count, shape.expert_layers
+    dense = shape.layers - experts
+    yield from ((name, times * shape.layers, (width, 1)) for name, times in PASSES.items())
+    yield "pack", shape.layers, (shape.query_width / 2, 1)  # what attention answers
+    yield from ((name, dense, (shape.hidden_width, 1)) for name in ("gate", "pack"))
+    yield "pack", experts, (shape.hidden_width, used)
+    yield "combine", experts, (used * width, math.ceil(width / COMBINED))
+
+
+def _vector(rate: Mapping[str, float], rows: int, values: float, pieces: int) -> float:
+    """Seconds of a kernel: rates in between go by the logarithm of what a step's rows take. Of a single row there are no
+    pieces."""
+    size = math.log(max(1.0, rows * values) / NEAR) / math.log(FAR / NEAR)
+    value = rate["near"] + min(max(size, 0.0), 1.0) * (rate["far"] - rate["near"])
+    return rows * (values * value + (pieces * rate["line"] if rows > 1 else 0.0))

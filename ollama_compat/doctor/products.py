@@ -20,7 +20,8 @@ class Product:
     """Weights of one type. `rate`: a TypeRate (see runtime.measure.rates); `values`: of a byte; `spilled`: the part of them that
     the last cache does not hold; `scattered`: as experts that are chosen anew; `bandwidth`: by how much the memory is faster than
     it was measured;
-    `short`: seconds a byte and column that short rows cost more; `width`: values of a row."""
+    `short`: seconds a byte and column that short rows cost more; `least`: what those of a pass of the widest leaf take at the
+    least; `width`: values of a row."""
 
     rate: Mapping[str, float]
     values: float
@@ -28,6 +29,7 @@ class Product:
     scattered: bool = False
     bandwidth: float = 1.0
     short: float = 0.0
+    least: float = 0.0
     width: float = 0.0
 
     def seconds(self, columns: int) -> float:
@@ -44,8 +46,9 @@ class Product:
 
     def _core(self, columns: int) -> float:
         """Of a pass over weights that are there."""
-        long = self.rate[CORES[columns]] if columns < WIDEST else 2 * WIDEST * self.values * self.rate["prompt"]
-        return long + columns * self.short
+        if columns < WIDEST:
+            return self.rate[CORES[columns]] + columns * self.short
+        return WIDEST * max(2 * self.values * self.rate["prompt"] + self.short, self.least)
 
     def _first(self, columns: int) -> float:
         """Of the pass that the weights come for."""

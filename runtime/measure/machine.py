@@ -23,7 +23,7 @@ from runtime.kernels.kept import KINDS, Kept
 from runtime.kernels.leaves import COLUMNS, LEARN, Leaves
 from runtime.measure import disk, memory
 from runtime.measure.others import CALM, Others
-from runtime.measure.rates import Rates, average, products_alone, rates
+from runtime.measure.rates import Rates, middle, products_alone, rates
 from runtime.measure.stage import Stage
 from runtime.measure.subject import options
 from runtime.quants import BY_NAME, LeafType
@@ -31,13 +31,13 @@ from runtime.weights import Progress
 
 log = logging.getLogger(__name__)
 
-SECONDS = 0.02  # of each single measurement of a kernel
+SECONDS = 0.012  # of each single measurement of a kernel
 STEPS = 4  # that progress is reported of
 MOST_ROUNDS, ROUNDS_SECONDS = 4, 8.0  # of all measurements of kernels, as many as there is time for
 ALL_SECONDS = 13.0  # until these end, where compiling kernels has taken some of it; one round there is always
 NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
 PRODUCTS = re.compile(r"pool$|probes\.|matmul\.|rows\.(pack|add)|strip\.|dot\.|unpack\.|quantize\.")
-UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.(embed|gated)|router\.(plan|combine)|matmul\.experts")
+UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.embed|router\.plan|matmul\.experts")
 
 
 def machine(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -127,16 +127,16 @@ def calm(rounds: list[Round]) -> list[Round]:
 
 
 def _together(measured: list[Round], threads: int) -> dict[str, Any]:
-    """Means over calm rounds, and what each of these read (`reads`)."""
+    """Medians over calm rounds, and what each of these read (`reads`)."""
     rounds = calm(measured)
-    alone, together = average([found.alone for found in rounds]), average([found.together for found in rounds])
-    single, every = dataclasses.asdict(alone), dataclasses.asdict(together)
+    single, every = (dataclasses.asdict(middle(found)) for found in zip(*((r.alone, r.together) for r in rounds), strict=True))
     for name, rate in every["types"].items():  # cores share nothing there, and barriers would blur so short a time
         by_one = single["types"][name]
         rate |= {far: min(seconds, by_one[far]) for far, seconds in rate.items()}  # all are no slower than one, unless disturbed
         rate |= {near: by_one[near] / threads for near in NEAR}
+    every["output_prompt"] = single["output_prompt"] / threads
     reads = [found.reads for found in rounds]
-    read_one, read_all = (statistics.harmonic_mean(speeds) for speeds in zip(*reads, strict=True))
+    read_one, read_all = (statistics.median(speeds) for speeds in zip(*reads, strict=True))
     told = [found.others for found in rounds if found.others is not None]
     others = statistics.fmean(told) if told else None
     return {"read_one": read_one, "read_all": read_all, "reads": reads, "others": others, "rates_one": single, "rates": every}

@@ -75,12 +75,13 @@ def type_rate(stage: Stage, memory: Memory, name: str, cache_bytes: int, row: fl
     )
 
 
-def output_prompt(stage: Stage, memory: Memory, name: str, prompt: float, row: float, seconds: float) -> float:
-    """In a prompt, seconds of a sum of a weight row and an activation row beside its operations: by rows of one block, less what
-    their operations cost in long rows (`prompt`, seconds each)."""
+def outputs(stage: Stage, memory: Memory, name: str, prompt: float, row: float, seconds: float) -> tuple[float, float]:
+    """In a prompt, seconds of a sum of a weight row and an activation row: beside its operations, and at the least. By rows of
+    one block, the former without what their operations cost in long rows (`prompt`, seconds each)."""
     narrow = matrices(memory, name, 4 * MATRIX, MATRIX, NARROW)
     taken = net(stage.run(products(narrow, NARROW), PROMPT, seconds).usual, row * len(narrow))
-    return max(0.0, taken / (PROMPT * sum(tensor.rows for tensor in narrow)) - 2 * NARROW * prompt)
+    least = taken / (PROMPT * sum(tensor.rows for tensor in narrow))
+    return max(0.0, least - 2 * NARROW * prompt), least
 
 
 class _Bench:

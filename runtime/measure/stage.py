@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.core import FloatArray
 from runtime.execute.program import Row, table_of
 from runtime.execute.recorder import Recorder
 from runtime.execute.step import Limits
@@ -56,28 +58,63 @@ class Stage:
     def run(self, record: Record, rows: int, seconds: float, prepare: Record | None = None, *, single: bool = False) -> Times:
         """Record with `rows` activation rows and run that for about so many seconds. `prepare` may fill the recorder's step;
         `single`: see Pool.run. Weights are not laid out for it: these bytes are as good in any order (see memory.filled)."""
+        recorder = self._recorded(record, rows, prepare)
+        return self._time(recorder.table(), seconds, single=single)
+
+    def parts(self, record: Record, rows: int, seconds: float, prepare: Record | None = None) -> dict[str, float]:
+        """The same by what the rows of the Program are called (see Recorder.labels): seconds of one such row, on average over
+        those of that name, as it mostly is."""
+        recorder, times = self._recorded(record, rows, prepare), list[FloatArray]()
+        program = recorder.table()
+        counters = _counters(program)
+
+        def once() -> float:
+            begin = time.perf_counter()
+            ticks = np.diff(self._pool.run_timed(program, counters))
+            taken = time.perf_counter() - begin
+            times.append((ticks * (taken / max(1, ticks.sum()))).astype(np.float32))
+            return taken
+
+        counted = np.array(times[-len(self._runs(once, seconds)) :])
+        usual = counted.min(0) if self._stopped else np.median(counted, 0)
+        found: defaultdict[str, list[float]] = defaultdict(list)
+        for label, taken in zip(recorder.labels, usual.tolist(), strict=True):
+            found[label].append(taken)
+        return {label: statistics.fmean(each) for label, each in found.items()}
+
+    def _recorded(self, record: Record, rows: int, prepare: Record | None) -> Recorder:
         limits = Limits(rows, 1, BLOCKS, BLOCKS, BLOCKS, lines=1)
         recorder = Recorder(self.leaves, self.threads, limits, self.leaves.strip_rows, self.kept)
         recorder.step.counts[:] = rows, 0
         record(recorder)
         if prepare is not None:
             prepare(recorder)
-        return self._time(recorder.table(), seconds, single=single)
+        return recorder
 
     def run_driver(self, kernel: Driver, arguments: npt.NDArray[np.int64], seconds: float) -> Times:
         """One driver by itself."""
         return self._time(table_of([Row(kernel, arguments)], self.leaves.cache), seconds)
 
     def _time(self, program: npt.NDArray[np.int64], seconds: float, *, single: bool = False) -> Times:
-        counters = aligned_array((len(program), 8), np.int64)
+        counters = _counters(program)
 
         def once() -> float:
             begin = time.perf_counter()
             self._pool.run(program, counters, single)
             return time.perf_counter() - begin
 
+        times = self._runs(once, seconds)
+        return Times(min(times) if self._stopped else statistics.median(times), min(times))
+
+    @staticmethod
+    def _runs(once: Callable[[], float], seconds: float) -> list[float]:
+        """Seconds of each run that counts, for about so many together; only the first may not count."""
         warming = once()  # memory and caches are warm from here on
         times = [warming] if LONG < warming < seconds * PATIENCE else []  # and what takes longer was compiled in it, maybe
         while len(times) < LONGEST_ROUNDS and sum(times) < seconds * (PATIENCE if len(times) < ROUNDS else 1):
             times.append(once())
-        return Times(min(times) if self._stopped else statistics.median(times), min(times))
+        return times
+
+
+def _counters(program: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return aligned_array((len(program), 8), np.int64)

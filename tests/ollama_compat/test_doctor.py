@@ -11,6 +11,7 @@ from typing import Any
 import gguf
 import pytest
 import tiny_gguf
+from cpu_rates import looks, of_steps, vector
 
 from ollama_compat.cli import doctor as command
 from ollama_compat.cli import work
@@ -32,14 +33,7 @@ def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]
 
 
 def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]:
-    rates = {
-        "threads": 2,
-        "types": types,
-        **dict.fromkeys(
-            ("step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"), 0.0
-        ),
-        **dict.fromkeys(("attention", "look", "near", "attention_kept", "kept", "attention_prompt", "look_prompt"), 0.0),
-    }
+    rates = of_steps() | {"threads": 2, "types": types}
     return {
         "isa": "avx512",
         "isa_executed": ["portable", "avx512"],
@@ -123,43 +117,76 @@ def test_decode_is_bytes_times_seconds_a_byte() -> None:
     assert found.bound == "memory"
 
 
-def test_rows_attention_and_elements_are_added() -> None:
+def test_rows_and_attention_are_added() -> None:
     subject = machine({"F32": rate(0, 0)})
-    subject["rates"] |= {"step": 1e-5, "row": 1e-6, "router": 1e-9, "attention": 1e-12, "look": 1e-9, "element": 1e-10}
+    subject["rates"] |= {"step": 1e-5, "row": 1e-6, "router": 1e-9, "looks": looks(attention=1e-12, look=1e-9)}
     experts = {"expert_layers": 4, "expert_count": 8, "expert_used_count": 2}
     width = {"embedding_length": 100, "hidden_width": 200, "query_width": 1000, "head_count": 5}
     shape_ = model(Weights("F32", 1, 0), layers=10, **width, **experts)
     rows = predict.ROWS_ENDS + 6 * predict.ROWS_DENSE + 4 * predict.ROWS_EXPERTS
-    elements = 10 * (predict.STATE_PASSES * 100 + predict.HIDDEN_PASSES * 200) + 4 * 2 * 100
     assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
-        1e-5 + rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 100 * (1000 * 1e-12 + 5 * 1e-9) + elements * 1e-10
+        1e-5 + rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 100 * (1000 * 1e-12 + 5 * 1e-9)
     )
+
+
+def test_kernels_that_take_rows_one_by_one_are_added() -> None:
+    """Six dense layers and four with two of eight experts, states of 100 values. A single token is one thread's, without
+    pieces; two rows are 2000 values at the most, which are near."""
+    subject = machine({"F32": rate(0, 0, 0)})
+    names = [*subject["rates"]["vectors"]]
+    subject["rates"] |= {"vectors": {name: vector(1e-6, 10.0**-place) for place, name in enumerate(names, 6)}}
+    subject["rates_one"] = of_steps() | subject["rates"] | {"vectors": {name: vector(1, 1e-9) for name in names}}
+    experts = {"expert_layers": 4, "expert_count": 8, "expert_used_count": 2}
+    width = {"embedding_length": 100, "hidden_width": 200, "query_width": 100, "head_count": 1}
+    shape_ = model(Weights("F32", 1, 0), layers=10, **width, **experts)
+    predictor = Predictor(subject, 0)
+    each = {"norm": 20 * 100, "pack": 20 * 100 + 10 * 50 + 10 * 200, "gate": 10 * 200, "add": 20 * 100, "combine": 4 * 2 * 100}
+    pieces = 20 + (20 + 10 + 6 + 4 * 2) + 6 + 20 + 4
+    values = sum(count * subject["rates"]["vectors"][name]["near"] for name, count in each.items())
+    assert predictor.prompt_seconds(shape_, 2) == pytest.approx(2 * (values + pieces * 1e-6))
+    assert predictor.decode_seconds(shape_, 0) == pytest.approx(sum(each.values()) * 1e-9)
+
+
+@pytest.mark.parametrize(("rows", "value"), [(64, 1e-9), (128, 2e-9), (256, 3e-9), (512, 4e-9), (1024, 4e-9)])
+def test_values_of_long_steps_are_farther_away(rows: int, value: float) -> None:
+    rates = vector(1e-7, 1e-9, 4e-9)
+    assert predict._vector(rates, rows, 2048, 2) == pytest.approx(rows * (2048 * value + 2e-7))
 
 
 def test_a_prompt_turns_and_stores_and_looks_back() -> None:
     """Two layers of ten heads of queries and two of keys and values, ten values each; three tokens: 3 + 2 + 1 looks."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"turn": 1e-9, "attention_prompt": 1e-10, "look_prompt": 1e-8}
+    in_prompts = {"turn": 1e-9, "turn_value": 1e-10, "begin": 1e-7, "begin_value": 1e-8}
+    subject["rates"] |= {"looks": looks(attention_prompt=1e-10, look_prompt=1e-8, **in_prompts)}
     shape_ = model(Weights("F32", 1, 0), layers=2, head_count=10, query_width=200, cache_bytes=2 * 2 * 2 * (10 + 10))
     assert Predictor(subject, 0).prompt_seconds(shape_, 3) == pytest.approx(
-        3 * 2 * (10 + 4) * 1e-9 + 2 * 6 * (200 * 1e-10 + 10 * 1e-8)
+        3 * 2 * ((10 + 4) * (1e-9 + 20e-10) + 10 * (1e-7 + 20e-8)) + 2 * 6 * (200 * 1e-10 + 10 * 1e-8)
     )
 
 
 def test_short_rows_and_heads_cost_beside_their_bytes() -> None:
     """Each of 32 tokens meets half of 500 rows, and 100; three and seven of a chunk of eight count as one more."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"output_prompt": 1e-10, "head": 1e-7}
+    subject["rates"] |= {"output_prompt": 1e-10, "looks": looks(head=1e-7)}
     shape_ = model(Weights("F32", 1000, 500, 0.5), Weights("F32", 1000, 100), layers=2, head_count=4)
     predictor = Predictor(subject, 0)
     assert predictor.decode_seconds(shape_, 0) == pytest.approx(2 * 4 * 1e-7 + (250 + 100) * 1e-10)
     assert predictor.prompt_seconds(shape_, 32) == pytest.approx(32 * (250 + 100) * 1e-10, rel=0.02)
 
 
+def test_sums_of_a_prompt_take_what_handing_them_over_takes() -> None:
+    """At the least, where their operations are few: 1000 rows of ten values, which 16 tokens meet."""
+    subject = machine({"F32": rate(0, 0, 1e-12)})
+    for least, seconds in ((1e-11, 2 * 10 * 1e-12), (5e-11, 5e-11)):
+        subject["rates"] |= {"output_least": least}
+        predicted = Predictor(subject, 0).prompt_seconds(model(Weights("F32", 10_000, 1000)), 16)
+        assert predicted == pytest.approx(16 * 1000 * seconds)
+
+
 def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
     """Two layers of eight heads that share four's keys and values, 100 values each: 1600 bytes a layer and token."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"attention": 1e-12, "near": 1e-13, "kept": 1e-10, "attention_kept": 2e-11}
+    subject["rates"] |= {"looks": looks(attention=1e-12, near=1e-13, kept=1e-10, attention_kept=2e-11)}
     shape_ = model(Weights("F32", 1, 0), layers=2, head_count=8, query_width=1600, cache_bytes=2 * 1600)
     near, far = 2 * 1000 * 1600 * (1e-12 + 1e-13), 2 * 1000 * 1600 * (1e-10 + 2e-11)
     assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(far)
@@ -168,7 +195,7 @@ def test_keys_and_values_come_from_memory_where_no_cache_holds_them() -> None:
     assert cached.decode_seconds(shape_, 1249) == pytest.approx(1.25 * (near + far) / 2, rel=1e-2)
     assert cached.decode_seconds(shape_, 1499) == pytest.approx(1.5 * far, rel=1e-2)
     assert cached.decode_seconds(shape_, 999, texts=4) == pytest.approx(4 * far)
-    subject["rates"] |= {"kept": 0.0, "attention_kept": 0.0}  # what memory hides is no less than what the cores need
+    subject["rates"] |= {"looks": looks(attention=1e-12, near=1e-13)}  # what memory hides is no less than what the cores need
     assert Predictor(subject, 0).decode_seconds(shape_, 999) == pytest.approx(near)
 
 
@@ -187,7 +214,7 @@ def test_nothing_to_read_has_no_limit() -> None:
 
 def test_layers_with_a_window_look_no_further_back() -> None:
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"attention": 1e-9, "attention_prompt": 1e-9}
+    subject["rates"] |= {"looks": looks(attention=1e-9, attention_prompt=1e-9)}
     shape_ = model(Weights("F32", 1, 0), layers=3, query_width=10, window=4, window_layers=2)
     assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx((100 + 2 * 4) * 10e-9)
     assert Predictor(subject, 0).prompt_seconds(shape_, 6) == pytest.approx((21 + 2 * (1 + 2 + 3 + 4 + 4 + 4)) * 10e-9)
@@ -239,7 +266,7 @@ def test_experts_are_chosen_by_chance() -> None:
 
 def test_texts_side_by_side_share_the_weights_that_all_read() -> None:
     subject = machine({"Q4_K": rate(0, 1e-10)})
-    subject["rates"] |= {"step": 1e-4, "head": 1e-6}
+    subject["rates"] |= {"step": 1e-4, "looks": looks(head=1e-6)}
     predictor = Predictor(subject, 0)
     shape_ = model(Weights("Q4_K", 256_000_000, 0), Weights("Q4_K", 2_560_000, 10, last_only=True), layers=1, head_count=3)
     seconds = 1e-4 + 144e6 * 1.01 * 1e-10
@@ -250,7 +277,7 @@ def test_texts_side_by_side_share_the_weights_that_all_read() -> None:
 def test_layers_with_a_state_do_not_look_back() -> None:
     """Three of four layers keep one, of a million values together."""
     subject = machine({"F32": rate(0, 0, 0)})
-    subject["rates"] |= {"head": 1e-6, "attention": 1e-9, "state": 1e-10, "state_prompt": 1e-11}
+    subject["rates"] |= {"looks": looks(head=1e-6, attention=1e-9), "state": 1e-10, "state_prompt": 1e-11}
     widths = {"head_count": 3, "query_width": 100, "recurrent_layers": 3, "state_values": 1_000_000}
     shape_ = model(Weights("F32", 1, 0), layers=4, **widths)
     predictor = Predictor(subject, 0)

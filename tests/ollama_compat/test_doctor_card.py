@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from cpu_rates import of_steps
 
 from ollama_compat.cli import doctor as command
 from ollama_compat.doctor.card import DENSE_LAUNCHES, VOCABULARY, CardPredictor
@@ -48,8 +49,6 @@ RATES = {
 FAR = "memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"
 NEAR = ("cache", "cache_two", "cache_four")
 RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
-STEP = "step", "row", "router", "output_prompt", "head", "turn", "line", "element", "state", "state_prompt"
-CPU = dict.fromkeys((*STEP, "attention", "look", "near", "attention_kept", "kept", "attention_prompt", "look_prompt"), 0.0)
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
@@ -59,8 +58,8 @@ MACHINE: dict[str, Any] = {
     "kept_share": 1.0,
     "read_all": 50 * GB,
     "reads": [(10 * GB, 50 * GB)],
-    "rates": CPU | {"threads": 8, "types": {"Q4_K": RATE}},
-    "rates_one": CPU | {"threads": 1, "types": {"Q4_K": RATE}},
+    "rates": of_steps() | {"threads": 8, "types": {"Q4_K": RATE}},
+    "rates_one": of_steps() | {"threads": 1, "types": {"Q4_K": RATE}},
     "gpu": {
         **{"rates": RATES, "memory_read": 2e12, "memory_free": 24 * GB, "to_card": 20 * GB, "from_card": 20 * GB},
         **{"to_card_beside_reads": 20 * GB, "read_beside_copies": 40 * GB, "pcie": False},
@@ -110,7 +109,7 @@ def test_a_card_reads_experts_itself_where_tokens_gain_by_it() -> None:
 
 def test_layers_that_were_handed_over_tell_how_fast_an_undisturbed_cpu_is() -> None:
     """Products were timed at 800 us a layer while somebody else read memory, and layers took 560 in all a moment later."""
-    slower = CPU | {"threads": 8, "types": {"Q4_K": RATE | {"scattered": 4e-11}}}
+    slower = of_steps() | {"threads": 8, "types": {"Q4_K": RATE | {"scattered": 4e-11}}}
     found = CardPredictor(MACHINE | {"rates": slower}).decode_seconds(known(), [0.0] * LAYERS, 0)
     assert found == pytest.approx(RATES["head"] + LAYERS * RATES["handed"], rel=1e-4)
 

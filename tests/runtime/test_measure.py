@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from runtime.core import Batch, ModelError
+from runtime.execute.recorder import Recorder
 from runtime.kernels import cores
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.driver import Driver
@@ -22,12 +23,14 @@ from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.batches import Texts
 from runtime.measure.bench import Case, _writing, bench, plan
+from runtime.measure.looks import FEW_HEADS, HEADS, Looks, apart, shared
 from runtime.measure.machine import MOST_ROUNDS, Round, _rounds, calm, kernels
 from runtime.measure.others import Others
 from runtime.measure.parts import part_of, shares
-from runtime.measure.products import TypeRate
-from runtime.measure.rates import FEW_HEADS, HEADS, Rates, _apart, _shared, average, products_alone, rates
+from runtime.measure.products import TypeRate, activations
+from runtime.measure.rates import Rates, middle, products_alone, rates
 from runtime.measure.stage import Stage
+from runtime.measure.vectors import MANY, VectorRate, _rate
 
 MIB = 1 << 20
 
@@ -90,9 +93,10 @@ def test_rates(stage: Stage) -> None:
     assert set(found.types) == {"Q4_K", "F32"}
     assert all(value > 0 for rate in found.types.values() for value in dataclasses.astuple(rate))
     assert min(found.step, found.row, found.router, found.state, found.state_prompt) > 0
-    told = dataclasses.asdict(found)
-    del told["types"]
-    assert all(math.isfinite(value) and value >= 0 for value in told.values())  # a busy machine can hide a difference
+    assert found.looks is not None
+    told = [*dataclasses.astuple(found.looks), *(value for rate in found.vectors.values() for value in dataclasses.astuple(rate))]
+    told += [found.output_prompt, found.output_least]
+    assert all(math.isfinite(value) and value >= 0 for value in told)  # a busy machine can hide a difference
 
 
 class Clocked:
@@ -203,16 +207,48 @@ def test_how_much_others_work_is_told_by_the_system(tmp_path: Path) -> None:
     assert Others(tmp_path).cores() is None
 
 
-def test_what_was_measured_several_times_is_averaged() -> None:
-    names = [field.name for field in dataclasses.fields(TypeRate)], [field.name for field in dataclasses.fields(Rates)[2:]]
+def test_of_what_was_measured_several_times_the_middle_counts() -> None:
+    """Field by field, in what lies within it too."""
+    columns = [field.name for field in dataclasses.fields(TypeRate)]
     several = [
-        Rates(threads=2, types={"F32": TypeRate(*(x + i for i, _ in enumerate(names[0])))}, **dict.fromkeys(names[1], 10 * x))
-        for x in (1.0, 2.0, 6.0)
+        Rates(
+            threads=2,
+            types={"F32": TypeRate(*(x + i for i, _ in enumerate(columns)))},
+            row=10 * x,
+            vectors={"add": VectorRate(x, 2 * x, 1.0)},
+            looks=Looks(*[x] * len(dataclasses.fields(Looks))),
+        )
+        for x in (1.0, 9.0, 2.0)
     ]
-    found = average(several)
+    found = middle(several)
     assert found.threads == 2
-    assert dataclasses.astuple(found.types["F32"]) == tuple(3.0 + i for i, _ in enumerate(names[0]))
-    assert {getattr(found, name) for name in names[1]} == {30.0}
+    assert dataclasses.astuple(found.types["F32"]) == tuple(2.0 + i for i, _ in enumerate(columns))
+    assert (found.row, found.vectors["add"]) == (20.0, VectorRate(2.0, 4.0, 1.0))
+    assert set(dataclasses.astuple(found.looks)) == {2.0}
+    assert middle(several[:2]).row == 50.0
+
+
+@pytest.mark.parametrize(
+    ("few", "long", "many", "rate"),
+    [
+        (3e-6, 1.208e-6, 5.048e-6, VectorRate(9.52e-7, 1e-9, 2e-9)),
+        (3e-6, 1.208e-6, 1e-6, VectorRate(9.52e-7, 1e-9, 1e-9)),  # what is far takes no less
+        (1e-6, 2e-6, 3e-6, VectorRate(2e-6, 0.0, 1e-6 / 2048)),  # nor anything less than nothing
+    ],
+)
+def test_rows_values_and_distance_are_told_apart_by_three_steps(few: float, long: float, many: float, rate: VectorRate) -> None:
+    """A row of 2048 values of few, of 256 of many, and of 2048 of many."""
+    assert dataclasses.astuple(_rate(few, long, many)) == pytest.approx(dataclasses.astuple(rate))
+
+
+def test_a_program_s_rows_are_timed_by_their_names(stage: Stage) -> None:
+    def record(recorder: Recorder) -> None:
+        x = activations(recorder, 256)
+        recorder.add(recorder.rms_norm(recorder.rms_norm(x, np.ones(256, np.float32), 1e-6), np.ones(256, np.float32), 1e-6), x)
+
+    found = stage.parts(record, MANY, 0.001)
+    assert found.keys() == {"rows.rms_norm", "rows.add"}
+    assert min(found.values()) > 0
 
 
 def test_a_buffer_has_no_value_that_takes_a_cpu_longer() -> None:
@@ -232,7 +268,7 @@ def test_heads_and_what_they_share_are_told_apart_by_two_numbers_of_heads(
     many: float, few: float, position: float, byte: float
 ) -> None:
     """16 and 4 heads with the keys and values of 4, which are 2048 bytes."""
-    assert _shared(many, few, HEADS, FEW_HEADS) == pytest.approx((position, byte))
+    assert shared(many, few, HEADS, FEW_HEADS) == pytest.approx((position, byte))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +285,7 @@ def test_values_and_positions_are_told_apart_by_heads_of_two_sizes(
     position: float, small: float, value: float, look: float
 ) -> None:
     """256 values of keys and values together against 128; what noise makes of it stays between nothing and all."""
-    assert _apart(position, small) == pytest.approx((value, look), abs=2e-3)
+    assert apart(position, small) == pytest.approx((value, look), abs=2e-3)
 
 
 def asked(path: Path, **fields: Any) -> dict[str, Any]:
