@@ -16,7 +16,7 @@ from typing import Any
 
 import llguidance
 
-from runtime import call_grammar, gbnf, json_places, json_schema, lark
+from runtime import call_grammar, gbnf, grammar_trial, json_places, json_schema, lark
 from runtime.derivatives import UnknownSyntax
 from runtime.following import NO_TEXT, Following, GrammarError
 from runtime.frames import SCHEMA_FAILED, CallForm
@@ -284,6 +284,8 @@ def _from_text(text: str, vocabulary: Vocabulary) -> tuple[str, Map | None]:
         sources = {way: llguidance.LLMatcher.grammar_from_lark(way) for way in (*ways, last)}
     except Exception as error:  # the converter raises plain Exception for what is wrong in a grammar
         raise GrammarError(f"the grammar does not compile: {error}") from None
+    if grammar_trial.is_needed(text) and (problem := grammar_trial.problem(sources[last])):
+        raise GrammarError(problem)
     way = next((way for way in ways if not _matcher(sources[way], vocabulary).is_error()), last)
     return sources[way], _map_of(way)
 

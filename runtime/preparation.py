@@ -1,7 +1,8 @@
 """Requests that take long to get ready: a grammar that nobody has asked for before may take seconds to compile, or ages.
 
 They wait on threads of their own, so that the reader goes on with others, and for no longer than `LONGEST_SECONDS`. A compilation
-that has begun cannot be stopped; those behind it find the other thread, or fail in their turn.
+that has begun here is not stopped (those that may never end are tried elsewhere: `grammar_trial`); those behind it find the other
+thread, or fail in their turn.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ answers each with its name.
 from __future__ import annotations
 
 import importlib
-import os
 import queue
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime import child
 from runtime.kernels import cores, team
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
@@ -120,15 +120,15 @@ def _by_workers(missing: list[str], ready: Path, progress: Progress) -> None:
 
 def _feed(waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[str | None]) -> None:
     """Hand names to one worker process until none is left, or until it dies: then this process compiles what is missing."""
-    command = [sys.executable, "-m", "runtime.kernels.compile"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
+    command, pipe = child.command("runtime.kernels.compile"), subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=child.environment()) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         try:
             while True:
-                child.stdin.write(waiting.get_nowait() + "\n")
-                child.stdin.flush()
-                answer = child.stdout.readline()
+                worker.stdin.write(waiting.get_nowait() + "\n")
+                worker.stdin.flush()
+                answer = worker.stdout.readline()
                 if not answer:
                     break
                 done.put(answer.strip())
@@ -136,11 +136,6 @@ def _feed(waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[str | None]) 
             pass
         finally:
             done.put(None)
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def _read(ready: Path) -> set[str]:

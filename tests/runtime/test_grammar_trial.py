@@ -1,0 +1,38 @@
+"""runtime.grammar_trial: grammars that are tried in a process of their own."""
+
+from __future__ import annotations
+
+import llguidance
+import pytest
+from toy_model import make_tokenizer
+
+from runtime import grammar_trial
+from runtime.grammar import GrammarError, Grammars
+
+ENDLESS = "start: A\nA: /(.*b.{26})/ & ~/(.*c.{27}.*)/"  # in theory it ends
+GRAMMARS = Grammars(make_tokenizer())
+
+
+def problem(text: str, seconds: float = 120.0, memory: int = grammar_trial.MEMORY) -> str | None:
+    return grammar_trial.problem(llguidance.LLMatcher.grammar_from_lark(text), seconds, memory)
+
+
+def test_what_does_not_end_is_stopped() -> None:
+    assert problem(ENDLESS, seconds=1.0) == "the grammar takes longer than 1 s to compile"
+
+
+def test_what_takes_too_much_memory() -> None:
+    assert problem(ENDLESS, memory=256 << 20) == "the grammar does not compile: it takes too much memory"
+
+
+@pytest.mark.parametrize("text", ["start: A\nA: /[a-z]+/ & ~/foo/", "start: no such rule"])
+def test_what_ends_is_no_problem_of_the_trial(text: str) -> None:
+    assert problem(text) is None
+
+
+def test_grammars_that_exclude_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_trial, "problem", lambda source: "too long")
+    GRAMMARS.constraint("start: /[a-z]+/")
+    GRAMMARS.constraint('root ::= "a" [b-z]*')
+    with pytest.raises(GrammarError, match="too long"):
+        GRAMMARS.constraint(ENDLESS)
