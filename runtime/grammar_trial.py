@@ -39,8 +39,8 @@ def problem(source: str, seconds: float = LONGEST_SECONDS, memory: int = MEMORY)
 
 
 def main(memory: int) -> None:
-    """`python -m runtime.grammar_trial BYTES`: compile the grammar on stdin, for a vocabulary of single bytes, which asks the same
-    of its expressions as any other."""
+    """`python -m runtime.grammar_trial BYTES`: compile the grammar on stdin for a vocabulary of single bytes, which asks the
+    same of its expressions as any other."""
     die_with_parent()
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
