@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_compat import cgroup, memory
+from ollama_compat import memory
 
 GROUPS = "sys/fs/cgroup"
 
@@ -53,22 +53,9 @@ def test_groups_of_the_first_version(system: Path) -> None:
     assert memory.available(system) == 50000
     write(system, {f"{folder}/memory.limit_in_bytes": "9223372036854771712"})
     assert memory.available(system) == 102400
-    write(system, {f"{GROUPS}/cpu/cpu.cfs_quota_us": "-1", f"{GROUPS}/cpu/cpu.cfs_period_us": "100000"})
-    assert cgroup.cpus(system) == math.inf
-    write(system, {f"{GROUPS}/cpu/docker/1/cpu.cfs_quota_us": "250000", f"{GROUPS}/cpu/docker/1/cpu.cfs_period_us": "100000"})
-    assert cgroup.cpus(system) == 2.5
-
-
-def test_granted_cpus(tmp_path: Path) -> None:
-    assert cgroup.cpus(tmp_path) == math.inf
-    write(tmp_path, {f"{GROUPS}/cpu.max": "max 100000", "proc/self/cgroup": "0::/a/b"})
-    assert cgroup.cpus(tmp_path) == math.inf
-    write(tmp_path, {f"{GROUPS}/a/cpu.max": "150000 100000", f"{GROUPS}/a/b/cpu.max": "400000 100000"})
-    assert cgroup.cpus(tmp_path) == 1.5
 
 
 @pytest.mark.parametrize("text", ["", "what", "1", "0 0", "100000 x"])
 def test_limits_that_nobody_understands_are_none(tmp_path: Path, text: str) -> None:
-    write(tmp_path, {f"{GROUPS}/cpu.max": text, f"{GROUPS}/memory.max": text})
-    assert cgroup.cpus(tmp_path) == math.inf
+    write(tmp_path, {f"{GROUPS}/memory.max": text})
     assert memory.available(tmp_path) == math.inf
