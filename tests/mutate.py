@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
 WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
 PRODUCTS, BASICS = "tests/runtime/test_matmul.py", "tests/runtime/test_basics.py"
-POOL, SEGMENTS = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py"
+POOL, SEGMENTS, TILES = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py", "tests/runtime/test_tiles.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,11 @@ FAULTS = (
     Fault("kernels/vbmi.py", "high, (bit + 1) % 8", "high, (bit + 2) % 8", "IQ2_XS and dot_is", tier="avx512vbmi"),
     Fault("kernels/vbmi.py", "[bits * value for value", "[bits * (value ^ 1) for value", "IQ2_S and dot_is", tier="avx512vbmi"),
     Fault("kernels/vbmi.py", "total, self.cast(left", "total, self.cast(right", "BF16 and strip", tier="avx512bf16"),
+    Fault("kernels/amx.py", "self.shr(factor, 3)", "self.shr(factor, 2)", "Q4_K", tests=TILES),
+    Fault("kernels/amx.py", "self.band(odd, 0xFF00)", "self.band(odd, 0x7F00)", "Q6_K", tests=TILES),
+    Fault("kernels/tile_leaves.py", "signed=upper == 8", "signed=False", "Q6_K", tests=TILES),
+    Fault("kernels/tile_leaves.py", "LINE * quarter), _LINE", "LINE * (quarter & 1)), _LINE", "Q4_K", tests=TILES),
+    Fault("kernels/tile_leaves.py", "(begins, nothing, so_far)", "(begins, nothing, nothing)", "Q5_K", tests=TILES),
     Fault("kernels/x86.py", "range(first), *range(count + f", "range(first), *range(f", "IQ2_XS and dot_is", tier="avx2"),
     Fault("quants/codebook.py", "e.at(x, k * Q8K.block_bytes)", "e.at(x, 0)", "IQ2_S and dot_is", tier="avx512vbmi"),
     Fault("quants/codebook.py", "[parts * (i // 2) for", "[parts * (i // 4) for", "IQ2_XXS and dot_is"),

@@ -93,7 +93,7 @@ SERVE_VARIABLES = (
 VARIABLES = {
     "MOELLAMA_API_KEYS": "A comma separated list of keys, one of which every request has to show",
     "MOELLAMA_API_KEY_FILE": "A file of such keys, one a line",
-    "MOELLAMA_ISA": "Instruction set of the CPU kernels: portable, avx2, avxvnni, avx512, avx512vbmi, avx512bf16 (default: best)",
+    "MOELLAMA_ISA": "CPU kernels' instruction set: portable, avx2, avxvnni, avx512, avx512vbmi, avx512bf16, amx (default: best)",
     "MOELLAMA_LOG_FORMAT": 'Form of the log: "text" or "json"',
     "LLAMA_ARG_CPU_MOE": "Keep all experts in RAM",
     "LLAMA_ARG_N_CPU_MOE": "Keep the experts of so many layers in RAM",

@@ -22,7 +22,7 @@ COMBINED = 512  # values of a piece of work that combines experts' answers
 NEAR, FAR = 64 * 2048, 512 * 2048  # values of the rows that rates of vectors are of
 STEP = 512  # rows of a step of a prompt
 # int8 operations a cycle and core, by how tiers' names begin
-PEAK = {"avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
+PEAK = {"amx": 2048, "avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from runtime.kernels import (
     router,
     rows,
     segments,
+    tile_leaves,
 )
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
@@ -66,7 +67,7 @@ class Recorder:
         self._embeds: dict[int, int] = {}  # rows of the program that read a table, by its address
         self._rotary: list[tuple[Rotation, Buffer]] = []
         self._owned: dict[tuple[str, int], int] = {}  # addresses that `_own` gave
-        self._pointers = self._keep(aligned_array((threads, 2 * matmul.WIDEST), np.int64))
+        self._pointers = self._keep(aligned_array((threads, 2 * tile_leaves.MOST), np.int64))
 
     def nbytes(self, blocks: int = 0, states: int = 0) -> int:
         """Bytes of activations, of so many blocks of the cache and so many states of texts."""
@@ -390,12 +391,12 @@ class Recorder:
         """Address of the table that the drivers look leaves up in: [c] for c columns. `form`: "dot" or "strip"."""
         name = f"{form}.{quant}"
         if name not in self._tables:
-            table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
+            table: npt.NDArray[np.int64] = aligned_array((tile_leaves.MOST + 1,), np.int64)
             leaf = self._leaves.strip if form == "strip" else self._leaves.dot
             for columns in self._leaves.columns(quant, form):
                 table[columns] = leaf(quant, columns)
-            for columns in self._leaves.filled(form):
-                table[columns] = table[columns + 1]
+            for columns, more in self._leaves.filled(quant, form).items():
+                table[columns] = table[more]
             self._tables[name] = self._keep(table)
         return self._tables[name]
 

@@ -88,10 +88,12 @@ class Basics:
         """Unaligned store."""
         self.builder.store(value, self.builder.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=1)
 
-    def scratch(self, size: int) -> Value:
+    def scratch(self, size: int, align: int | None = None) -> Value:
         """So many bytes of the stack."""
         with self.builder.goto_entry_block():
-            return self.builder.bitcast(self.builder.alloca(ir.ArrayType(I8, size)), POINTER)
+            memory = self.builder.alloca(ir.ArrayType(I8, size))
+            memory.align = align
+            return self.builder.bitcast(memory, POINTER)
 
     def anew(self, pointer: Value) -> Value:
         """The same pointer, of which LLVM knows nothing: it then takes no bytes out of vectors that it has loaded from there."""

@@ -7,6 +7,7 @@ use instead of the best one.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import hashlib
 import json
@@ -27,12 +28,15 @@ class Tier:
     name: str
     cpu: str
     features: str
+    tiles: bool = False  # whether a process has to be permitted their registers
+
 
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 _AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe,-sse4a"
 _AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"
 _VBMI = "+avx512vbmi,+gfni"
+_BF16 = f"{_AVX512},{_VBMI},+avx512bf16"
 
 _X86_TIERS = (
     Tier("portable", "x86-64", "-sse4a"),
@@ -40,7 +44,8 @@ _X86_TIERS = (
     Tier("avxvnni", "haswell", f"{_AVX2},+avxvnni"),
     Tier("avx512", "x86-64-v4", _AVX512),
     Tier("avx512vbmi", "x86-64-v4", f"{_AVX512},{_VBMI}"),
-    Tier("avx512bf16", "x86-64-v4", f"{_AVX512},{_VBMI},+avx512bf16"),
+    Tier("avx512bf16", "x86-64-v4", _BF16),
+    Tier("amx", "x86-64-v4", f"{_BF16},+amx-tile,+amx-int8", tiles=True),
 )
 TIERS: dict[str, Tier] = {tier.name: tier for tier in (_X86_TIERS if _X86 else (Tier("portable", "generic", ""),))}
 """From the plainest to the best."""
@@ -69,13 +74,26 @@ def select(name: str | None, folder: Path | None) -> Tier:
     Raises IsaError. `folder`: see `probe`.
     """
     executed = probe(folder)
+    if name is None and TIERS[executed[-1]].tiles and not permit_tiles():
+        executed = executed[:-1]
     name = name or executed[-1]
     if name not in TIERS:
         raise IsaError(f"{ENVIRONMENT}={name}: no such tier, there are {', '.join(TIERS)}")
     if name not in executed:
         raise IsaError(f"{ENVIRONMENT}={name}: this CPU does not execute it, only {', '.join(executed)}")
+    if TIERS[name].tiles and not permit_tiles():
+        raise IsaError(f"{ENVIRONMENT}={name}: the operating system lets this process have no tile registers")
     _configure(TIERS[name])
     return TIERS[name]
+
+
+def permit_tiles() -> bool:
+    """Ask the operating system for this process's tile registers, after which it has them: without, AMX ends the process. Linux
+    refuses where a thread has a signal stack that is too small to keep them."""
+    request, tile_data, system_call = 0x1023, 18, 158  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, arch_prctl of x86-64
+    if not (_X86 and sys.platform == "linux"):
+        return False
+    return int(ctypes.CDLL(None).syscall(system_call, request, tile_data)) == 0
 
 
 def _configure(tier: Tier) -> None:

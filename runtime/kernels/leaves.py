@@ -8,7 +8,8 @@ All arguments are int64 (addresses, counts):
     quantize         void(x, out, n)            n f32 -> packed activations
     dequantize_row   void(w, out, n_blocks)     one row -> f32
     strip            void(w, w_stride, rows, a_ptrs, out_ptrs, n_blocks, following)
-                     as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip
+                     as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip. The
+                     leaf for most columns takes fewer of them too: see runtime.kernels.tile_leaves
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
     unpack           void(w, w_stride, out, n_blocks)       as interleave, to a strip of blocks as `quants.unpacked` has them
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
@@ -31,12 +32,12 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels import delta_leaves, jit, mix_leaves, strip_leaves
+from runtime.kernels import delta_leaves, jit, mix_leaves, strip_leaves, tile_leaves
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.kept import F16, Kept
-from runtime.kernels.tiers import activation_of, emitter, few_registers, strip_rows
+from runtime.kernels.tiers import activation_of, emitter, few_registers, has_tiles, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.signed_block import SignedBlockType
@@ -56,7 +57,8 @@ PREFETCH_AHEAD = 4096
 def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
     """The column counts that leaves for strips of this type come for."""
     kind = _woven(quant)
-    return tuple(count for count in COLUMNS if count <= kind.widest or not few_registers(tier))
+    tiles = (tile_leaves.MOST,) if has_tiles(tier) and tile_leaves.pays(kind) else ()
+    return *(count for count in COLUMNS if count <= kind.widest or not few_registers(tier)), *tiles
 
 
 def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = jit.TIER.name) -> list[str]:
@@ -96,9 +98,11 @@ class Leaves:
         """The column counts that `dot` takes for this type, or `strip`."""
         return strip_columns(quant, self.tier) if form == "strip" else COLUMNS
 
-    def filled(self, form: str = "dot") -> tuple[int, ...]:
-        """Numbers of columns for which the leaf of one more takes less time than two leaves: see `matmul.fill`."""
-        return (7,) if form == "strip" and few_registers(self.tier) else (3, 7)
+    def filled(self, quant: str, form: str = "dot") -> dict[int, int]:
+        """Numbers of columns that the leaf for more of them takes sooner than several leaves do: see `matmul.fill`."""
+        tiles = self.columns(quant, form)[-1] == tile_leaves.MOST
+        few = {7: 8} if form == "strip" and few_registers(self.tier) else {3: 4, 7: 8}
+        return few | (dict.fromkeys(range(COLUMNS[-1] + 1, tile_leaves.MOST), tile_leaves.MOST) if tiles else {})
 
     def dot(self, quant: str, columns: int) -> int:
         """Address of the dot leaf of a type."""

@@ -20,21 +20,22 @@ from runtime.kernels.activations import activate
 from runtime.kernels.desk import commit, show, still, take
 from runtime.kernels.driver import driver, inline
 from runtime.kernels.memory import call4, call7, f32, i32, i64
+from runtime.kernels.tile_leaves import GROUP, MOST
 
-WIDEST = 8  # columns of the widest leaf
+WIDEST = 8  # columns of the widest leaf without tiles
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
 MANY = 12  # columns for which unpacking pays
 LINEAR, EXPERTS = 5, 8  # int64 fields in the arguments of the two drivers before those of their matrices
 MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,
 # leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes there a thread, rows that it takes
-# `leaves`: WIDEST + 1 addresses; [c] is the leaf for c columns (see `fill`), 0 where there is none. `bias`: f32 or 0.
+# `leaves`: MOST + 1 addresses; [c] is the leaf for c columns (see `fill`), 0 where there is none. `bias`: f32 or 0.
 
 
 @inline
 def leaf_width(leaves: Any, columns: int) -> int:
-    """The most columns, at most `columns`, that a leaf takes, or one of a column more: see `fill`."""
-    width = min(columns, WIDEST)
+    """The most columns, at most `columns`, that a leaf takes, or one of more columns: see `fill`."""
+    width = int(min(columns, leaves.size - 1))
     while leaves[width] == 0:
         width -= 1
     return width
@@ -43,8 +44,15 @@ def leaf_width(leaves: Any, columns: int) -> int:
 @inline
 def fill(inputs: Any, outputs: Any, width: int) -> None:
     """Complete the pointers of `width` columns: three and seven, where a table has leaves for them, are multiplied by those for
-    four and eight, in which the last column stands twice. That takes less time than a leaf more."""
-    if width % 4 == 3:
+    four and eight, in which the last column stands twice. That takes less time than a leaf more. More than WIDEST are made groups
+    in the same way, as the leaf with tiles wants them."""
+    if width > WIDEST:
+        end = (width + GROUP - 1) // GROUP * GROUP
+        for c in range(width, end):
+            inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
+        for c in range(end, MOST, GROUP):
+            inputs[c] = 0
+    elif width % 4 == 3:
         inputs[width], outputs[width] = inputs[width - 1], outputs[width - 1]
 
 
@@ -119,7 +127,7 @@ def _point(matrix: int, order: int, share: int, column: int, width: int, to: int
     """The addresses of `width` columns from `column` on for a leaf, whose rows are from `to` on in those of the output. Where
     sums are kept aside, a column has `rows` floats there, the leaf's first at `kept`."""
     w = i64(matrix, MATRIX)
-    inputs, outputs = i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST)
+    inputs, outputs = i64(pointers, MOST), i64(pointers + 8 * MOST, MOST)
     for c in range(width):
         row = _row_of(order, column + c)
         inputs[c] = w[3] + (row // share) * w[4]
@@ -136,11 +144,11 @@ def _multiply(matrix: int, weights: int, bias: int, first: int, rows: int, order
     columns; a row serves `share` rows of the output. Results are kept aside at `kept`, if it is not 0. `bias`: of these rows.
     What lies at `following` is read next. False: the row of the Program is over, and the caller has to leave it."""
     length = i64(matrix, MATRIX)[7]
-    outputs = i64(pointers + 8 * WIDEST, WIDEST)
+    outputs = i64(pointers + 8 * MOST, MOST)
     strips, parts = _strips(matrix, rows, count)
     for number in range(parts):
         at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
-        leaves = i64(table, WIDEST + 1)
+        leaves = i64(table, MOST + 1)
         column = 0
         while column < count:
             width = leaf_width(leaves, count - column)
@@ -148,7 +156,7 @@ def _multiply(matrix: int, weights: int, bias: int, first: int, rows: int, order
             if not still(desk):  # then `order` may have been another row's
                 return False
             after = following if column + width == count else place
-            call7(leaves[width], (place, stride, some, pointers, pointers + 8 * WIDEST, length, after))
+            call7(leaves[width], (place, stride, some, pointers, pointers + 8 * MOST, length, after))
             if bias != 0:
                 for c in range(width):
                     _add_bias(bias + 4 * at, outputs[c], some)
@@ -168,12 +176,12 @@ def _settle(matrix: int, order: int, count: int, first: int, rows: int, kept: in
 def linear(args: int, desk: int, thread: int, threads: int) -> None:
     """out[i] = W x[i] + bias for every row i of x, for several W at once.
 
-    Arguments: address of the row count, pieces in all, rows a piece, scratch (2 * WIDEST int64 a thread), matrices, then
+    Arguments: address of the row count, pieces in all, rows a piece, scratch (2 * MOST int64 a thread), matrices, then
     MATRIX fields each.
     """
     head = i64(args, LINEAR)
     count, pieces, step, matrices = i64(head[0], 1)[0], head[1], head[2], head[4]
-    pointers = head[3] + thread * 16 * WIDEST
+    pointers = head[3] + thread * 16 * MOST
     while True:
         piece = take(desk)
         if piece >= pieces:
@@ -258,7 +266,7 @@ def experts(args: int, desk: int, thread: int, threads: int) -> None:
     chosen = i32(head[0] + 4, n_experts)  # the experts that have pairs
     offsets = i32(head[0] + 4 * (1 + n_experts), n_experts + 1)
     pairs = head[0] + 4 * (2 + 2 * n_experts)  # of one expert after the other, as `offsets` says
-    pointers = head[5] + thread * 16 * WIDEST
+    pointers = head[5] + thread * 16 * MOST
     while True:
         item = take(desk)
         if item >= active * pieces:

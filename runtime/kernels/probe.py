@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import array
 import ctypes
+import functools
 import sys
 
 import llvmlite.binding as llvm
 
+from runtime.kernels.amx import LINE, TILE_BYTES, TILE_ROWS, Amx
 from runtime.kernels.basics import Value
 from runtime.kernels.emitter import Emitter, standalone
-from runtime.kernels.isa import TIERS, Tier
+from runtime.kernels.isa import TIERS, Tier, permit_tiles
 from runtime.kernels.tiers import emitter
 from runtime.kernels.vbmi import Avx512Vbmi
 
@@ -27,6 +29,8 @@ FIELDS = (0, 7, 14, 21, 32, 39, 46, 53)
 
 
 def main(tier: Tier) -> bool:
+    if tier.tiles and not permit_tiles():
+        return False
     data = bytes(UNSIGNED) + bytes(x & 255 for x in SIGNED + SCALES) + HALF.to_bytes(2, "little") * 32
     source, result = array.array("B", data), array.array("f", [0.0])
     llvm.initialize_native_target()
@@ -56,6 +60,8 @@ def _body(e: Emitter, source: Value, result: Value) -> None:
     if e.multiplies_brains:
         pairs = e.load(memory, 272, e.vector(e.I32, e.lanes))
         found = e.add(found, e.sum(e.dot_brains(e.zero(e.floats(e.lanes)), pairs, pairs)))
+    if isinstance(e, Amx):
+        found = e.add(found, e.float(_tiles(e, memory)))
     e.store(found, e.pointer(result), 0)
     e.builder.ret_void()
 
@@ -70,13 +76,34 @@ def _codebooks(e: Emitter, memory: Value) -> Value:
     return total
 
 
+def _tiles(e: Amx, memory: Value) -> Value:
+    """The sum of a tile's products: all lines of either are the same 64 bytes, signed by unsigned and signed by signed."""
+    out = e.scratch(TILE_BYTES)
+    e.configure_tiles()
+    e.zero_tile(0)
+    for tile, offset in ((1, 128), (2, 0), (3, 128)):
+        e.load_tile(tile, e.at(memory, offset), 0)
+    e.multiply_tiles(0, 1, 2, signed=False)
+    e.multiply_tiles(0, 1, 3, signed=True)
+    e.store_tile(0, out)
+    e.release_tiles()
+    return functools.reduce(e.add, [e.sum(e.load(out, line, e.vector(e.I32, e.lanes))) for line in range(0, TILE_BYTES, LINE)])
+
+
+def _tile_sum() -> int:
+    """What `_tiles` gives: line k of the weights' tile meets inputs 4 k to 4 k + 3, and holds 16 times four weights."""
+    weights = [UNSIGNED[i] + SIGNED[i] for i in range(LINE)]
+    return TILE_ROWS * sum(SIGNED[i] * sum(weights[i % 4 :: 4]) for i in range(LINE))
+
+
 def _expected(e: Emitter) -> float:
     dots = [sum(UNSIGNED[i] * SIGNED[i] for i in range(16 * k, 16 * k + 16)) for k in range(8)]
     words = [int.from_bytes(bytes(UNSIGNED[start : start + 8]), "little") for start in range(0, 32, 8)]
     sevens = [word >> first & 127 for word in words for first in FIELDS]
     codebooks = sum(sum(GRID[index]) for index in UNSIGNED[:64]) + sum(s | s.bit_count() % 2 << 7 for s in sevens)
     scaled = sum(SCALES[group] * dot for group, dot in zip(ORDER, dots, strict=False)) + sum(s * s for s in SCALES)
-    return 0.5 * e.multiplies_brains + codebooks * isinstance(e, Avx512Vbmi) + 2.5 * scaled
+    tiles = isinstance(e, Amx) and _tile_sum()
+    return tiles + 0.5 * e.multiplies_brains + codebooks * isinstance(e, Avx512Vbmi) + 2.5 * scaled
 
 
 if __name__ == "__main__":

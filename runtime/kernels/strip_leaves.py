@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from runtime.kernels import isa
+from runtime.kernels import isa, tile_leaves
+from runtime.kernels.amx import Amx
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
@@ -28,6 +29,10 @@ KEPT = 2
 def emit_products(e: Emitter, kind: Woven, columns: int, w: Value, stride: Value, rows: Value, a_ptrs: Value, out_ptrs: Value,
                 n_blocks: Value, following: Value) -> None:  # fmt: skip
     assert isinstance(e, StripEmitter)
+    if columns == tile_leaves.MOST:
+        assert isinstance(e, Amx)
+        tile_leaves.emit_products(e, kind, w, stride, rows, a_ptrs, out_ptrs, n_blocks, following)
+        return
     together = kind.strips_together(columns, e)
     strips = e.builder.udiv(rows, e.index(e.lanes))
     groups = e.builder.udiv(strips, e.index(together))

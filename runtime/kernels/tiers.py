@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.kernels.amx import Amx
 from runtime.kernels.basics import Builder
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
@@ -10,12 +11,17 @@ from runtime.kernels.x86 import Avx2, Avx512, AvxVnni
 from runtime.quants.base import QuantType
 from runtime.quants.strips import Woven
 
-_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512, Avx512Vbmi, Avx512Bf16)}
+_EMITTERS: dict[str, type[Emitter]] = {kind.tier: kind for kind in (Emitter, Avx2, AvxVnni, Avx512, Avx512Vbmi, Avx512Bf16, Amx)}
 
 
 def few_registers(tier: str) -> bool:
     """Whether the tier has only 16 vector registers."""
     return _EMITTERS[tier].registers == 16
+
+
+def has_tiles(tier: str) -> bool:
+    """Whether the tier multiplies in tiles."""
+    return issubclass(_EMITTERS[tier], Amx)
 
 
 def strip_rows(tier: str) -> int:

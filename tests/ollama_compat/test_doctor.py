@@ -344,7 +344,7 @@ def test_a_type_that_the_cpu_does_not_multiply_has_no_prediction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("isa", "operations"), [("avx512bf16", 256), ("avx512", 256), ("avxvnni", 128), ("avx2", 64), ("portable", 8)]
+    ("isa", "operations"), [("amx", 2048), ("avx512bf16", 256), ("avx512", 256), ("avxvnni", 128), ("avx2", 64), ("portable", 8)]
 )
 def test_the_limit_of_a_prompt_is_that_of_the_tiers_integer_units(isa: str, operations: int) -> None:
     found = Predictor(machine({"Q4_K": rate(1e-11, 1e-10)}, isa=isa), 0).predict(model(Weights("Q4_K", 256_000, 0)))

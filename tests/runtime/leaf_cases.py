@@ -12,7 +12,7 @@ import pytest
 from leaf_twins import BUDGETS, LEAF_TYPES, Array, Guarded
 from llvmlite import ir
 
-from runtime.kernels import jit, tiers
+from runtime.kernels import jit, tiers, tile_leaves
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
@@ -211,13 +211,23 @@ def strip_sizes(kind: StripType) -> tuple[tuple[int, int], ...]:
     return tuple((kind.strip_blocks * times, strips) for times, strips in ((1, 1), (35, 7), (64, 4), (333, 2)))
 
 
+def pointers(arrays: list[Array], columns: int) -> Array:
+    """What the leaf for so many columns is given for these, which may be fewer where it has tiles."""
+    if columns <= max(COLUMNS):
+        return addresses(arrays)
+    found = np.zeros(columns, np.int64)
+    found[: -(-len(arrays) // tile_leaves.GROUP) * tile_leaves.GROUP] = arrays[-1].ctypes.data
+    found[: len(arrays)] = addresses(arrays)
+    return found
+
+
 def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array], columns: int) -> Array:
     """Like `run_dot`; `rows` as in a file."""
     out = np.full((len(packed), len(rows)), np.nan, np.float32)
     weights = np.ascontiguousarray(kind.interleave(rows, leaves.strip_rows))
     leaf = SEVEN(leaves.strip(kind.name, columns))
     for first in range(0, len(packed), columns):
-        inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
+        inputs, outputs = (pointers(list(some[first : first + columns]), columns) for some in (packed, out))
         blocks = rows.shape[1] // kind.block_bytes
         leaf(weights.ctypes.data, rows.shape[1], len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
     return out
@@ -245,7 +255,7 @@ def test_strips_of_blocks_at_their_limits(leaves: Leaves, lanes: int, kind: Stri
     rows = limits.reshape(len(limits) // blocks, -1)
     rows = np.resize(rows, (-(-len(rows) // lanes) * lanes, rows.shape[1]))
     expected, magnitude = twins.dot(kind, rows.reshape(-1, kind.block_bytes), len(rows), packed, form(kind))
-    for columns in (1, 2):
+    for columns in {1, 2, *leaves.columns(kind.name, "strip")} - {4, 8}:  # of inputs there is an even number
         out = run_strips(leaves, kind, rows, packed, columns)
         assert np.all(np.abs(out - expected) <= BUDGETS[kind.name] * magnitude)
 
@@ -263,8 +273,8 @@ def test_strips_stay_in_their_buffers(
         xs = [Guarded.copy(x, at_end=at_end) for x in packed]
         outs = [Guarded(4 * len(rows), at_end=at_end) for _ in packed]
         for columns in leaves.columns(kind.name, "strip"):
-            inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
-            outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
+            inputs = Guarded.copy(pointers([x.array for x in xs[:columns]], columns), at_end=at_end)
+            outputs = Guarded.copy(pointers([out.array for out in outs[:columns]], columns), at_end=at_end)
             leaf = SEVEN(leaves.strip(kind.name, columns))
             leaf(w.address, rows.shape[1], len(rows), inputs.address, outputs.address, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
@@ -331,9 +341,9 @@ def test_unpacked_rows_give_the_bits_of_packed_ones(
         w, xs = Guarded.copy(unpacked(kind, rows), at_end=at_end), [Guarded.copy(x, at_end=at_end) for x in packed]
         outs = [Guarded(4 * lanes, at_end=at_end) for _ in packed]
         for columns in leaves.columns(form.name, "strip"):
-            pointers = [addresses([guarded.array for guarded in some[:columns]]) for some in (xs, outs)]
+            inputs, outputs = (pointers([guarded.array for guarded in some[:columns]], columns) for some in (xs, outs))
             leaf = SEVEN(leaves.strip(form.name, columns))
-            leaf(w.address, blocks * form.block_bytes, lanes, pointers[0].ctypes.data, pointers[1].ctypes.data, blocks, 0)
+            leaf(w.address, blocks * form.block_bytes, lanes, inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
                 assert np.array_equal(out.array.view(np.float32), wanted)
                 out.array[:] = 0
@@ -341,11 +351,11 @@ def test_unpacked_rows_give_the_bits_of_packed_ones(
 
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:
     out, nothing = np.full(2, 7.0, np.float32), np.zeros(1, np.uint8)
-    pointers, outputs = addresses([nothing]), addresses([out])
+    inputs, outputs = addresses([nothing]), addresses([out])
     leaf = SEVEN(leaves.dot("Q4_K", 1))
-    leaf(nothing.ctypes.data, 0, 0, pointers.ctypes.data, outputs.ctypes.data, 1, 0)
+    leaf(nothing.ctypes.data, 0, 0, inputs.ctypes.data, outputs.ctypes.data, 1, 0)
     assert out.tolist() == [7.0, 7.0]
-    leaf(nothing.ctypes.data, 0, 2, pointers.ctypes.data, outputs.ctypes.data, 0, 0)
+    leaf(nothing.ctypes.data, 0, 2, inputs.ctypes.data, outputs.ctypes.data, 0, 0)
     assert out.tolist() == [0.0, 0.0]
 
 
@@ -355,11 +365,13 @@ NEVER = r"extrq|insertq"
 PRODUCTS = {"portable": r"pmaddwd", "avx2": r"vpmaddubsw.*%ymm", "avxvnni": r"vpdpbusd.*%ymm"}
 OF_AVX512 = r"vpdpbusd.*%zmm"
 VBMI = {"dot.IQ2_XXS.1": r"(?s)vpermt2b.*vpmultishiftqb.*%zmm", "dot.IQ3_XXS.2": r"vgf2p8affineqb"}
-REQUIRED = {"avx512vbmi": VBMI, "avx512bf16": {**VBMI, "strip.BF16.8": r"vdpbf16ps.*%zmm"}}
+BF16 = {**VBMI, "strip.BF16.8": r"vdpbf16ps.*%zmm"}
+TILES = {"strip.Q4_K.64": r"(?s)tdpbsud.*tilerelease", "strip.Q6_K.64": r"tdpbssd"}
+REQUIRED = {"avx512vbmi": VBMI, "avx512bf16": BF16, "amx": BF16 | TILES}
 
 
 LOOKED_AT = ("dot.Q4_K.1", "dot.Q6_K.4", "dot.Q8_0.8", "dot.F16.4", "strip.Q4_K.1", "strip.Q6_K.4", "strip.BF16.8", "strip.F16.1")
-LOOKED_AT += ("dot.IQ2_XXS.1", "dot.IQ3_XXS.2", "quantize.q8_k", "row.Q4_0")
+LOOKED_AT += ("dot.IQ2_XXS.1", "dot.IQ3_XXS.2", "quantize.q8_k", "row.Q4_0", *TILES)
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)
@@ -367,10 +379,12 @@ def test_machine_code_is_the_tiers(name: str) -> None:
     tier = jit.TIER.name
     if name.startswith(("strip.", "row.")) and tier == "portable":
         pytest.skip("the tier has no strips")
+    if name in TILES and tier != "amx":
+        pytest.skip("the tier has no tiles")
     assembly = Leaves(KernelCache(None)).assembly(name)
     forbidden = [NEVER, *(FORBIDDEN[tier] for _ in range(tier in FORBIDDEN))]
     assert not (found := re.search("|".join(forbidden), assembly)), found
-    if "_K." in name and name.startswith(("dot", "strip")):
+    if "_K." in name and name.startswith(("dot", "strip")) and name not in TILES:
         assert re.search(PRODUCTS.get(tier, OF_AVX512), assembly)
     if name in (wanted := REQUIRED.get(tier, {})):
         assert re.search(wanted[name], assembly)

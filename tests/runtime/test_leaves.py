@@ -32,6 +32,7 @@ print(leaves.cache.compiled, leaves.cache.loaded)
 DIFFERENT = {
     "avx512vbmi": "BF16 or machine_code or asked_for",
     "avx512": "_K or IQ or BF16 or machine_code or asked_for",
+    "amx": "strip or unpacked or machine_code",
 }
 
 
