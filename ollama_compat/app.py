@@ -183,7 +183,7 @@ async def _hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns exceptions into Ollama's answers. The one broad `except` of the server: here every bug becomes a 500."""
+    """Turns exceptions into Ollama's answers: here every bug becomes a 500."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -194,7 +194,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except ConnectionError:
         raise  # the client is gone
-    except Exception as error:
+    except Exception as error:  # a request may break nothing but itself
         return wire.error_response(error, envelope=request.get(wire.ENVELOPE))
 
 

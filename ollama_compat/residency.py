@@ -277,7 +277,7 @@ class Residency:
         try:
             _LOG.info("loading %s, context %s", wanted.name, request.num_ctx or "by memory")
             loaded = await runner.load(request, stall_timeout=self._settings.load_timeout, progress=self._note_progress)
-        except BaseException:
+        except BaseException:  # a cancelled load too leaves no process
             runner.kill()
             self._close_later(runner)
             raise

@@ -64,7 +64,7 @@ def open_gguf(path: str | os.PathLike[str], follow_split: bool = True) -> GGUFFi
         if follow_split and header.metadata.get("split.count", 1) != 1:
             return _open_parts(cursor, header)
         return GGUFFile([path], header, header.tensors, cursor.size)
-    except BaseException:
+    except BaseException:  # nobody else holds the mapping
         cursor.data.close()
         raise
 

@@ -72,9 +72,9 @@ class Preparation(Generic[J]):
 
 
 def guarded(answer: Callable[[F], J], request: F) -> J | Failed:
-    """The answer, or that there is none: a request may break nothing but itself."""
+    """The answer, or that there is none."""
     try:
         return answer(request)
-    except Exception as error:
+    except Exception as error:  # a request may break nothing but itself
         _LOG.exception("a %s request failed", type(request).__name__)
         return Failed(getattr(request, "id", None), "internal", f"the request failed: {error!r}")

@@ -76,7 +76,7 @@ def _page(path: str) -> Iterator[Callable[[Report], None]]:
         raise CommandError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
     try:
         yield write
-    except BaseException:
+    except BaseException:  # an interrupt too
         if path and not there:
             place.unlink()
         raise

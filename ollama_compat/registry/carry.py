@@ -43,7 +43,7 @@ def carry(pipe: Pipe, target: Target, partial: Partial, parts: Sequence[Part], m
         _check(response, parts, partial)
         for part in parts:
             _pour(response, partial, part, moved)
-    except BaseException:
+    except BaseException:  # whatever it is: the rest of the answer would come first where the next one is read
         pipe.close()
         raise
     if response.isclosed():

@@ -52,14 +52,14 @@ class Renderer:
         self._compiled: OrderedDict[str, _Compiled] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to a request. Whatever a template raises is its own failure, so all of it is caught here."""
+        """The reply to a request."""
         try:
             return {"text": self._prompt(request)}
         except conversation.ConversationError as error:
             return {"error": str(error)}
         except MemoryError:
             return {"error": "chat template: out of memory", "spent": True}
-        except Exception as error:
+        except Exception as error:  # whatever somebody else's program raises is its own failure
             return {"error": _describe(error)}
 
     def _prompt(self, request: dict[str, Any]) -> str:

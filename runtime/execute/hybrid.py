@@ -95,7 +95,7 @@ class HybridExecutor:
                 if self._program and self._parts.pinned:
                     self._ops.over_pcie = self._best_share() if options.over_pcie is None else options.over_pcie
                     self._graphs = {}
-        except BaseException:
+        except BaseException:  # an interrupt too: the memory of the card and of the kernels goes back
             self._release()
             raise
         self.size = max(weights.nbytes, chosen.vram)
@@ -298,7 +298,7 @@ class HybridExecutor:
             logits = self._compute(len(batch.tables))
             if whole:
                 self._fetch(logits, outputs)
-        except BaseException:
+        except BaseException:  # whatever it is: the CPU waits for tickets that will not come
             if self._ops.mailbox:
                 self._ops.mailbox.abort()
             raise
