@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ollama_compat import duration, memory
@@ -260,18 +260,18 @@ class Residency:
         await asyncio.gather(*self._closing)
 
     async def _load_with_retry(self, wanted: Wanted) -> Resident:
-        """Where memory runs out, once more with every other model gone."""
-        try:
-            return await self._load(wanted)
-        except OutOfMemory:
-            if not self._residents:
-                raise
-        for other in list(self._residents.values()):
-            await self._evict(other)
-        return await self._load(wanted)
+        """Where memory runs out, once more with the models on its card gone, and then with every other."""
+        while True:
+            others = await self._make_room_on_card(wanted) if wanted.may_use_card else []
+            try:
+                return await self._load(wanted, shared=bool(others))
+            except OutOfMemory:
+                if not self._residents:
+                    raise
+            for other in others or list(self._residents.values()):
+                await self._evict(other)
 
-    async def _load(self, wanted: Wanted) -> Resident:
-        shared = wanted.options.num_gpu != 0 and await self._make_room_on_card(wanted)
+    async def _load(self, wanted: Wanted, *, shared: bool) -> Resident:
         request = dataclasses.replace(load_request(wanted, self._settings, self._bytes_free()), shared=shared)
         runner = await self._spawn()
         try:
@@ -289,14 +289,17 @@ class Residency:
         self._residents[wanted.path] = resident
         return resident
 
-    async def _make_room_on_card(self, wanted: Wanted) -> bool:
-        """Has models on the card leave a part of it to the one that is to come. Whether there are any."""
+    async def _make_room_on_card(self, wanted: Wanted) -> Sequence[Resident]:
+        """Has models leave a part of the card that the one that is to come will lie on. Those that are there."""
         others = [r for r in self._residents.values() if r.loaded.size_vram and not r.runner.dead.is_set()]
+        nbytes, there = int(_ON_CARD * _file_size(wanted)) + _BESIDE, []
         for resident in others:
+            models = 1 + sum(other.loaded.gpu == resident.loaded.gpu for other in others)
             with contextlib.suppress(RunnerDied):
-                left = await resident.runner.give_back(int(_ON_CARD * _file_size(wanted)) + _BESIDE, len(others) + 1)
-                resident.loaded = dataclasses.replace(resident.loaded, size_vram=left)
-        return bool(others)
+                given = await resident.runner.give_back(nbytes, models, wanted.options.main_gpu)
+                resident.loaded = dataclasses.replace(resident.loaded, size_vram=given.size_vram)
+                there += [resident] if given.shared else []
+        return there
 
     def _note_progress(self, progress: LoadProgress) -> None:
         if self.loading is None or self.loading.phase != progress.phase or progress.completed == progress.total:

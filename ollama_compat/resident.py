@@ -36,6 +36,11 @@ class Wanted:
     adapters: tuple[str, ...] = ()
     embedding: bool = False
 
+    @property
+    def may_use_card(self) -> bool:
+        """Models that make vectors, or have adapters, run on the CPU."""
+        return self.options.num_gpu != 0 and not self.embedding and not self.adapters
+
     def load_key(self) -> LoadKey:
         """What loads are told apart by: all that a runner is started with but the context, which grows."""
         asked = self.options

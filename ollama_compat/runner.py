@@ -20,7 +20,7 @@ from ollama_compat.errors import ApiError, BadRequest, InternalError, RunnerDied
 from ollama_compat.failures import Unsupported, embed_failure, failure
 from ollama_compat.pulse import Pulse
 from runtime import frames
-from runtime.frames import Cut, Done, Failed, Generate, Grown, Load, Loaded, LoadProgress, Reply, Token
+from runtime.frames import Cut, Done, Failed, Generate, GivenBack, Grown, Load, Loaded, LoadProgress, Reply, Token
 
 _LOG = logging.getLogger(__name__)
 
@@ -171,11 +171,12 @@ class Runner:
         assert isinstance(reply, Grown)
         return reply
 
-    async def give_back(self, nbytes: int, models: int) -> int:
-        """Has the runner leave so many bytes of the card to another one of `models` models; what it has of the card then."""
-        reply = await self._ask(lambda i: frames.GiveBack(i, nbytes, models))
-        assert isinstance(reply, frames.GivenBack)
-        return reply.size_vram
+    async def give_back(self, nbytes: int, models: int, main_gpu: int | None) -> GivenBack:
+        """Has the runner leave so many bytes of the card to another one of `models` models, if that, which is to be loaded for
+        `main_gpu`, will come there."""
+        reply = await self._ask(lambda i: frames.GiveBack(i, nbytes, models, main_gpu))
+        assert isinstance(reply, GivenBack)
+        return reply
 
     def memory(self) -> int:
         """Bytes that the process has in memory; 0 where the system does not say."""

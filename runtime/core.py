@@ -106,6 +106,10 @@ class OnCard(Protocol):
     """An executor that computes on a card."""
 
     pinned: bool | None  # whether the weights in RAM that the card reads are pinned; None: there are none
+    gpu: int  # the card, as `main_gpu` of frames.Load counts
+
+    def shares(self, main_gpu: int | None) -> bool:
+        """Whether a model that were loaded now would come to the same card."""
 
     def give_back(self, nbytes: int, models: int) -> int:
         """Let the card have so many bytes free for another one of `models` models, or as many as can be spared. Returns the bytes

@@ -219,10 +219,11 @@ class Engine:
         return Grown(request.id, self.num_ctx, executor.size, executor.size_vram)
 
     def give_back(self, request: GiveBack) -> GivenBack:
-        """Let another model have a part of the card."""
+        """Let another model have a part of the card, if it comes there."""
         executor = self._executor
-        held = executor.give_back(request.nbytes, request.models) if isinstance(executor, OnCard) else executor.size_vram
-        return GivenBack(request.id, held)
+        if not isinstance(executor, OnCard) or not executor.shares(request.main_gpu):
+            return GivenBack(request.id, executor.size_vram, shared=False)
+        return GivenBack(request.id, executor.give_back(request.nbytes, request.models), shared=True)
 
     def cancel(self, number: int) -> list[Reply]:
         """End a request; its blocks are free. It may have ended by itself before."""

@@ -173,11 +173,12 @@ class Grow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Let a card have so many bytes free for another model. Answered by GivenBack."""
+    """Let the card have so many bytes free for another model, if that will come to it. Answered by GivenBack."""
 
     id: int
     nbytes: int
     models: int  # on the card, with the one that is to come
+    main_gpu: int | None = None  # which its Load will ask for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ class Loaded:
     placement: str  # the plan in words
     load_ns: int
     pinned: bool | None = None  # whether the weights in RAM that a card reads are pinned; None: there are none
+    gpu: int | None = None  # the card, as `main_gpu` counts; None: on none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ class Grown:
 class GivenBack:
     id: int
     size_vram: int  # that the model has now
+    shared: bool  # whether the other one comes to its card
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Model:
             placement=executor.placement,
             load_ns=load_ns,
             pinned=executor.pinned if isinstance(executor, OnCard) else None,
+            gpu=executor.gpu if isinstance(executor, OnCard) else None,
         )
 
     def _text(self, token: int | None) -> str:
@@ -121,10 +122,10 @@ def _executor(request: Load, progress: Progress, mapped: bool) -> tuple[Executor
     from runtime.execute import cards, cpu, placement
 
     if not request.adapters and placement.wants_gpu(request.num_gpu, request.embedding, Path(request.path).stat().st_size):
-        gpu, device = cards.keep_to(request.main_gpu)
+        card = cards.keep_to(request.main_gpu)
         from runtime.execute import hybrid
 
-        executor = hybrid.load(dataclasses.replace(request, main_gpu=gpu), progress, mapped=mapped, device=device)
+        executor = hybrid.load(dataclasses.replace(request, main_gpu=card.number), progress, mapped=mapped, card=card)
         if executor is not None:
             return executor, executor.num_ctx
     on_cpu = cpu.load(

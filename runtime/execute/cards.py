@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NVML = ("libnvidia-ml.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
@@ -24,13 +24,27 @@ class Card:
     free: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """The card that a process keeps to. `number`: among all, as `main_gpu` counts; `device`: by which CUDA knows it in this
+    process; `environ`: what the user says of the cards."""
+
+    number: int
+    device: int
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def is_for(self, main_gpu: int | None) -> bool:
+        """Whether another process that were asked for this now would keep to the same card."""
+        return self.number == (roomiest(known(self.environ)) if main_gpu is None else main_gpu)
+
+
 class _Memory(ctypes.Structure):
     """nvmlMemory_t of nvml.h."""
 
     _fields_ = tuple((name, ctypes.c_ulonglong) for name in ("total", "free", "used"))
 
 
-def known(environ: MutableMapping[str, str] = os.environ) -> list[Card]:
+def known(environ: Mapping[str, str] = os.environ) -> list[Card]:
     """The cards that a process with this environment may use, in the order in which `main_gpu` counts them: that of
     CUDA_VISIBLE_DEVICES, else the driver's. Empty where the driver's library does not say."""
     cards, names = _all(), environ.get(VISIBLE)
@@ -44,15 +58,16 @@ def known(environ: MutableMapping[str, str] = os.environ) -> list[Card]:
 
 def keep_to(
     main_gpu: int | None, environ: MutableMapping[str, str] = os.environ, cards: Sequence[Card] | None = None
-) -> tuple[int, int]:
-    """Choose the card that `main_gpu` names, else the one with the most free memory, and let this process see no other. Returns
-    its number among all, and the number by which CUDA knows it in this process from now on. Call it once, before CUDA starts."""
+) -> Choice:
+    """Choose the card that `main_gpu` names, else the one with the most free memory, and let this process see no other. Call it
+    once, before CUDA starts."""
     cards = known(environ) if cards is None else cards
     number = roomiest(cards) if main_gpu is None else main_gpu
+    said = {VISIBLE: environ[VISIBLE]} if VISIBLE in environ else {}
     if len(cards) < 2 or number >= len(cards):
-        return number, number
+        return Choice(number, number, said)
     environ[VISIBLE] = cards[number].name
-    return number, 0
+    return Choice(number, 0, said)
 
 
 def roomiest(cards: Sequence[Card]) -> int:

@@ -22,6 +22,7 @@ from runtime.cuda.module import Module
 from runtime.cuda.nvrtc import CudaError
 from runtime.execute import shares
 from runtime.execute.budget import DEFAULT_CONTEXT
+from runtime.execute.cards import Choice
 from runtime.execute.cpu import bytes_per_token
 from runtime.execute.cuda_attention import kernels as attention_kernels
 from runtime.execute.cuda_ops import CudaOps
@@ -82,6 +83,7 @@ class HybridExecutor:
         table, more = blocks_for(longest) + 1, blocks_for(longest) - blocks_for(options.num_ctx)
         self._blocks = BlockMemory(device, module.pages(), chosen.blocks, chosen.blocks + more)
         self._spare = chosen.spare
+        self._card = options.card
         try:
             with torch.inference_mode(), torch.cuda.stream(self._stream):
                 self._step = DeviceStep(self.max_rows, self.max_outputs, table, device)
@@ -101,6 +103,7 @@ class HybridExecutor:
         self.size = max(weights.nbytes, chosen.vram)
         self.size_vram = chosen.vram
         self.pinned = self._parts.pinned if self._program else None
+        self.gpu = self._card.number
         self.placement = chosen.words + (", in memory that is not pinned" if self.pinned is False else "")
         self.threads = options.threads or cores.physical() if self._program or self._front else 1
         self.bytes_per_token = bytes_per_token(weights, model)
@@ -212,6 +215,10 @@ class HybridExecutor:
         self.size, self.size_vram = self.size + needed, self.size_vram + needed
         self.n_blocks, self.num_ctx = blocks, max(num_ctx, self.num_ctx)
         return blocks
+
+    def shares(self, main_gpu: int | None) -> bool:
+        """Whether a model that were loaded now would come to the same card."""
+        return self._card.is_for(main_gpu)
 
     def give_back(self, nbytes: int, models: int) -> int:
         """Let the card have so many bytes free for another one of `models` models, as far as there are places for experts that
@@ -371,21 +378,21 @@ def load(
     mapped: bool = False,
     resident: int | None = None,
     over_pcie: float | None = None,
-    device: int | None = None,
+    card: Choice | None = None,
 ) -> HybridExecutor | None:
     """The model with its attention on a card; None, with the reason in the log, where that cannot be.
 
-    `device`: CUDA's number for the card `main_gpu`, if it is another. `mapped`: weights stay in the file. `resident`: experts of
-    a layer that may lie in VRAM; `over_pcie`: see CudaOps.
+    `card`: the one that this process keeps to, if it has chosen; else all are seen, and it is `main_gpu`. `mapped`: weights stay
+    in the file. `resident`: experts of a layer that may lie in VRAM; `over_pcie`: see CudaOps.
 
     Raises GGUFError for a file that is none, CardTaken where only other models of this server are in the way.
     """
     gpu = request.main_gpu or 0
-    device = gpu if device is None else device
+    card = card or Choice(gpu, gpu)
     try:
-        if device >= torch.cuda.device_count():
+        if card.device >= torch.cuda.device_count():
             raise CudaError(f"there is no such card, but {torch.cuda.device_count()}")
-        _have_room(request, resident, device)
+        _have_room(request, resident, card.device)
     except (CudaError, NoRoom, ModelError, RuntimeError) as error:
         log.warning("GPU %d cannot be used: %s; the model runs on the CPU", gpu, error)
         return None
@@ -394,12 +401,12 @@ def load(
         model = models.build(weights)
         kinds = {tensor.quant.name if tensor.quant.cuda else "F16" for tensor in weights if len(tensor.shape) > 1}
         kind = kept.chosen(request.kv_cache_type, *head_sizes(model))
-        module = Module(kinds, torch.device("cuda", device), Leaves().cache.folder, attention_kernels(model.heads, kind))
-        vram = _vram(request, device)
+        module = Module(kinds, torch.device("cuda", card.device), Leaves().cache.folder, attention_kernels(model.heads, kind))
+        vram = _vram(request, card.device)
         share = over_pcie if request.pcie else 0.0
         while True:
             try:
-                return _open(weights, model, module, request, kind, vram, resident, share, progress)
+                return _open(weights, model, module, request, card, kind, vram, resident, share, progress)
             except torch.OutOfMemoryError as error:
                 vram = vram * 4 // 5
                 log.warning("the plan did not fit (%s): planning for %.1f GiB", str(error).split(".")[0], vram / 2**30)
@@ -433,6 +440,7 @@ def _open(
     model: Transformer,
     module: Module,
     request: Load,
+    card: Choice,
     kind: Kept,
     vram: int,
     resident: int | None,
@@ -443,7 +451,7 @@ def _open(
     log.info("%s", chosen.words)
     count = texts(request.num_parallel)
     outputs = min(rows, MAX_OUTPUTS)
-    options = Options(num_ctx, rows, outputs, request.num_thread, over_pcie, request.pinned, count, kind, progress)
+    options = Options(num_ctx, rows, outputs, request.num_thread, over_pcie, request.pinned, count, kind, card, progress)
     return HybridExecutor(weights, model, chosen, module, options)
 
 

@@ -9,6 +9,7 @@ from runtime.cuda.blocks import BlockMemory
 from runtime.cuda.module import Module
 from runtime.cuda.side import SideStream
 from runtime.execute import strips
+from runtime.execute.cards import Choice
 from runtime.execute.cuda_experts import layer_of
 from runtime.execute.cuda_ops import CudaOps
 from runtime.execute.cuda_values import memory
@@ -46,6 +47,7 @@ class Options:
     pinned: int  # bytes that may be, < 0: any number
     texts: int  # that can have a state at a time, where layers keep one
     kept: Kept  # keys and values
+    card: Choice
     progress: Progress
 
 

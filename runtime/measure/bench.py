@@ -46,7 +46,7 @@ def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     tests = plan(arguments["prompts"], arguments["gens"], arguments["depths"], arguments["batches"])
     widest = max((test.n_seq for test in tests), default=1)
     longest = max(SMALLEST_CONTEXT, *(test.length for test in tests))
-    results, gpu = [], cards.keep_to(None)[0]
+    results, gpu = [], cards.keep_to(None).number
     for threads in arguments["threads"]:
         wanted = Wanted(arguments["path"], longest, widest, threads, main_gpu=gpu, **options(arguments))
         results.append(_Run(wanted, tests, arguments["repetitions"], progress).results())

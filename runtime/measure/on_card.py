@@ -7,6 +7,7 @@ import time
 
 from runtime.core import Batch
 from runtime.execute import hybrid
+from runtime.execute.cards import Choice
 from runtime.execute.hybrid import HybridExecutor
 from runtime.frames import Load
 from runtime.kernels import jit
@@ -63,5 +64,6 @@ def load(wanted: Wanted, progress: Progress, *, resident: int | None = None, ove
         pcie=wanted.pcie,
         kv_cache_type=wanted.kv_cache_type,
     )
-    executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie, device=0)
+    card = Choice(wanted.main_gpu, 0)
+    executor = hybrid.load(request, progress, mapped=wanted.mapped(), resident=resident, over_pcie=over_pcie, card=card)
     return OnCard(executor, progress) if executor else None

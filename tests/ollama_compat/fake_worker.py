@@ -78,7 +78,7 @@ class FakeWorker:
             self._num_ctx = max(self._num_ctx, min(frame.num_ctx, int(self._flags.get("train", "2048"))))
             self._send(frames.Grown(frame.id, self._num_ctx, 1000))
         elif isinstance(frame, frames.GiveBack):
-            self._send(frames.GivenBack(frame.id, 500 // frame.models))
+            self._send(frames.GivenBack(frame.id, 500 // frame.models, shared=True))
         elif isinstance(frame, frames.GetStats):
             busy = len(self._running) + len(self._hanging)
             self._send(frames.Stats(frame.id, busy, 0, 8, 8 - busy, 0, 0, 1000, 0))
@@ -94,7 +94,7 @@ class FakeWorker:
             train = int(self._flags.get("train", "2048"))
             self._num_ctx = min(load.num_ctx or 4096, train)
             tokens = ["<|im_start|>", "<|im_end|>"]
-            where = (500, "half on GPU 0", 5, False) if "card" in self._flags else (0, "nowhere", 5)
+            where = (500, "half on GPU 0", 5, False, 0) if "card" in self._flags else (0, "nowhere", 5)
             self._send(frames.Loaded("fake", self._num_ctx, train, 100, "<s>", "</s>", False, tokens, 1000, *where))
         return True
 

@@ -19,7 +19,7 @@ from ollama_compat.options import Options
 from ollama_compat.residency import Residency
 from ollama_compat.resident import Wanted, load_request
 from ollama_compat.settings import Settings
-from runtime.frames import Grown, Load, Loaded
+from runtime.frames import GivenBack, Grown, Load, Loaded
 
 TRAIN = 2048
 SIZE = 10
@@ -28,13 +28,15 @@ SIZE = 10
 class StubRunner:
     """Stands for a runner process; keeps a diary."""
 
-    def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception], vram: int) -> None:
+    def __init__(self, diary: list[str], gate: asyncio.Event, failures: list[Exception], vram: int, gpu: int) -> None:
         self.dead = asyncio.Event()
         self.hangs = False
         self.fixed = False  # cannot grow
         self.most = TRAIN  # tokens that there is memory for
         self.bytes = 0  # in memory
         self.vram = vram  # bytes on the card
+        self.gpu = gpu  # the card
+        self.roomiest = 0  # that its driver tells of
         self._diary, self._gate, self._failures = diary, gate, failures
         self.request = Load("")
 
@@ -44,12 +46,15 @@ class StubRunner:
         await self._gate.wait()
         if self._failures:
             raise self._failures.pop(0)
-        return Loaded("stub", min(request.num_ctx or 512, TRAIN), TRAIN, 1, "", "", False, [], SIZE, self.vram, "here", 1)
+        num_ctx = min(request.num_ctx or 512, TRAIN)
+        return Loaded("stub", num_ctx, TRAIN, 1, "", "", False, [], SIZE, self.vram, "here", 1, gpu=self.gpu)
 
-    async def give_back(self, nbytes: int, models: int) -> int:
+    async def give_back(self, nbytes: int, models: int, main_gpu: int | None) -> GivenBack:
+        if self.gpu != (self.roomiest if main_gpu is None else main_gpu):
+            return GivenBack(1, self.vram, shared=False)
         self._diary.append(f"{Path(self.request.path).name} gives back for {models} models")
         self.vram //= models
-        return self.vram
+        return GivenBack(1, self.vram, shared=True)
 
     async def grow(self, num_ctx: int, memory: int) -> Grown | None:
         if self.fixed:
@@ -79,12 +84,13 @@ class World:
         self.failures: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.vram = 0  # bytes that a model takes of the card
+        self.vram = 0  # bytes that a model takes of a card
+        self.gpu = 0  # the card that it takes
         self.root = root
         self.residency = Residency(settings, self._spawn, lambda: memory)  # type: ignore[arg-type]
 
     async def _spawn(self) -> StubRunner:
-        return StubRunner(self.diary, self.gate, self.failures, self.vram)
+        return StubRunner(self.diary, self.gate, self.failures, self.vram, self.gpu)
 
     def wanted(self, name: str, **options: Any) -> Wanted:
         path = self.root / name
@@ -493,6 +499,47 @@ async def test_a_model_on_a_card_leaves_room_for_the_next(make: Make) -> None:
     assert {resident.wanted.name: resident.loaded.size_vram for resident in world.residency.list()} == {"a": 4, "b": 8, "c": 8}
     shared = {resident.wanted.name: resident.runner.request.shared for resident in world.residency.list()}  # type: ignore[attr-defined]
     assert shared == {"a": False, "b": True, "c": False}
+
+
+async def test_a_model_keeps_its_card_where_the_next_comes_to_another(make: Make) -> None:
+    world = make(max_loaded_models=5)
+    world.vram = 8
+    await world.touch("a", main_gpu=0)
+    world.gpu = 1
+    await world.touch("b", main_gpu=1)
+    for resident in world.residency.list():
+        resident.runner.roomiest = 1  # type: ignore[attr-defined]
+    await world.touch("c")
+    assert world.diary == ["load a", "load b", "b gives back for 2 models", "load c"]
+    shared = {resident.wanted.name: resident.runner.request.shared for resident in world.residency.list()}  # type: ignore[attr-defined]
+    assert shared == {"a": False, "b": False, "c": True}
+    world.gpu = 0
+    await world.touch("d", main_gpu=0)
+    assert world.diary[-2:] == ["a gives back for 2 models", "load d"]
+
+
+async def test_models_leave_a_full_card_and_then_the_memory(make: Make) -> None:
+    world = make(max_loaded_models=5)
+    world.vram = 8
+    await world.touch("a", main_gpu=0)
+    world.gpu = 1
+    await world.touch("b", main_gpu=1)
+    world.failures = [OutOfMemory("the card is held by other models")]
+    await world.touch("c", main_gpu=1)
+    assert sorted(world.names()) == ["a", "c"]
+    world.failures = [OutOfMemory("the card is held by other models"), OutOfMemory("and the memory")]
+    await world.touch("d", main_gpu=1)
+    assert world.names() == ["d"]
+
+
+async def test_a_model_that_runs_on_the_cpu_asks_for_no_room_on_a_card(make: Make) -> None:
+    world = make(max_loaded_models=5)
+    world.vram = 8
+    await world.touch("a")
+    for name, other in (("b", {"embedding": True}), ("c", {"adapters": ("lora",)})):
+        async with world.residency.use(dataclasses.replace(world.wanted(name), **other)):
+            pass
+    assert world.diary == ["load a", "load b", "load c"]
 
 
 async def test_models_leave_a_card_that_has_no_room_for_the_next(make: Make) -> None:

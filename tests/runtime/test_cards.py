@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.execute import cards
-from runtime.execute.cards import VISIBLE
+from runtime.execute.cards import VISIBLE, Choice
 
 NAMES = ("GPU-aa11", "GPU-bb22", "GPU-bc33")
 
@@ -80,15 +80,26 @@ def test_a_card_of_which_nothing_is_told_is_none(driver: Callable[[Nvml | None],
 def test_a_process_keeps_to_one_card(driver: Callable[[Nvml | None], None], main_gpu: int | None, number: int) -> None:
     driver(Nvml())
     environ: dict[str, str] = {}
-    assert cards.keep_to(main_gpu, environ) == (number, 0)
+    assert cards.keep_to(main_gpu, environ) == Choice(number, 0)
     assert environ == {VISIBLE: NAMES[number]}
 
 
 def test_the_numbers_are_those_of_the_cards_that_the_user_left(driver: Callable[[Nvml | None], None]) -> None:
     driver(Nvml())
     environ = {VISIBLE: "0,2"}
-    assert cards.keep_to(None, environ) == (1, 0)
+    choice = cards.keep_to(None, environ)
+    assert choice == Choice(1, 0, {VISIBLE: "0,2"})
     assert environ == {VISIBLE: "2"}
+    assert choice.is_for(None)
+    assert not choice.is_for(0)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_who_else_comes_to_a_card(driver: Callable[[Nvml | None], None], number: int) -> None:
+    driver(Nvml())
+    choice = cards.keep_to(number, {})
+    assert [choice.is_for(main_gpu) for main_gpu in (0, 1, 2)] == [main_gpu == number for main_gpu in (0, 1, 2)]
+    assert choice.is_for(None) == (number == 1)  # which has most room
 
 
 @pytest.mark.parametrize(("main_gpu", "visible"), [(3, None), (1, "2"), (None, "2")])
@@ -98,15 +109,16 @@ def test_nothing_is_hidden_where_there_is_no_choice(
     driver(Nvml())
     environ = {} if visible is None else {VISIBLE: visible}
     before, number = dict(environ), main_gpu or 0
-    assert cards.keep_to(main_gpu, environ) == (number, number)
+    assert cards.keep_to(main_gpu, environ) == Choice(number, number, before)
     assert environ == before
 
 
 def test_without_the_drivers_library(driver: Callable[[Nvml | None], None]) -> None:
     driver(None)
     environ: dict[str, str] = {}
-    assert cards.keep_to(None, environ) == (0, 0)
-    assert cards.keep_to(1, environ) == (1, 1)
+    assert cards.keep_to(None, environ) == Choice(0, 0)
+    assert cards.keep_to(1, environ) == Choice(1, 1)
+    assert cards.keep_to(None, environ).is_for(None)
     assert not environ
 
 

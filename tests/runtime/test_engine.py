@@ -24,7 +24,7 @@ from toy_model import (
 )
 
 from runtime.core import FloatArray
-from runtime.frames import BREAK, Cut, Done, Failed, Generate, GiveBack, Grow, Grown, Sampling, Token
+from runtime.frames import BREAK, Cut, Done, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Sampling, Token
 
 GREEDY = Sampling(temperature=0)
 TOKENIZER = make_tokenizer()
@@ -632,7 +632,30 @@ def test_a_cache_that_has_no_room_does_not_grow_and_goes_on() -> None:
 
 def test_a_model_that_is_on_no_card_gives_nothing_back() -> None:
     given = Runs(ToyExecutor()).engine.give_back(GiveBack(9, 1 << 30, 2))
-    assert (given.id, given.size_vram) == (9, 0)
+    assert given == GivenBack(9, 0, shared=False)
+
+
+class CardExecutor(ToyExecutor):
+    """Stands for one on the first of two cards, the other of which has more room."""
+
+    pinned = None
+    gpu = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size_vram = 800
+
+    def shares(self, main_gpu: int | None) -> bool:
+        return main_gpu == 0
+
+    def give_back(self, nbytes: int, models: int) -> int:
+        return 800 // models
+
+
+@pytest.mark.parametrize(("main_gpu", "left"), [(None, 800), (1, 800), (0, 400)])
+def test_a_model_gives_back_for_those_that_come_to_its_card(main_gpu: int | None, left: int) -> None:
+    given = Runs(CardExecutor()).engine.give_back(GiveBack(9, 1 << 30, 2, main_gpu))
+    assert given == GivenBack(9, left, shared=left != 800)
 
 
 def test_a_cut_prompt_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -434,6 +434,7 @@ def test_two_models_share_a_card(options: dict[str, int], demo_model: Path, open
     text = Text(first, blocks_for(256))
     logits = [text.feed(tokens[:100]), *(text.feed([token]) for token in tokens[100:110])]
     before, held = first.size_vram, first._cache.partial_bytes
+    assert [first.shares(main_gpu) for main_gpu in (0, 1)] == [True, False]
     assert first.give_back(0, 2) == before
     assert first.give_back(1 << 50, 2) == first.size_vram == before - (held - first._cache.partial_bytes)
     assert first._cache.partial_bytes == held // 2
