@@ -121,8 +121,9 @@ class Following:
         place = self._place
         self._catch_up()
         if token in self._ends:
-            return self._matcher.is_accepting()
-        if self._matcher.try_consume_tokens([token]):
+            if self._matcher.is_accepting():
+                return True
+        elif self._matcher.try_consume_tokens([token]):
             self._arrive(token)
             if self._place is None:
                 self.complete, self.has_choice = self._matcher.is_stopped(), False

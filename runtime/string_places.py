@@ -13,6 +13,7 @@ from runtime.derivatives import UnknownSyntax
 from runtime.expressions import Expression
 
 _LETTERS = re.compile(rb'[^"\\\x00-\x1f\x7f]*')
+_SIGNS = re.compile(r"\\.|\[(?:\\.|[^]\\])*]|[()|]", re.DOTALL)  # of an expression; escapes and classes are one each
 _SHORT = 3  # bytes, or characters that count, after which others will hardly be at the same place
 
 
@@ -47,7 +48,7 @@ class Strings:
 
     def _add(self, pattern: str) -> None:
         try:
-            if not pattern.startswith("^") or not pattern.endswith("$") or "|" in pattern:
+            if not _is_anchored(pattern):
                 raise UnknownSyntax
             self._patterns.append(Expression(pattern[1:-1]))
         except UnknownSyntax:
@@ -118,6 +119,16 @@ class Strings:
         """Whether the schema lists a string that begins like this."""
         place = bisect.bisect_left(self._spelled, raw)
         return place < len(self._spelled) and self._spelled[place].startswith(raw)
+
+
+def _is_anchored(pattern: str) -> bool:
+    """Whether it has to match whole strings: alternatives are all in groups."""
+    depth = 0
+    for sign in _SIGNS.findall(pattern):
+        depth += (sign == "(") - (sign == ")")
+        if sign == "|" and depth == 0:
+            return False
+    return pattern.startswith("^") and pattern.endswith("$")
 
 
 def _bounds(node: Mapping[str, Any]) -> Iterator[int]:

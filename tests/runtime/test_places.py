@@ -48,6 +48,8 @@ MAPPED: dict[str, Any] = {
     "strings of many lengths": record(a=STRING | {"maxLength": 9}, b=STRING | {"minLength": 1}, c=STRING | {"minLength": 25}),
     "patterns": listing({"anyOf": [TOWN, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]}),
     "patterns or any": listing({"anyOf": [TOWN, STRING | {"minLength": 4}]}),
+    "alternatives": listing({"type": "string", "pattern": "^[a-z]+@(he|ll)[(|]?$"}),
+    "alternatives that are not anchored": listing({"type": "string", "pattern": "^(he)|[)]ll$"}),
     "an odd pattern": listing({"type": "string", "pattern": "(?i)x|^y"}),
     "dates": listing({"type": "string", "format": "date"}),
     "some or any": listing({"anyOf": [{"enum": ["he", 'h"e', "hél\\lo", 1, 12, None]}, STRING]}),
@@ -188,6 +190,7 @@ def said(constraint: Constraint, text: str) -> Iterator[int]:
         ("json", '{"a": [12, true ,\t"b"], "c":{ \n', '{"xy": [1222, true ,\t"zz d"], "e":{ \n'),
         (MAPPED["strings"], '["hello", "a"', '["x", "everything else"'),
         (MAPPED["numbers"], "[-12.5, 7", "[-1222.5, 7"),
+        (MAPPED["alternatives"], '["abc@h', '["acbbdc@h'),
         (MAPPED["records"], '[{"he": "xa"', '[{"he": "x yz"'),
         (TEXTS["sentences"], "A bc. De", "Xyz cb. Efgh"),
         (TEXTS["recursion"], "((ab", "((xyz"),
@@ -204,6 +207,16 @@ def test_places_are_known_to_later_answers(kind: Any, first: str, second: str) -
     assert isinstance(later, Following)
     later._matcher = Silent()  # type: ignore[assignment]
     [*said(later, second)]
+
+
+@pytest.mark.parametrize("kind", [MAPPED["strings"], TEXTS["expression"]], ids=str)
+def test_an_end_that_comes_too_soon_is_asked_for_once(kind: Any) -> None:
+    made = Grammars(TOKENIZER)
+    first, later = made.constraint(text_of(kind)), made.constraint(text_of(kind))
+    assert isinstance(later, Following)
+    assert not first.take(EOS)
+    later._matcher = Silent()  # type: ignore[assignment]
+    assert not later.take(EOS)
 
 
 @pytest.mark.parametrize("schema", MAPPED.values(), ids=MAPPED)
