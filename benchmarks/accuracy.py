@@ -1,6 +1,6 @@
 """How near to llama.cpp: the demo model on the recorded text of tests/golden, beside llama.cpp's distance from itself.
 
-    python benchmarks/accuracy.py [--mixes Q8_0 Q2_K IQ4_XS MXFP4_MOE] [--kinds q8_0 q4_0] [--peer] [--threads 2]
+    python benchmarks/accuracy.py [--mixes Q8_0 Q2_K IQ4_XS MXFP4_MOE F32] [--kinds q8_0 q4_0] [--peer] [--threads 2]
 
 KL divergence, how often the best token is the same where llama.cpp is clear, perplexity, and greedy texts that are equal.
 `--mixes`: the model quantised once more, to these. `--kinds`: keys and values kept in these types, against f16. `--peer` asks

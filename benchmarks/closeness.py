@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import distance
 import naive
 import tiny_gguf
 from stepping import Text, blocks_for, open_model
+from tiny_gguf import requantised
 
 from runtime.execute import hybrid
 from runtime.frames import Load
@@ -53,18 +55,25 @@ def by_type(folder: Path) -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """The embedded model, teacher-forced, against llama.cpp's recorded probabilities."""
-    golden, found = dict(np.load(GOLDEN / "demo-moe.npz")), {}
+    """The embedded model, and its weights in float32, which nothing multiplies in int8."""
+    with tempfile.TemporaryDirectory() as folder:
+        exact = requantised(MODEL, Path(folder) / "F32.gguf", "F32")
+        return {"demo_moe": _forced(MODEL, "demo-moe"), "demo_moe_f32": _forced(exact, "demo-moe-F32")}
+
+
+def _forced(path: Path, name: str) -> dict[str, Any]:
+    """A model, teacher-forced, against llama.cpp's recorded probabilities."""
+    golden, found = dict(np.load(GOLDEN / f"{name}.npz")), dict[str, Any]()
     tokens = golden["tokens"]
     for place, resident in PLACES.items():
-        with on_card(MODEL, resident, rows=512, ctx=512) as executor:
+        with on_card(path, resident, rows=512, ctx=512) as executor:
             ours = forced(executor, golden)
         kl, agreement = distance.to_golden(golden, ours)
         ratio = perplexity(ours, tokens) / float(np.exp(-golden["target"][:-1].mean()))
         found[place] = {"tokens": len(tokens), "kl": kl, "same_best": agreement, "perplexity_over_llama_cpp": ratio}
-        print("demo-moe", place, found[place], flush=True)
+        print(name, place, found[place], flush=True)
     itself = {"kl": float(golden["self_kl"]), "same_best": float(golden["self_agreement"])}
-    return {"demo_moe": found | {"llama_cpp_with_itself": itself}}
+    return found | {"llama_cpp_with_itself": itself}
 
 
 @contextmanager

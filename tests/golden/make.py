@@ -33,8 +33,7 @@ import tiny_gguf  # noqa: E402
 
 DEMO = HERE.parents[1] / "ollama_compat/data/demo-moe-Q4_K_M.gguf"
 WINDOW = 512
-MIXES = ("Q8_0", "Q2_K", "IQ4_XS", "MXFP4_MOE")
-MIX_TOKENS = 1024
+MIXES = {"Q8_0": 1024, "Q2_K": 1024, "IQ4_XS": 1024, "MXFP4_MOE": 1024, "F32": 5120}  # and how many tokens
 TEXTS = ["a", "Why is the sky blue?", "the sky is the sky, " * 12, "w1 w2 w3 looking"]
 GREEDY = [
     "Tell me a short story about a fox and a lantern.",
@@ -172,7 +171,7 @@ def demo() -> None:
 
 
 def mixed(mix: str) -> None:
-    tokens = np.load(HERE / "demo-moe.npz")["tokens"][:MIX_TOKENS].tolist()
+    tokens = np.load(HERE / "demo-moe.npz")["tokens"][: MIXES[mix]].tolist()
     with tempfile.TemporaryDirectory() as folder:
         path = tiny_gguf.requantised(DEMO, Path(folder) / "model.gguf", mix)
         golden = summary(tokens, evaluate(engine(path), tokens))

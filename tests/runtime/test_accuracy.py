@@ -73,6 +73,19 @@ def test_other_mixes(mix: str, demo_model: Path, tmp_path: Path) -> None:
     assert abs(np.exp(golden["target"][:-1].mean() - ours) - 1) <= 0.015
 
 
+def test_where_no_activation_is_rounded_to_int8(demo_model: Path, tmp_path: Path) -> None:
+    """The same weights in float32: what is left is the order of sums."""
+    golden = dict(np.load(GOLDEN / "demo-moe-F32.npz"))
+    tokens = golden["tokens"]
+    assert len(tokens) > 5000
+    logprobs = _logprobs(golden, requantised(demo_model, tmp_path / "m.gguf", "F32"))
+    kl, agreement = distance.to_golden(golden, logprobs)
+    assert kl <= 1e-4
+    assert agreement >= 0.999
+    ours = logprobs[np.arange(len(tokens) - 1), tokens[1:]].mean()
+    assert abs(np.exp(golden["target"][:-1].mean() - ours) - 1) <= 0.002
+
+
 def test_greedy_text(demo_model: Path, executors: Callable[..., CpuExecutor]) -> None:
     """64 tokens from each prompt: about as many texts equal as between llama.cpp's own two, none that parts where it was sure."""
     golden = np.load(GOLDEN / "demo-moe.greedy.npz")
