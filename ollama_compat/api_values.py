@@ -23,7 +23,7 @@ def keep_alive(value: Any, at: Place) -> float | None:
             raise Stopped(at.faults[-1])
         return _endless(float(value))
     if isinstance(value, str):
-        if value.startswith("-") and value[1:].isdigit():
+        if value.startswith("-") and value[1:].isdecimal() and value.isascii():
             return math.inf
         try:
             return _endless(duration.parse(value) / duration.SECOND)

@@ -23,13 +23,13 @@ def parse(text: str) -> int:
     if rest == "0":
         return 0
     if not rest:
-        raise DurationError(f"time: invalid duration {quote(text)}")
+        raise DurationError(f"time: invalid duration {_shown(text)}")
     total = 0
     while rest:
         value, rest = _term(rest, text)
         total += value
         if total > FOREVER:
-            raise DurationError(f"time: invalid duration {quote(text)}")
+            raise DurationError(f"time: invalid duration {_shown(text)}")
     return -total if text[0] == "-" else total
 
 
@@ -39,19 +39,25 @@ def _term(rest: str, text: str) -> tuple[int, str]:
     assert number is not None
     whole, fraction = number.group(1), number.group(2) or ""
     if not whole and not fraction:
-        raise DurationError(f"time: invalid duration {quote(text)}")
+        raise DurationError(f"time: invalid duration {_shown(text)}")
     rest = rest[number.end() :]
     unit_match = _UNIT.match(rest)
     unit = unit_match.group() if unit_match else ""
     if not unit:
-        raise DurationError(f"time: missing unit in duration {quote(text)}")
+        raise DurationError(f"time: missing unit in duration {_shown(text)}")
     if unit not in _UNITS:
-        raise DurationError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
+        raise DurationError(f"time: unknown unit {_shown(unit)} in duration {_shown(text)}")
     if len(whole) > 20 or len(fraction) > 40:
-        raise DurationError(f"time: invalid duration {quote(text)}")
+        raise DurationError(f"time: invalid duration {_shown(text)}")
     scale = _UNITS[unit]
     value = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
     return value, rest[len(unit) :]
+
+
+def _shown(text: str) -> str:
+    """As package time quotes what it refuses: every byte beyond printable ASCII as a number."""
+    bare = (c if " " <= c < "\x80" else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in text)
+    return '"' + "".join("\\" + c if c in '"\\' else c for c in bare) + '"'
 
 
 def text(ns: int) -> str:

@@ -16,6 +16,10 @@ from ollama_compat.schema import EmbeddingRequest, EmbedRequest
 from ollama_compat.services import Services, services
 from ollama_compat.store import StoredModel
 
+_SMALLEST = 4  # tokens of a context
+_TOO_LONG = "the input length exceeds the context length"  # two texts of runners
+_NO_ROOM = "input after truncation exceeds maximum context length"
+
 
 async def embed(request: web.Request) -> web.Response:
     """A unit vector for each input."""
@@ -33,8 +37,13 @@ async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
         loaded_ns = time.perf_counter_ns()
         if not inputs:
             return {"model": body.model, "embeddings": []}
-        num_ctx = _num_ctx(body, wanted)
-        found = await resident.runner.embed(inputs, truncate=body.truncate, num_ctx=num_ctx, dimensions=body.dimensions)
+        num_ctx, truncate = _num_ctx(body, wanted), body.truncate and not _has_no_context(body, wanted)
+        try:
+            found = await resident.runner.embed(inputs, truncate=truncate, num_ctx=num_ctx, dimensions=body.dimensions)
+        except BadRequest as error:
+            if body.truncate and error.message == _TOO_LONG:
+                raise BadRequest("input exceeds maximum context length and cannot be truncated further") from None
+            raise
     parts.metrics.read(stored.name.short(), found.prompt_tokens)
     return {
         "model": body.model,
@@ -54,10 +63,10 @@ async def embeddings(request: web.Request) -> web.Response:
         if not body.prompt:
             return wire.json_response({"embedding": []})
         try:
-            num_ctx, normalize = min(wanted.options.num_ctx, LARGEST_CONTEXT), not _is_raw(stored)
+            num_ctx, normalize = _num_ctx(body, wanted), not _is_raw(stored)
             found = await resident.runner.embed([body.prompt], truncate=False, normalize=normalize, num_ctx=num_ctx)
         except ApiError as error:
-            raise ApiError(500, error.message) from None
+            raise ApiError(500, _TOO_LONG if error.message == _NO_ROOM else error.message) from None
     parts.metrics.read(stored.name.short(), found.prompt_tokens)
     exact = array.array("f", found.embeddings[0]).tolist()  # here Ollama prints float32 values with the digits of float64
     return wire.json_response({"embedding": exact})
@@ -91,12 +100,14 @@ def _inputs(value: Any) -> list[str]:
     return texts
 
 
-def _num_ctx(body: EmbedRequest, wanted: Wanted) -> int:
-    """Tokens that an input may have; 0 leaves it to the runner. A client that says 0 itself gets what Ollama makes of it:
-    the smallest context, into which next to no text can be cut."""
-    if (body.options or {}).get("num_ctx") is not None and wanted.options.num_ctx <= 0:
-        raise BadRequest("input exceeds maximum context length and cannot be truncated further")
-    return min(wanted.options.num_ctx, LARGEST_CONTEXT)
+def _num_ctx(body: EmbedRequest | EmbeddingRequest, wanted: Wanted) -> int:
+    """Tokens that an input may have; 0 leaves it to the runner."""
+    return _SMALLEST if _has_no_context(body, wanted) else min(wanted.options.num_ctx, LARGEST_CONTEXT)
+
+
+def _has_no_context(body: EmbedRequest | EmbeddingRequest, wanted: Wanted) -> bool:
+    """Whether the client itself asks for none. Ollama then takes its smallest one, and does not find what to cut."""
+    return (body.options or {}).get("num_ctx") is not None and wanted.options.num_ctx <= 0
 
 
 def _is_raw(stored: StoredModel) -> bool:

@@ -102,6 +102,8 @@ class FakeWorker:
         """With `--embed`, a vector tells an input's words and what the frame asked for. An input may name how it fails."""
         refusals = {
             "long()": ("context_length", "too long"),
+            "exceeds()": ("context_length", "the input length exceeds the context length"),
+            "noroom()": ("context_length", "input after truncation exceeds maximum context length"),
             "nan()": ("bad_request", "not a number"),
             "oom()": ("out_of_memory", ""),
         }

@@ -34,6 +34,7 @@ def test_parse(text: str, ns: int) -> None:
         ("3", 'time: missing unit in duration "3"'),
         ("1m3", 'time: missing unit in duration "1m3"'),
         ("x", 'time: invalid duration "x"'),
+        ('1\n"\\\x7fé', r'time: unknown unit "\x0a\"\\' + '\x7f' + r'\xc3\xa9" in duration "1\x0a\"\\' + '\x7f' + r'\xc3\xa9"'),
         (".s", 'time: invalid duration ".s"'),
         ("1x", 'time: unknown unit "x" in duration "1x"'),
         ("9999999999h", 'time: invalid duration "9999999999h"'),

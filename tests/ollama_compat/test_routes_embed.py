@@ -84,8 +84,22 @@ async def test_what_the_runner_is_asked_for(fields: dict[str, Any], place: int, 
 
 @pytest.mark.parametrize("num_ctx", [0, -1])
 async def test_a_context_of_nothing(num_ctx: int, vectors: Any) -> None:
-    expected = (400, {"error": "input exceeds maximum context length and cannot be truncated further"})
-    assert await embed(vectors, input="x", options={"num_ctx": num_ctx}) == expected
+    """It is the smallest one, and what does not fit is not cut."""
+    status, answer = await embed(vectors, input="x", options={"num_ctx": num_ctx})
+    assert (status, answer["embeddings"][0][NUM_CTX], answer["embeddings"][0][TRUNCATE]) == (200, 4, 0)
+    status, answer = await vectors.post("/api/embeddings", model=MODEL, prompt="x", options={"num_ctx": num_ctx})
+    assert (status, answer["embedding"][NUM_CTX]) == (200, 4)
+    told = {"error": "input exceeds maximum context length and cannot be truncated further"}
+    assert await embed(vectors, input="exceeds()", options={"num_ctx": num_ctx}) == (400, told)
+    told = {"error": "the input length exceeds the context length"}
+    assert await embed(vectors, input="exceeds()", truncate=False, options={"num_ctx": num_ctx}) == (400, told)
+
+
+async def test_a_context_for_the_borders_alone(vectors: Any) -> None:
+    told = {"error": "input after truncation exceeds maximum context length"}
+    assert await embed(vectors, input="noroom()", options={"num_ctx": 1}) == (400, told)
+    told = {"error": "the input length exceeds the context length"}
+    assert await vectors.post("/api/embeddings", model=MODEL, prompt="noroom()", options={"num_ctx": 1}) == (500, told)
 
 
 @pytest.mark.parametrize(("text", "status"), [("long()", 400), ("nan()", 400), ("oom()", 500)])
