@@ -178,15 +178,8 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
     """The config of a transformer with so many tokens; ModelError names a key that is missing or out of range."""
     keys = Keys(metadata)
     embedding = keys.count("embedding_length", largest=LARGEST["embedding_length"])
-    heads = keys.count("attention.head_count", largest=1 << 12)
-    if heads == 0 or embedding == 0:
-        raise ModelError(f"'{keys.architecture}' without attention heads or embedding is no model that can run")
     blocks = keys.count("block_count", largest=LARGEST["block_count"])
-    heads_kv = keys.each("attention.head_count_kv", blocks, heads, largest=1 << 12)
-    for kv_heads in heads_kv:
-        if kv_heads == 0 or heads % kv_heads:
-            raise ModelError(f"{heads} attention heads cannot share {kv_heads} key heads")
-    key_length = keys.count("attention.key_length", embedding // heads, largest=1 << 12)
+    heads = _read_heads(keys, embedding, blocks)
     if not 0 < n_vocab <= LARGEST["vocab"]:
         raise ModelError("key 'tokenizer.ggml.tokens' is missing or empty")
     feed_forward = keys.count("feed_forward_length", 0)
@@ -194,7 +187,6 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
     used = keys.count("expert_used_count", 0, largest=1 << 12)
     if used > experts or (experts and not used):
         raise ModelError(f"{used} of {experts} experts cannot be used")
-    value_length = keys.count("attention.value_length", embedding // heads, largest=1 << 12)
     more = keys.count("nextn_predict_layers", 0, largest=LARGEST["block_count"])  # blocks that only guess tokens ahead
     return ModelConfig(
         architecture=keys.architecture,
@@ -202,16 +194,7 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         context_length=keys.count("context_length", largest=LARGEST["context_length"]),
         embedding_length=embedding,
         feed_forward_length=feed_forward,
-        head_count=heads,
-        head_count_kv=max(heads_kv, default=heads),
-        heads_kv=heads_kv,
-        key_length=key_length,
-        value_length=value_length,
-        key_length_swa=keys.count("attention.key_length_swa", key_length, largest=1 << 12),
-        value_length_swa=keys.count("attention.value_length_swa", value_length, largest=1 << 12),
-        kv_lora_rank=keys.count("attention.kv_lora_rank", 0, largest=1 << 16),
-        key_length_mla=keys.count("attention.key_length_mla", key_length, largest=1 << 12),
-        value_length_mla=keys.count("attention.value_length_mla", value_length, largest=1 << 12),
+        **heads,
         layer_norm_rms_epsilon=keys.number("attention.layer_norm_rms_epsilon", _absent("layer_norm_epsilon", keys)),
         layer_norm_epsilon=keys.number("attention.layer_norm_epsilon", 0.0),
         pooling_type=keys.count("pooling_type", largest=255) if "pooling_type" in keys else None,
@@ -233,9 +216,34 @@ def read_config(metadata: Metadata, n_vocab: int) -> ModelConfig:
         final_logit_softcapping=keys.number("final_logit_softcapping", 0.0),
         attn_logit_softcapping=keys.number("attn_logit_softcapping", 0.0),
         n_vocab=n_vocab,
-        rope=_read_rope(keys, key_length),
+        rope=_read_rope(keys, heads["key_length"]),
         ssm=Ssm(*(keys.count(f"ssm.{field.name}", 0, largest=1 << 17) for field in dataclasses.fields(Ssm))),
     )
+
+
+def _read_heads(keys: Keys, embedding: int, blocks: int) -> dict[str, Any]:
+    """How many heads attention has, and how long they are."""
+    heads = keys.count("attention.head_count", largest=1 << 12)
+    if heads == 0 or embedding == 0:
+        raise ModelError(f"'{keys.architecture}' without attention heads or embedding is no model that can run")
+    heads_kv = keys.each("attention.head_count_kv", blocks, heads, largest=1 << 12)
+    for kv_heads in heads_kv:
+        if kv_heads == 0 or heads % kv_heads:
+            raise ModelError(f"{heads} attention heads cannot share {kv_heads} key heads")
+    key_length = keys.count("attention.key_length", embedding // heads, largest=1 << 12)
+    value_length = keys.count("attention.value_length", embedding // heads, largest=1 << 12)
+    return {
+        "head_count": heads,
+        "head_count_kv": max(heads_kv, default=heads),
+        "heads_kv": heads_kv,
+        "key_length": key_length,
+        "value_length": value_length,
+        "key_length_swa": keys.count("attention.key_length_swa", key_length, largest=1 << 12),
+        "value_length_swa": keys.count("attention.value_length_swa", value_length, largest=1 << 12),
+        "kv_lora_rank": keys.count("attention.kv_lora_rank", 0, largest=1 << 16),
+        "key_length_mla": keys.count("attention.key_length_mla", key_length, largest=1 << 12),
+        "value_length_mla": keys.count("attention.value_length_mla", value_length, largest=1 << 12),
+    }
 
 
 def _read_routing(keys: Keys, experts: int) -> dict[str, Any]:

@@ -18,16 +18,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-import numpy as np
-import numpy.typing as npt
-
-from runtime.core import BLOCK_TOKENS, FloatArray
+from runtime.core import BLOCK_TOKENS
 
 log = logging.getLogger(__name__)
 
 GROUP = 32  # values with one scale
 CARD_ROW = 8
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,29 +44,6 @@ class Kept:
     def card_bytes(self, size: int) -> int:
         """The same on a card."""
         return self.head_bytes(-(-size // CARD_ROW) * CARD_ROW)
-
-    def keys_of(self, head: Bytes, size: int) -> FloatArray:
-        """The keys in `head` (head_bytes,), as they were stored: (64, size)."""
-        if self.bits == 16:
-            return head.view("<f2").reshape(size, BLOCK_TOKENS).T.astype(np.float32)
-        groups = head.reshape(size // GROUP, -1)
-        quants, scales = groups[:, : -2 * BLOCK_TOKENS], groups[:, -2 * BLOCK_TOKENS :].copy().view("<f2").astype(np.float32)
-        values = self._integers(quants.reshape(len(groups), -1, BLOCK_TOKENS)) * scales[:, None]
-        return values.reshape(size, BLOCK_TOKENS).T
-
-    def values_of(self, head: Bytes, size: int) -> FloatArray:
-        """The values in `head` (head_bytes,), as they were stored: (64, size)."""
-        if self.bits == 16:
-            return head.view("<f2").reshape(BLOCK_TOKENS, size).astype(np.float32)
-        end = BLOCK_TOKENS * size * self.bits // 8
-        quants, scales = head[:end].reshape(BLOCK_TOKENS * size // GROUP, -1, 1), head[end:].copy().view("<f2").astype(np.float32)
-        return (self._integers(quants)[:, :, 0] * scales[:, None]).reshape(BLOCK_TOKENS, size)
-
-    def _integers(self, quants: Bytes) -> FloatArray:
-        """(groups, bytes of a group, n) -> (groups, 32, n)."""
-        if self.bits == 8:
-            return quants.view(np.int8).astype(np.float32)
-        return np.concatenate([quants & 15, quants >> 4], 1).astype(np.float32) - 8
 
 
 F16 = Kept("f16", 16)

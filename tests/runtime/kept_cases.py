@@ -41,6 +41,28 @@ def run(leaf: int, columns: int, weights: Array, stride: int, rows: int, factors
     return out
 
 
+def keys_of(kind: Kept, head: Array, size: int) -> Array:
+    """The quantised keys in `head` as numbers: (size, 64)."""
+    groups = head.reshape(size // GROUP, -1)
+    quants, scales = groups[:, : -2 * BLOCK_TOKENS], groups[:, -2 * BLOCK_TOKENS :].copy().view("<f2").astype(np.float32)
+    values = integers(kind, quants.reshape(len(groups), -1, BLOCK_TOKENS)) * scales[:, None]
+    return values.reshape(size, BLOCK_TOKENS)
+
+
+def values_of(kind: Kept, head: Array, size: int) -> Array:
+    """The quantised values in `head` as numbers: (64, size)."""
+    end = BLOCK_TOKENS * size * kind.bits // 8
+    quants, scales = head[:end].reshape(BLOCK_TOKENS * size // GROUP, -1, 1), head[end:].copy().view("<f2").astype(np.float32)
+    return (integers(kind, quants)[:, :, 0] * scales[:, None]).reshape(BLOCK_TOKENS, size)
+
+
+def integers(kind: Kept, quants: Array) -> Array:
+    """(groups, bytes of a group, n) -> (groups, 32, n)."""
+    if kind.bits == 8:
+        return quants.view(np.int8).astype(np.float32)
+    return np.concatenate([quants & 15, quants >> 4], 1).astype(np.float32) - 8
+
+
 def assert_near(out: Array, factors: Array, weights: Array) -> None:
     """Sums of `weights` (rows, n) times the factors, within the roundings of a sum."""
     expected = factors.astype(np.float64) @ weights.astype(np.float64)
@@ -93,7 +115,7 @@ def test_products_with_keys(leaves: Leaves, kind: Kept, size: int, at_end: bool,
     places = np.arange(size // GROUP)[:, None] * group + np.arange(2 * kind.bits * BLOCK_TOKENS, group)
     head, factors = random_head(kind, size, places, rng), rng.normal(size=(8, size)).astype(np.float32)
     outs = [run(leaves.keys(kind, c), c, head, 64, size, factors, BLOCK_TOKENS, at_end=at_end) for c in COLUMNS]
-    assert_near(outs[0], factors, kind.keys_of(head, size).T)
+    assert_near(outs[0], factors, keys_of(kind, head, size))
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
 
@@ -108,6 +130,6 @@ def test_sums_of_values(leaves: Leaves, kind: Kept, size: int, at_end: bool, rng
         factors = rng.normal(size=(8, rows)).astype(np.float32)
         stride = size * kind.bits // 8
         outs = [run(leaves.values(kind, c), c, head, stride, rows, factors, size, at_end=at_end) for c in COLUMNS]
-        assert_near(outs[0], factors, kind.values_of(head, size)[:rows])
+        assert_near(outs[0], factors, values_of(kind, head, size)[:rows])
         for out in outs[1:]:
             np.testing.assert_array_equal(out, outs[0])
