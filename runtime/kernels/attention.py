@@ -27,6 +27,7 @@ from runtime.kernels.segments import (
 from runtime.kernels.store import head_bytes, spread_heads, store_key, store_value
 
 ITEMS = 4  # pieces of work for each thread, where there are rows enough
+LINE_ROWS = 32  # whose keys, f16 and transposed, are one cache line: two threads that write to it would wait for each other
 SPLIT_ROWS = 16  # at the most in a step, where segments are pieces of their own
 LONGEST_PIECE = 4  # segments
 NEOX, INTERLEAVED = 0, 1  # which two values of a head turn together: (i, i + half) or (2 i, 2 i + 1)
@@ -119,14 +120,16 @@ def rotate_store(args: int, desk: int, thread: int, threads: int) -> None:
     count, half, style = i64(a[0], 1)[0], a[7], a[8]
     heads, kv_heads, size, value_size, bits, eps = a[9], a[10], a[11], a[12], a[19], f64(args, 22)[20]
     positions, sequences = i32(a[13], count), i32(a[14], count)
-    group, pieces = heads // kv_heads, count * kv_heads
-    some = 1 if count <= SPLIT_ROWS else kv_heads  # key heads of a piece
+    group = heads // kv_heads
+    tile = 1 if count <= SPLIT_ROWS else min(LINE_ROWS, max(1, count * kv_heads // (ITEMS * threads)))
+    tiles = (count + tile - 1) // tile
     while True:
-        first = claim(desk, some)
-        if first >= pieces:
+        item = claim(desk, 1)
+        if item >= tiles * kv_heads:
             return
-        for place in range(first, first + some):
-            row, kv = place // kv_heads, place % kv_heads
+        kv, first = item % kv_heads, item // kv_heads * tile
+        for row in range(first, min(first + tile, count)):
+            place = row * kv_heads + kv
             q, k, v = a[1] + 4 * place * group * size, a[2] + 4 * place * size, a[3] + 4 * place * value_size
             turn_heads(q, k, a[4], a[5], f32(a[6] + 8 * row * half, 2 * half), half, style, group, 1, size, eps)
             block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
