@@ -71,6 +71,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_object)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\udc80-\udcff]")  # a half of a pair, or a byte that was no UTF-8
 _SPACE = re.compile(r"[ \t\n\r]*")
+_END, _NO_END = "unexpected EOF", "unexpected end of JSON input"
 
 
 def loads(body: bytes) -> Any:
@@ -78,17 +79,43 @@ def loads(body: bytes) -> Any:
 
     Objects are dicts, numbers are Number. Raises NoBody or SyntaxFault.
     """
+    return _first(body.decode("utf-8", "surrogateescape"))[0]
+
+
+def unmarshal(body: bytes) -> Any:
+    """The JSON value that all of `body` is, as Go's Unmarshal reads it. Raises SyntaxFault, whose words are not quite those of a
+    decoder: where the text ends too soon, Go reads a blank more to find out."""
     text = body.decode("utf-8", "surrogateescape")
+    try:
+        value, end = _first(text)
+    except NoBody:
+        raise SyntaxFault(_NO_END) from None
+    except SyntaxFault as fault:
+        if str(fault) != _END:
+            raise
+        try:
+            _first(text + " ")
+        except SyntaxFault as with_blank:
+            raise SyntaxFault(_NO_END if str(with_blank) == _END else str(with_blank)) from None
+        raise
+    end = _space(text, end)
+    if end < len(text):
+        raise SyntaxFault(f"invalid character {_quote_byte(text[end])} after top-level value")
+    return value
+
+
+def _first(text: str) -> tuple[Any, int]:
+    """The first value and where it ends."""
     start = _space(text, 0)
     if start == len(text):
         raise NoBody
     try:
-        value, _ = _DECODER.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
     except (json.JSONDecodeError, RecursionError, _Refused):
-        value = _Scanner(text).value(start)
+        value, end = _Scanner(text).value(start)
     if isinstance(value, Number):
-        _Scanner(text).value(start)  # finds what is wrong with a number that goes on, as in `1.`
-    return without_surrogates(value) if _SURROGATE.search(text) else value
+        _, end = _Scanner(text).value(start)  # finds what is wrong with a number that goes on, as in `1.`
+    return without_surrogates(value) if _SURROGATE.search(text) else value, end
 
 
 def _space(text: str, at: int) -> int:
@@ -156,12 +183,12 @@ class _Scanner:
         self._keys: list[str] = []  # of each open object, the key whose value comes next
         self._fresh = False  # the innermost container was just opened
 
-    def value(self, at: int) -> Any:
-        """The value that begins at `at`."""
+    def value(self, at: int) -> tuple[Any, int]:
+        """The value that begins at `at`, and where it ends."""
         at = self._item(at)
         while len(self._stack) > 1:
             at = self._step(at)
-        return self._root[0]
+        return self._root[0], at
 
     def _item(self, at: int) -> int:
         """Reads a scalar, or opens a container."""
@@ -232,7 +259,7 @@ class _Scanner:
         assert match is not None
         end = match.end()
         if end == len(self._text):
-            raise SyntaxFault("unexpected EOF")
+            raise SyntaxFault(_END)
         if self._text[end] == '"':
             return json.loads(match.group() + '"'), end + 1
         if self._text[end] != "\\":
@@ -277,7 +304,7 @@ class _Scanner:
 
     def _peek(self, at: int) -> str:
         if at >= len(self._text):
-            raise SyntaxFault("unexpected EOF")
+            raise SyntaxFault(_END)
         return self._text[at]
 
     def _fail(self, at: int, context: str) -> NoReturn:

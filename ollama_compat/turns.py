@@ -51,15 +51,15 @@ def tool_call(call_id: str, name: str, arguments: Mapping[str, Any]) -> dict[str
 
 def arguments(text: str) -> dict[str, Any]:
     """The object that the text of a call's arguments is; `null` is an empty one. ValueError, with Go's words, when it is none."""
-    try:
-        value = gojson.loads(text.encode())
-    except gojson.NoBody:
-        raise ValueError("unexpected end of JSON input") from None
+    value = gojson.unmarshal(text.encode())
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError("arguments are no object")
-    decoded: dict[str, Any] = _ARGUMENTS(value, Place("", (), []))
+        raise ValueError("Value looks like object, but can't find closing '}' symbol")
+    try:
+        decoded: dict[str, Any] = _ARGUMENTS(value, Place("", (), []))
+    except Stopped as error:
+        raise ValueError(str(error)) from None
     return decoded
 
 

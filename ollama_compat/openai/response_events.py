@@ -57,7 +57,7 @@ def _usage(reply: Part, heard: Heard) -> Part:
 def _number(value: float | None) -> float | int:
     """As Go writes it: 1 when nothing was said, whole numbers without a point."""
     given = 1.0 if value is None else value
-    return int(given) if given.is_integer() else given
+    return int(given) if given.is_integer() and abs(given) < 1 << 63 else given
 
 
 class _Whole:

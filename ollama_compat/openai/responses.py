@@ -125,12 +125,12 @@ def names(request: ResponsesRequest) -> Names:
 def _flat(tools: Iterable[Mapping[str, Any]], space: str = "") -> Iterable[tuple[dict[str, Any], str, str]]:
     """Native tools, each with its namespace and its name there.
 
-    Built-in tools, which have no name and run on the provider's machines, are left out: a model must not call what nobody runs.
+    Those of other types without a name run on the provider's machines, and are left out: a model must not call what nobody runs.
     """
     for tool in tools:
         if tool["type"] == "namespace":
             yield from _flat(tool.get("tools", ()), qualified(space, tool["name"]))
-        elif tool["name"]:
+        elif tool["name"] or tool["type"] in ("", "function"):
             name, given = qualified(space, tool["name"]), _raw(tool["parameters"])
             yield _native(tool, name, given), space, tool["name"].removeprefix(f"{space}.")
 

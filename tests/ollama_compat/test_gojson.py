@@ -86,7 +86,35 @@ def test_members_are_told_as_often_as_they_stand_there() -> None:
 def test_the_slow_reader_reads_the_same() -> None:
     body = b'{"a":[1,-2.5e3,"\\u00e9\\n",{"b":{}},[]],"c":false,"":null}'
     text = body.decode()
-    assert gojson._Scanner(text).value(0) == gojson.loads(body)
+    assert gojson._Scanner(text).value(0) == (gojson.loads(body), len(text))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "unexpected end of JSON input"),
+        (" \n", "unexpected end of JSON input"),
+        ('{"a":', "unexpected end of JSON input"),
+        ('"a', "unexpected end of JSON input"),
+        ('{"a":1}x', "invalid character 'x' after top-level value"),
+        ("10m", "invalid character 'm' after top-level value"),
+        ("null}", "invalid character '}' after top-level value"),
+        ('{} {"a":1}', "invalid character '{' after top-level value"),
+        ("nul", "invalid character ' ' in literal null (expecting 'l')"),
+        ("[1.", "invalid character ' ' after decimal point in numeric literal"),
+        ('"\\', "invalid character ' ' in string escape code"),
+        ("[1,}", "invalid character '}' looking for beginning of value"),
+    ],
+)
+def test_what_is_wrong_with_a_whole_text(body: str, message: str) -> None:
+    with pytest.raises(gojson.SyntaxFault) as caught:
+        gojson.unmarshal(body.encode())
+    assert str(caught.value) == message
+
+
+def test_a_whole_text() -> None:
+    assert gojson.unmarshal(b' {"a": [1]}\n') == {"a": ["1"]}
+    assert gojson.unmarshal(b"-1.5 ") == "-1.5"
 
 
 @pytest.mark.parametrize(

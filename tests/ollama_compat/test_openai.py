@@ -270,7 +270,7 @@ def test_arguments_of_nothing() -> None:
     assert made[0]["tool_calls"][0]["function"]["arguments"] == {}
 
 
-@pytest.mark.parametrize("arguments", ["x", "", "5", "[]"])
+@pytest.mark.parametrize("arguments", ["x", "", "5", "[]", "{}x", '{"a":1e400}'])
 def test_arguments_have_to_be_an_object(arguments: str) -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": arguments}}
     with pytest.raises(Refused, match="invalid tool call arguments"):

@@ -59,6 +59,11 @@ def native(**fields: Any) -> schema.ChatRequest:
 # ---------------------------------------------------------------- answers
 
 
+async def test_numbers_beyond_all_reason_come_back(live: Any) -> None:
+    answer = await ask(live, "say(Hello)", temperature=1e30, top_p=99999999999999999999)
+    assert (answer["temperature"], answer["top_p"]) == (1e30, 1e20)
+
+
 async def test_an_answer_in_one_object(live: Any) -> None:
     answer = await ask(live, "say(Hello there.)", instructions="Be kind.", max_output_tokens=9, temperature=0)
     assert list(answer) == KEYS
@@ -208,6 +213,7 @@ def test_tools_lose_what_nobody_runs() -> None:
     parameters = (made or [])[1]["function"]["parameters"]
     assert parameters["properties"] == {"city": {"type": "string", "description": "City"}}
     assert native(tools=[search]).tools is None
+    assert [each["type"] for each in native(tools=[{}, {"type": "function"}]).tools or ()] == ["", "function"]
     assert native(tools=[tool()], tool_choice="none").tool_choice.hidden
 
 
