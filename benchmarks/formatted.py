@@ -1,7 +1,8 @@
 """What `format` costs an answer as a client sees it: `python benchmarks/formatted.py [URL] [--model demo-moe] [--rounds 40]`.
 
 A running server is asked for the same in turns: free text, `json`, JSON schemas, and a GBNF grammar. Tokens a second are
-eval_count over eval_duration of the answers; medians, and how much longer a token takes than in free text.
+eval_count over eval_duration of the answers. Told are medians: of these, and of how much longer a token takes than in the free
+text of the same round.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import json
 import statistics
 import urllib.request
-from collections import defaultdict
 from typing import Any
 
 TEXT = {"type": "string"}
@@ -51,15 +51,14 @@ def answer(url: str, model: str, number: int, temperature: float, fields: dict[s
     return found
 
 
-def speeds(given: argparse.Namespace, temperature: float) -> dict[str, float]:
-    """Tokens a second of each kind."""
-    found = defaultdict(list)
-    for number in range(given.rounds):
-        for name, fields in KINDS.items():
-            said = answer(given.url, given.model, number, temperature, fields)
-            if said.get("eval_count", 0) >= LEAST:  # an answer that breaks off has no numbers
-                found[name].append(1e9 * said["eval_count"] / said["eval_duration"])
-    return {name: statistics.median(values) for name, values in found.items()}
+def one_round(given: argparse.Namespace, number: int, temperature: float) -> dict[str, float]:
+    """Tokens a second of each kind, where there were enough."""
+    found = {}
+    for name, fields in KINDS.items():
+        said = answer(given.url, given.model, number, temperature, fields)
+        if said.get("eval_count", 0) >= LEAST:  # an answer that breaks off has no numbers
+            found[name] = 1e9 * said["eval_count"] / said["eval_duration"]
+    return found
 
 
 def main() -> None:
@@ -69,9 +68,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     given = parser.parse_args()
     for temperature in (0.0, 0.8):
-        found = speeds(given, temperature)
-        for name, speed in found.items():
-            print(f"temperature {temperature}  {name:8} {speed:8.0f} tokens/s  {found['free'] / speed - 1:+.1%}")
+        rounds = [one_round(given, number, temperature) for number in range(given.rounds)]
+        for name in KINDS:
+            speed = statistics.median(found[name] for found in rounds if name in found)
+            ratios = [found["free"] / found[name] - 1 for found in rounds if name in found and "free" in found]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            print(f"temperature {temperature}  {name:8} {speed:8.0f} tokens/s  {middle:+.1%} ({low:+.1%} to {high:+.1%})")
 
 
 if __name__ == "__main__":

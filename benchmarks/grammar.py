@@ -87,7 +87,6 @@ KINDS = {
     "numbers": Kind(listing({"type": "number"})),
     "enums": Kind(listing(BOATS)),
     "objects": Kind(listing(PERSON)),
-    "json": Kind("json", b"}"),
     "any objects": Kind(listing({"type": "object"})),
     "gbnf sentences": Kind('root ::= ([A-Z] [a-zA-Z]* ([ ,]+ [a-zA-Z]+)* [.!?] " ")+ "@@@@"', b"@"),
     "gbnf sums": Kind(SUMS, b"@"),
