@@ -303,7 +303,7 @@ def cpu_seconds(pid: int) -> float:
 
 @contextlib.asynccontextmanager
 async def trials(folder: Path, **environ: str) -> AsyncIterator[Trials]:
-    server = Server(folder, **environ)
+    server = Server(folder, MOELLAMA_REPEAT_LIMIT="0", **environ)  # a stream without a last line is a fault here
     connector = aiohttp.TCPConnector(limit=0)
     try:
         async with aiohttp.ClientSession(server.host, connector=connector) as session:
