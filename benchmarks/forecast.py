@@ -28,11 +28,10 @@ from ollama_compat.doctor import shape
 from ollama_compat.doctor.places import Place, Speeds
 from ollama_compat.doctor.shape import Shape
 from ollama_compat.doctor.system import System
-from runtime.frames import Load
+from runtime.frames import CALM, Load
 from runtime.measure import card_plan
 
 FAR = 0.2  # a prediction that is further off is marked
-BUSY = 0.1  # cores; where other programs had more while doctor or bench ran, a row says so
 GIB = 1 << 30
 CARD = {"vram": 0, "layers": -1, "cpu_moe": 0}  # what a place may say, and what a server takes otherwise
 
@@ -139,7 +138,7 @@ def line(name: str, several: list[Row]) -> str:
     """A row of the table."""
     told, found = (statistics.median(values) for values in zip(*((row.predicted, row.measured) for row in several), strict=True))
     others = statistics.median(row.others for row in several)
-    ratio, beside = told / found, f", others had {others:.1f} cores" if others > BUSY else ""
+    ratio, beside = told / found, f", others had {others:.1f} cores" if others > CALM else ""
     far = " !" if abs(ratio - 1) > FAR else ""
     return f"| {name} | {several[0].where} | {several[0].test} | {told:.4g} | {found:.4g} | {ratio:.2f}{far}{beside} |"
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 MAX_FRAME = 256 << 20  # bytes; images travel as base64 inside a frame
+CALM = 0.1  # cores that other programs may have on a machine that counts as calm where a job measures
 BREAK = "\ufdd0"
 """A Unicode non-character that the server puts inside text that merely looks like a special token.
 

@@ -19,6 +19,6 @@ def looks(**seconds: float) -> dict[str, float]:
 
 def of_steps() -> dict[str, Any]:
     """All but those of weights."""
-    names = "step", "row", "router", "output_prompt", "output_least", "state", "state_prompt"
-    vectors = {name: vector() for name in ("norm", "pack", "gate", "add", "combine")}
+    names = "step", "row", "row_shared", "output_prompt", "output_least", "state", "state_prompt"
+    vectors = {name: vector() for name in ("norm", "pack", "gate", "add", "combine", "choose")}
     return dict.fromkeys(names, 0.0) | {"vectors": vectors, "looks": looks()}

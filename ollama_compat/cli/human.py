@@ -8,8 +8,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.frames import CALM
+
 _DECIMAL = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
-BUSY = 0.1  # cores that others may have before it counts
 _SECONDS_PER_YEAR = 365 * 24 * 3600
 
 
@@ -145,4 +146,4 @@ def values(items: Sequence[Any]) -> str:
 def beside(cores: float | None) -> str:
     """What to say of other programs that had so many cores while something was measured: nothing of next to none, or where the
     system does not tell (None)."""
-    return "" if cores is None or cores <= BUSY else f"other programs had {cores:.1f} cores meanwhile: alone this is faster"
+    return "" if cores is None or cores <= CALM else f"other programs had {cores:.1f} cores meanwhile: alone this is faster"

@@ -113,11 +113,11 @@ class Predictor:
         states = shape.state_values * rates["state_prompt"]
         return float(products + rows * (states + heads) + self._vectors(shape, rates, rows) + self._fixed(shape, rates, rows))
 
-    def _fixed(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
-        """Of a step: what it costs without any rows, those of the Program, and the choice of experts."""
+    @staticmethod
+    def _fixed(shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
+        """Of a step: what it costs without any rows of activations, and those of the Program."""
         count = ROWS_ENDS + ROWS_DENSE * (shape.layers - shape.expert_layers) + ROWS_EXPERTS * shape.expert_layers
-        choices = rows * shape.expert_layers * shape.expert_count * shape.expert_used_count
-        return float(rates["step"] + count * rates["row"] + choices * rates["router"])
+        return float(rates["step"] + count * rates["row" if rows == 1 else "row_shared"])
 
     def _vectors(self, shape: Shape, rates: Mapping[str, Any], rows: int) -> float:
         """Of kernels that take a step's rows one by one, and of the activation function in those of experts."""
@@ -179,6 +179,7 @@ def _kernels(shape: Shape) -> Iterator[tuple[str, int, tuple[float, int]]]:
     yield "pack", shape.layers, (shape.query_width / 2, 1)  # what attention answers
     yield from ((name, dense, (shape.hidden_width, 1)) for name in ("gate", "pack"))
     yield "pack", experts, (shape.hidden_width, used)
+    yield "choose", experts, (shape.expert_count * used, 1)
     yield "combine", experts, (used * width, math.ceil(width / COMBINED))
 
 

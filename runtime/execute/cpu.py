@@ -17,7 +17,7 @@ from runtime.execute.step import Limits
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels import cores, kept
 from runtime.kernels.kept import Kept
-from runtime.kernels.leaves import LEARN, Leaves
+from runtime.kernels.leaves import Leaves
 from runtime.models.transformer import Transformer
 from runtime.weights import Progress, Tensor, Weights, open_weights
 
@@ -162,10 +162,8 @@ def kernels(leaves: Leaves, tensors: Iterable[Tensor], kind: Kept, *, writable: 
     """Names of the kernels that a model of these tensors needs. `writable`: they may be laid out anew."""
     tensors = list(tensors)
     plain, in_strips = strips.types(tensors, leaves.strip_rows if writable else 0)
-    recurrent = any(".ssm_" in tensor.name for tensor in tensors)
-    modules = kernel_compile.RECURRENT_MODULES if recurrent else kernel_compile.DRIVER_MODULES
-    needed = kernel_compile.names(leaves.tier, plain, modules, in_strips, kind)
-    return [*kernel_compile.CHOOSING, *needed, *[LEARN] * recurrent]
+    modules = kernel_compile.modules_for(tensor.name for tensor in tensors)
+    return [*kernel_compile.CHOOSING, *kernel_compile.names(leaves.tier, plain, modules, in_strips, kind)]
 
 
 def bytes_per_token(weights: Weights, model: Transformer) -> int:

@@ -117,7 +117,8 @@ class Parts:
         kept = [tensor for tensor in weights if not on_card(tensor, self.model, first)]
         plain, in_strips = strips.types(kept, leaves.strip_rows if writable else 0)
         types = plain | {self.model.token_embd.weight.quant.name}
-        kernel_compile.ahead(leaves, types, options.progress, strips=in_strips, kind=options.kept)
+        modules = kernel_compile.modules_for(tensor.name for tensor in kept)
+        kernel_compile.ahead(leaves, types, options.progress, modules, in_strips, options.kept)
         rows, blocks = max(options.rows, BUCKETS[-1]), self.blocks
         limits = Limits(rows, options.outputs, blocks.most, blocks.blocks, self.step.table, self.ops.lines)
         size = FrontSize(first, limits, options.threads or cores.physical(), writable, options.kept)

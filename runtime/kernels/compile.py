@@ -20,7 +20,7 @@ from runtime import child
 from runtime.kernels import cores, team
 from runtime.kernels.driver import Driver
 from runtime.kernels.kept import F16, Kept
-from runtime.kernels.leaves import Leaves, mixes, needed
+from runtime.kernels.leaves import LEARN, Leaves, mixes, needed
 from runtime.kernels.pool import Pool
 
 Progress = Callable[[str, int, int], None]
@@ -56,7 +56,14 @@ def names(
     kind: Kept = F16,
 ) -> list[str]:
     """The kernels that `ahead` means: the slowest to compile first, so that no worker ends long after the others."""
-    return [POOL, *drivers(modules), *reversed(mixes(kind) + needed(quants, strips, tier))]
+    modules = tuple(modules)
+    states = [LEARN] if "delta" in modules else []
+    return [POOL, *drivers(modules), *reversed(mixes(kind) + states + needed(quants, strips, tier))]
+
+
+def modules_for(tensors: Iterable[str]) -> tuple[str, ...]:
+    """The modules of drivers that layers with tensors of these names run on."""
+    return RECURRENT_MODULES if any(".ssm_" in name for name in tensors) else DRIVER_MODULES
 
 
 def keep(leaves: Leaves, wanted: Iterable[str], progress: Progress) -> int:

@@ -46,10 +46,12 @@ def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     tests = plan(arguments["prompts"], arguments["gens"], arguments["depths"], arguments["batches"])
     widest = max((test.n_seq for test in tests), default=1)
     longest = max(SMALLEST_CONTEXT, *(test.length for test in tests))
-    results, gpu = [], cards.keep_to(None).number
+    told, path = options(arguments), arguments["path"]
+    on_card = wants_gpu(told["num_gpu"], False, Path(path).stat().st_size)
+    results, gpu = [], cards.keep_to(None).number if on_card else 0
     for threads in arguments["threads"]:
-        wanted = Wanted(arguments["path"], longest, widest, threads, main_gpu=gpu, **options(arguments))
-        results.append(_Run(wanted, tests, arguments["repetitions"], progress).results())
+        wanted = Wanted(path, longest, widest, threads, main_gpu=gpu, **told)
+        results.append(_Run(wanted, tests, arguments["repetitions"], progress).results(on_card=on_card))
     return {"isa": jit.TIER.name, "runs": results}
 
 
@@ -59,9 +61,9 @@ def plan(prompts: Sequence[int], gens: Sequence[int], depths: Sequence[int], bat
     return reading + [Case(0, n, depth, seqs) for n in gens if n > 0 for depth in depths for seqs in batches]
 
 
-def opened(wanted: Wanted, progress: Progress) -> Subject:
-    """On a card where the server would use one."""
-    if wants_gpu(wanted.num_gpu, False, Path(wanted.path).stat().st_size):
+def opened(wanted: Wanted, progress: Progress, *, on_card: bool) -> Subject:
+    """On a card, where a server would use one and the model runs there, else on the CPU."""
+    if on_card:
         from runtime.measure import on_card  # torch takes seconds to import
 
         found = on_card.load(wanted, progress)
@@ -77,10 +79,10 @@ class _Run:
         self._wanted, self._tests = wanted, tests
         self._repetitions, self._progress = repetitions, progress
 
-    def results(self) -> dict[str, Any]:
+    def results(self, *, on_card: bool) -> dict[str, Any]:
         """The executor is there only as long as this takes."""
         begin = time.perf_counter()
-        subject = opened(self._wanted, self._progress)
+        subject = opened(self._wanted, self._progress, on_card=on_card)
         try:
             return {"load_seconds": time.perf_counter() - begin} | self._measured(subject)
         finally:

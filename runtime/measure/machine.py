@@ -16,13 +16,13 @@ from runtime.core import ModelError
 from runtime.execute import cards, strips
 from runtime.execute.cpu import THREAD_BYTES
 from runtime.execute.placement import wants_gpu
-from runtime.frames import Load
+from runtime.frames import CALM, Load
 from runtime.kernels import cache, cores, isa, jit
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels.kept import KINDS, Kept
-from runtime.kernels.leaves import COLUMNS, LEARN, Leaves
+from runtime.kernels.leaves import COLUMNS, Leaves
 from runtime.measure import disk, memory
-from runtime.measure.others import CALM, Others
+from runtime.measure.others import Others
 from runtime.measure.rates import Rates, middle, products_alone, rates
 from runtime.measure.stage import Stage
 from runtime.measure.subject import options
@@ -88,7 +88,7 @@ def kernels(leaves: Leaves, types: list[str], kind: Kept, *, steps: bool, states
     names = kernel_compile.names(leaves.tier, types, (*modules, "probes"), woven, kind)
     others = {f"dot.{name}.{count}" for name in woven for count in COLUMNS}
     timed = [name for name in names if name not in others and not UNTIMED.match(name)]
-    return timed + [LEARN] * states if steps else [name for name in timed if PRODUCTS.match(name)]
+    return timed if steps else [name for name in timed if PRODUCTS.match(name)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import os
 import time
 from pathlib import Path
 
-CALM = 0.1  # cores that others may take of a machine that counts as calm
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100  # a second
 _IDLE = 3, 4  # of the columns behind a CPU's name: idle, and idle while a disk works (proc_stat(5))
 _COUNTED = 8  # columns; guests are counted twice behind them

@@ -39,10 +39,10 @@ class Rates:
 
     threads: int
     types: dict[str, TypeRate]
-    row: float  # a row of a Program with next to nothing to do: the call, and what threads wait for one another
+    row: float  # a row of a Program with next to nothing to do, where a token is alone: the call, and what threads wait
+    row_shared: float = 0.0  # the same where there are several tokens, so that threads share every row
     step: float = 0.0  # beside its rows: a batch of one token is made and entered, and the threads are called
     vectors: dict[str, VectorRate] = dataclasses.field(default_factory=dict)
-    router: float = 0.0  # a (token, expert, choice) of choosing experts
     output_prompt: float = 0.0  # a sum of a weight row and a row of activations beside its operations
     output_least: float = 0.0  # such a sum in a prompt at the least, where it has hardly any operations
     looks: Looks | None = None
@@ -67,15 +67,14 @@ def rates(
     """What models take. `states`: those of recurrent layers too."""
     usual, known = _usual(types), products_alone(stage, memory, types, cache_bytes, seconds)
     row = known.row
-    by_kernel, choosing = vectors(stage, usual, seconds)
     beside, least = outputs(stage, memory, usual, known.types[usual].prompt, row, seconds)
     state, state_prompt = _states(stage, row, cache_bytes, seconds) if states else (0.0, 0.0)
     return dataclasses.replace(
         known,
         step=_step(stage.leaves, stage.threads),
         row=min(row, _row(stage, memory, usual)),  # again, since a core that was taken away for a moment would count in every row
-        vectors=by_kernel,
-        router=choosing,
+        row_shared=_row(stage, memory, usual, single=False),
+        vectors=vectors(stage, usual, seconds),
         output_prompt=beside,
         output_least=least,
         looks=looks(stage, row, cache_bytes, seconds),
@@ -133,9 +132,9 @@ def _step(leaves: Leaves, threads: int) -> float:
         idle.close()
 
 
-def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str) -> float:
-    """As rows of a single token are: one that is the first thread's alone, and one that all share, in turn. What a thread that
-    is alone does here is so little that rows without any work show the call better."""
+def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str, *, single: bool = True) -> float:
+    """As rows are of a single token: one that is the first thread's alone, and one that all share, in turn. What a thread that
+    is alone does here is so little that rows without any work show the call better. Not `single`: as all share them all."""
     shared = matrices(memory, usual, ROWS, ROWS, NARROW)
 
     def record(recorder: Recorder) -> None:
@@ -149,7 +148,7 @@ def _row(stage: Stage, memory: npt.NDArray[np.uint8], usual: str) -> float:
     def empty(recorder: Recorder) -> None:
         recorder.step.counts[0] = min(1, stage.threads - 1)
 
-    taken = stage.run(record, 1, 0.02, empty, single=True)
+    taken = stage.run(record, 1, 0.02, empty, single=single)
     return taken.fastest / (IDLE_ROWS // 2) if stage.threads == 1 else taken.usual / IDLE_ROWS
 
 

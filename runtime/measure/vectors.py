@@ -35,16 +35,17 @@ class VectorRate:
     far: float  # where they are MANY * WIDE
 
 
-def vectors(stage: Stage, usual: str, seconds: float) -> tuple[dict[str, VectorRate], float]:
-    """Those of KERNELS, and `combine`, whose values are those of the experts' answers; and seconds of a (token, expert, choice)
-    of choosing experts. `usual`: the type of weights that activations are packed for."""
+def vectors(stage: Stage, usual: str, seconds: float) -> dict[str, VectorRate]:
+    """Those of KERNELS, of `combine`, whose values are those of the experts' answers, and of `choose`, whose values are the
+    experts as often as one is chosen. `usual`: the type of weights that activations are packed for."""
     sizes = (WIDE, FEW), (NARROW, MANY), (WIDE, MANY)
     few, long, many = (_taken(stage, _alone(usual, width), rows, seconds) for width, rows in sizes)
     rates = {name: _rate(*(taken.get(label, 0.0) for taken in (few, long, many))) for name, label in KERNELS.items()}
-    line, values = rates["add"].line, CHOSEN * router.COMBINED
+    line = rates["add"].line
     few, many = (_taken(stage, _routed, rows, seconds) for rows in (FEW, MANY))
-    near, far = (max(0.0, taken[COMBINE] - line) / values for taken in (few, many))
-    return rates | {"combine": VectorRate(line, near, far)}, few[CHOOSE] / (EXPERTS * CHOSEN)
+    near, far = (max(0.0, taken[COMBINE] - line) / (CHOSEN * router.COMBINED) for taken in (few, many))
+    choice = max(0.0, few[CHOOSE] - line) / (EXPERTS * CHOSEN)
+    return rates | {"combine": VectorRate(line, near, far), "choose": VectorRate(line, choice, choice)}
 
 
 def _taken(stage: Stage, record: Record, rows: int, seconds: float) -> Mapping[str, float]:

@@ -119,14 +119,14 @@ def test_decode_is_bytes_times_seconds_a_byte() -> None:
 
 def test_rows_and_attention_are_added() -> None:
     subject = machine({"F32": rate(0, 0)})
-    subject["rates"] |= {"step": 1e-5, "row": 1e-6, "router": 1e-9, "looks": looks(attention=1e-12, look=1e-9)}
+    subject["rates"] |= {"step": 1e-5, "row": 1e-6, "row_shared": 3e-6, "looks": looks(attention=1e-12, look=1e-9)}
     experts = {"expert_layers": 4, "expert_count": 8, "expert_used_count": 2}
     width = {"embedding_length": 100, "hidden_width": 200, "query_width": 1000, "head_count": 5}
     shape_ = model(Weights("F32", 1, 0), layers=10, **width, **experts)
     rows = predict.ROWS_ENDS + 6 * predict.ROWS_DENSE + 4 * predict.ROWS_EXPERTS
-    assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(
-        1e-5 + rows * 1e-6 + 4 * 8 * 2 * 1e-9 + 10 * 100 * (1000 * 1e-12 + 5 * 1e-9)
-    )
+    looking = 10 * 100 * (1000 * 1e-12 + 5 * 1e-9)
+    assert Predictor(subject, 0).decode_seconds(shape_, 99) == pytest.approx(1e-5 + rows * 1e-6 + looking)
+    assert Predictor(subject, 0).decode_seconds(shape_, 99, texts=2) == pytest.approx(1e-5 + rows * 3e-6 + 2 * looking)
 
 
 def test_kernels_that_take_rows_one_by_one_are_added() -> None:
@@ -140,8 +140,9 @@ def test_kernels_that_take_rows_one_by_one_are_added() -> None:
     width = {"embedding_length": 100, "hidden_width": 200, "query_width": 100, "head_count": 1}
     shape_ = model(Weights("F32", 1, 0), layers=10, **width, **experts)
     predictor = Predictor(subject, 0)
-    each = {"norm": 20 * 100, "pack": 20 * 100 + 10 * 50 + 10 * 200, "gate": 10 * 200, "add": 20 * 100, "combine": 4 * 2 * 100}
-    pieces = 20 + (20 + 10 + 6 + 4 * 2) + 6 + 20 + 4
+    each = {"norm": 20 * 100, "pack": 20 * 100 + 10 * 50 + 10 * 200, "gate": 10 * 200, "add": 20 * 100}
+    each |= {"combine": 4 * 2 * 100, "choose": 4 * 8 * 2}
+    pieces = 20 + (20 + 10 + 6 + 4 * 2) + 6 + 20 + 4 + 4
     values = sum(count * subject["rates"]["vectors"][name]["near"] for name, count in each.items())
     assert predictor.prompt_seconds(shape_, 2) == pytest.approx(2 * (values + pieces * 1e-6))
     assert predictor.decode_seconds(shape_, 0) == pytest.approx(sum(each.values()) * 1e-9)

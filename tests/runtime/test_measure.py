@@ -92,7 +92,7 @@ def test_rates(stage: Stage) -> None:
     found = rates(stage, memory.filled(16 * MIB), ["Q4_K", "F32"], 4 * MIB, 0.001, states=True)
     assert set(found.types) == {"Q4_K", "F32"}
     assert all(value > 0 for rate in found.types.values() for value in dataclasses.astuple(rate))
-    assert min(found.step, found.row, found.router, found.state, found.state_prompt) > 0
+    assert min(found.step, found.row, found.row_shared, found.state, found.state_prompt) > 0
     assert found.looks is not None
     told = [*dataclasses.astuple(found.looks), *(value for rate in found.vectors.values() for value in dataclasses.astuple(rate))]
     told += [found.output_prompt, found.output_least]

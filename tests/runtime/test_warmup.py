@@ -21,11 +21,12 @@ from runtime.core import Batch
 from runtime.execute import cpu
 from runtime.kernels import draws, masked
 phases = set()
-executor = cpu.load(sys.argv[1], num_ctx=64, num_parallel=1, num_batch=4, num_thread=2, kv_cache_type="q8_0",
-                    progress=lambda phase, done, total: phases.add(phase))
-zero = np.zeros(1, np.int32)
-executor.forward(Batch(zero, zero, zero, np.zeros((1, 1), np.int32), zero))
-executor.close()
+for path in sys.argv[1:]:
+    executor = cpu.load(path, num_ctx=64, num_parallel=1, num_batch=4, num_thread=2, kv_cache_type="q8_0",
+                        progress=lambda phase, done, total: phases.add(phase))
+    zero = np.zeros(1, np.int32)
+    executor.forward(Batch(zero, zero, zero, np.zeros((1, 1), np.int32), zero))
+    executor.close()
 draws.compile_all()
 masked.compile_all()
 print(sorted(phases))
@@ -44,19 +45,21 @@ def run(environment: dict[str, str], *arguments: object) -> subprocess.Completed
 
 
 def test_nothing_is_compiled_after_it(environment: dict[str, str], tmp_path: Path) -> None:
-    model = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant("qwen3moe", "F32"))
+    """Of two models, one of whose layers keep states."""
+    names = "qwen3moe", "qwen35moe"
+    models = [tiny_gguf.write(tmp_path / f"{name}.gguf", tiny_gguf.variant(name, "F32")) for name in names]
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes(model.read_bytes()[:1000])
-    first = run(environment, "-m", "ollama_compat", "warmup", "--json", broken, model)
+    broken.write_bytes(models[0].read_bytes()[:1000])
+    first = run(environment, "-m", "ollama_compat", "warmup", "--json", broken, *models)
     assert first.returncode == 1
     assert first.stderr.splitlines()[-1].startswith("Error: broken.gguf: ")
     done = json.loads(first.stdout)
     assert done["compiled"] == done["kernels"] > 20
-    again = run(environment, "-m", "ollama_compat", "warmup", model)
-    assert (again.returncode, again.stdout) == (0, f"{done['kernels']} kernels for 1 model ({done['isa']}): all are there\n")
+    again = run(environment, "-m", "ollama_compat", "warmup", *models)
+    assert (again.returncode, again.stdout) == (0, f"{done['kernels']} kernels for 2 models ({done['isa']}): all are there\n")
     folder = Path(done["folder"])
     files, ledger = {path.name for path in folder.iterdir()}, (folder / LEDGER).read_text()
-    loaded = run(environment, "-c", LOAD, model)
+    loaded = run(environment, "-c", LOAD, *models)
     assert loaded.stdout == "['reading weights']\n", loaded.stderr
     assert {path.name for path in folder.iterdir()} == files
     assert (folder / LEDGER).read_text() == ledger
