@@ -32,6 +32,7 @@ from runtime.frames import CALM, Load
 from runtime.measure import card_plan
 
 FAR = 0.2  # a prediction that is further off is marked
+CHANGED = 0.2  # where memory is read faster or slower by this part than doctor read it, a row says so
 GIB = 1 << 30
 CARD = {"vram": 0, "layers": -1, "cpu_moe": 0}  # what a place may say, and what a server takes otherwise
 
@@ -82,13 +83,15 @@ def placed(of: Shape, machine: dict[str, Any], speeds: Speeds, place: str, tests
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """Tokens a second; `others`: cores that other programs had, of doctor's and bench's time the worse."""
+    """Tokens a second; `others`: cores that other programs had, of doctor's and bench's time the worse; `memory`: how fast bench
+    read it, over how fast doctor did."""
 
     where: str
     test: str
     predicted: float
     measured: float
     others: float
+    memory: float
 
 
 def rows(entry: dict[str, Any], of: Shape) -> Iterator[Row]:
@@ -98,12 +101,14 @@ def rows(entry: dict[str, Any], of: Shape) -> Iterator[Row]:
     speeds = Speeds(System(**system | {"memory_available": system["memory_available"] or math.inf}), machine)
     for name, bench in entry["benches"].items():
         place = placed(of, machine, speeds, name, bench["tests"])
-        others = {run["n_threads"]: max(run.get("others") or 0.0, machine.get("others") or 0.0) for run in bench["runs"]}
+        runs = {run["n_threads"]: run for run in bench["runs"]}
         for test in bench["tests"]:
             threads = test["n_threads"]
             words = f"{place.words}, {threads} thread{'s' * (threads > 1)}"
             told, speed = predicted(of, place, speeds, test)
-            yield Row(words, told, speed, statistics.median(test["samples_ts"]), others[threads])
+            others = max(runs[threads].get("others") or 0.0, machine.get("others") or 0.0)
+            memory = runs[threads]["read_bytes_per_second"] / machine["read_all" if threads > 1 else "read_one"]
+            yield Row(words, told, speed, statistics.median(test["samples_ts"]), others, memory)
 
 
 def predicted(of: Shape, place: Place, speeds: Speeds, test: dict[str, Any]) -> tuple[str, float]:
@@ -137,8 +142,9 @@ def table(entries: list[dict[str, Any]]) -> Iterator[str]:
 def line(name: str, several: list[Row]) -> str:
     """A row of the table."""
     told, found = (statistics.median(values) for values in zip(*((row.predicted, row.measured) for row in several), strict=True))
-    others = statistics.median(row.others for row in several)
+    others, memory = (statistics.median(values) for values in zip(*((row.others, row.memory) for row in several), strict=True))
     ratio, beside = told / found, f", others had {others:.1f} cores" if others > CALM else ""
+    beside += f", memory at {memory:.2f}" if memory and abs(memory - 1) > CHANGED else ""
     far = " !" if abs(ratio - 1) > FAR else ""
     return f"| {name} | {several[0].where} | {several[0].test} | {told:.4g} | {found:.4g} | {ratio:.2f}{far}{beside} |"
 

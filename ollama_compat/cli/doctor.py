@@ -167,7 +167,7 @@ def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _unsteady(machine: dict[str, Any]) -> str:
-    """What all threads got at least and at most, where that differs much: predictions are of means."""
+    """What all threads got at least and at most, where that differs much: predictions are of medians."""
     found = [every / 1e9 for _, every in machine["reads"]]
     told = f" ({min(found):.1f} to {max(found):.1f} within seconds: others have a part of this machine)"
     return told if max(found) > UNSTEADY * min(found) else ""
