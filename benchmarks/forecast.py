@@ -107,7 +107,7 @@ def rows(entry: dict[str, Any], of: Shape) -> Iterator[Row]:
             words = f"{place.words}, {threads} thread{'s' * (threads > 1)}"
             told, speed = predicted(of, place, speeds, test)
             others = max(runs[threads].get("others") or 0.0, machine.get("others") or 0.0)
-            memory = runs[threads]["read_bytes_per_second"] / machine["read_all" if threads > 1 else "read_one"]
+            memory = test["read_bytes_per_second"] / machine["read_all" if threads > 1 else "read_one"]
             yield Row(words, told, speed, statistics.median(test["samples_ts"]), others, memory)
 
 

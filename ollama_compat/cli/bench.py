@@ -103,7 +103,8 @@ def _rows(file: ModelFile, header: ModelHeader, run: dict[str, Any]) -> Iterator
             "samples_ts": speeds,
             "bytes_per_token": run["bytes_per_token"],
             "bytes_per_second": rate,
-            "share_of_limit": statistics.median(speeds) * run["limit_seconds"] if single else None,
+            "read_bytes_per_second": test["read_bytes_per_second"],
+            "share_of_limit": statistics.median(speeds) * test["limit_seconds"] if single else None,
         }
 
 

@@ -47,11 +47,11 @@ def bench(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     widest = max((test.n_seq for test in tests), default=1)
     longest = max(SMALLEST_CONTEXT, *(test.length for test in tests))
     told, path = options(arguments), arguments["path"]
-    on_card = wants_gpu(told["num_gpu"], False, Path(path).stat().st_size)
-    results, gpu = [], cards.keep_to(None).number if on_card else 0
+    card = wants_gpu(told["num_gpu"], False, Path(path).stat().st_size)
+    results, gpu = [], cards.keep_to(None).number if card else 0
     for threads in arguments["threads"]:
         wanted = Wanted(path, longest, widest, threads, main_gpu=gpu, **told)
-        results.append(_Run(wanted, tests, arguments["repetitions"], progress).results(on_card=on_card))
+        results.append(_Run(wanted, tests, arguments["repetitions"], progress).results(card=card))
     return {"isa": jit.TIER.name, "runs": results}
 
 
@@ -61,9 +61,9 @@ def plan(prompts: Sequence[int], gens: Sequence[int], depths: Sequence[int], bat
     return reading + [Case(0, n, depth, seqs) for n in gens if n > 0 for depth in depths for seqs in batches]
 
 
-def opened(wanted: Wanted, progress: Progress, *, on_card: bool) -> Subject:
+def opened(wanted: Wanted, progress: Progress, *, card: bool) -> Subject:
     """On a card, where a server would use one and the model runs there, else on the CPU."""
-    if on_card:
+    if card:
         from runtime.measure import on_card  # torch takes seconds to import
 
         found = on_card.load(wanted, progress)
@@ -79,10 +79,10 @@ class _Run:
         self._wanted, self._tests = wanted, tests
         self._repetitions, self._progress = repetitions, progress
 
-    def results(self, *, on_card: bool) -> dict[str, Any]:
+    def results(self, *, card: bool) -> dict[str, Any]:
         """The executor is there only as long as this takes."""
         begin = time.perf_counter()
-        subject = opened(self._wanted, self._progress, on_card=on_card)
+        subject = opened(self._wanted, self._progress, card=card)
         try:
             return {"load_seconds": time.perf_counter() - begin} | self._measured(subject)
         finally:
@@ -92,13 +92,15 @@ class _Run:
         executor, longest = subject.executor, max(test.length for test in self._tests) if self._tests else 0
         if longest > executor.n_ctx_train:
             raise ModelError(f"{longest} tokens are longer than this model's context of {executor.n_ctx_train}")
-        rates, others = [], Others()
+        rates, limits, others = [], [], Others()
         for number, test in enumerate(self._tests):
             self._progress(_phase(test), number, len(self._tests))
-            rates.append(self._rate(executor, test))
+            rate = self._rate(executor, test)
+            limits.append(subject.limit())  # beside each: a host changes what a virtual machine has from second to second
+            rates.append(rate | {"read_bytes_per_second": limits[-1].ram, "limit_seconds": limits[-1].seconds})
         busy = others.cores()
         self._progress("measuring the parts of a token", 0, 1)
-        limit = subject.limit()
+        limit = sorted(limits or [subject.limit()], key=lambda beside: beside.seconds)[len(limits) // 2]
         return {
             "backend": subject.backend,
             "placement": executor.placement,

@@ -19,6 +19,8 @@ TEST = {
     "n_seq": 1,
     "samples_ns": [10**9, 2 * 10**9, 4 * 10**9],
     "samples_ts": [8.0, 4.0, 2.0],
+    "read_bytes_per_second": 5e10,
+    "limit_seconds": 0.1,
 }
 RUN = {
     "load_seconds": 1.0,
@@ -29,7 +31,7 @@ RUN = {
     "bytes_per_token": 5_000_000_000,
     "read_bytes_per_second": 4e10,
     "vram_bytes_per_second": 1e12,
-    "limit_seconds": 0.1,
+    "limit_seconds": 0.2,
     "tests": [TEST, TEST | {"n_prompt": 16, "n_gen": 0}, TEST | {"n_seq": 4, "n_depth": 32}],
     "others": 0.05,
     "parts": {"hand-off": 0.75, "GPU experts": 0.25},

@@ -301,6 +301,9 @@ def test_the_embedded_model_on_the_cpu(demo_model: Path) -> None:
         assert run["limit_seconds"] == pytest.approx(run["bytes_per_token"] / run["read_bytes_per_second"])
         assert len(run["tests"]) == 5
         assert all(len(test["samples_ts"]) == 2 and min(test["samples_ts"]) > 0 for test in run["tests"])
+        beside = [test["limit_seconds"] for test in run["tests"]]
+        assert run["limit_seconds"] == sorted(beside)[2]
+        assert beside == pytest.approx([run["bytes_per_token"] / test["read_bytes_per_second"] for test in run["tests"]])
         assert {"attention", "router", "CPU experts", "output", "sampling"} <= run["parts"].keys()
 
 
