@@ -204,10 +204,14 @@ def _text(found: Report) -> str:
         f"{name} {version}" + (f" ({found.settings[name]})" if found.settings[name] else "")
         for name, version in found.versions.items()
     )
-    texts.append(f"{versions}; {found.plan.rounds} round{'s' * (found.plan.rounds != 1)}, context {found.plan.num_ctx}\n")
+    plan = found.plan
+    measured = f"; {plan.rounds} round{'s' * (plan.rounds != 1)}, context {plan.num_ctx}" if plan.rounds else ""
+    texts.append(f"{versions}{measured}\n")
     for comparison in found.comparisons:
-        texts.append(f"\nAgainst {comparison.name}:\n\n" + fitted([_row(line) for line in comparison.lines], HEADER, 40))
-        texts += [f"{line}\n" for line in ["", *report.sentences(comparison.sameness)]]
+        texts.append(f"\nAgainst {comparison.name}:\n\n")
+        if comparison.lines:
+            texts.append(fitted([_row(line) for line in comparison.lines], HEADER, 40) + "\n")
+        texts += [f"{line}\n" for line in report.sentences(comparison.sameness)]
         lost = report.losses(comparison)
         texts.append(f"\nWorse or different: {'; '.join(lost)}\n" if lost else "\nNowhere clearly worse or different.\n")
     texts += [f"left out: {line}\n" for line in found.plan.left_out] + [f"note: {line}\n" for line in found.notes]

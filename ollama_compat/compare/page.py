@@ -25,6 +25,7 @@ class Layout:
     number: int  # behind them
 
 
+MARGIN = 0.04  # of the scale at both its ends, so that no point or mark lies on the edge
 MOST_MARKS, HALF_MARK = 8, 14  # on the scale; pixels of half the text at one
 LAYOUTS = Layout("wide", 720, 30, 250, 130), Layout("narrow", 370, 46, 0, 60)
 
@@ -53,7 +54,9 @@ def plot(comparison: Comparison, layout: Layout) -> dict[str, Any]:
     """Where the bars and whiskers of the ratios lie, on a scale of logarithms with 1 in sight."""
     lines = comparison.lines
     ends = [end for line in lines for end in (line.ratio.low, line.ratio.high)]
-    low, high = min([0.8, *ends]) * 0.95, max([1.25, *ends]) * 1.05
+    low, high = min([0.8, *ends]), max([1.25, *ends])
+    margin = (high / low) ** MARGIN
+    low, high = low / margin, high * margin
     scale = (layout.width - layout.label - layout.number) / math.log(high / low)
 
     def x(value: float) -> float:

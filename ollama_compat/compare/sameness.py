@@ -14,6 +14,7 @@ from ollama_compat.compare.sides import Side
 
 NEAR = 0.25  # nats between the two best tokens: what rounding can turn round
 TOKENS = 64
+PART = 4  # of a short context, that an answer may fill: at its end servers forget each in its own way
 CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
     [{"role": "user", "content": "Tell me a short story about a fox and a lantern."}],
     [{"role": "system", "content": "You answer in one sentence."}, {"role": "user", "content": "What is the sea?"}],
@@ -104,7 +105,7 @@ class Sameness:
 
 def ask(side: Side, capabilities: Sequence[str], num_ctx: int) -> Said:
     """All that a model of such capabilities can be asked for on this side, which has it in memory alone meanwhile."""
-    asked = {"temperature": 0, "seed": 1, "num_predict": TOKENS, "num_ctx": num_ctx}
+    asked = {"temperature": 0, "seed": 1, "num_predict": min(TOKENS, num_ctx // PART), "num_ctx": num_ctx}
     failed: dict[str, str] = {}
 
     def tried(what: str, work: Callable[[], list[Any]]) -> list[Any]:

@@ -107,7 +107,9 @@ def plan(context: int, paces: Sequence[Pace], *, full: bool, budget: float = BUD
     wanted = [Cell(prompt, 1) for prompt in LENGTHS] + [Cell(SHORT, users) for users in USERS if users > 1]
     cells = [cell for cell in wanted if cell.prompt + ANSWER + MARGIN <= context]
     left_out = [
-        f"{cell.name}: the model's context of {context} tokens has no room for it" for cell in wanted if cell not in cells
+        f"{cell.name}: the model's context of {context} tokens has no room for it and an answer"
+        for cell in wanted
+        if cell not in cells
     ]
     if not full:
         budget -= afterwards(paces)

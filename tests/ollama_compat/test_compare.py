@@ -20,7 +20,7 @@ import ollama_stand_in
 import pytest
 from ollama_stand_in import Server, token
 
-from ollama_compat.cli import ab_sides
+from ollama_compat.cli import ab, ab_sides
 from ollama_compat.cli.root import main
 from ollama_compat.compare import asking, page, report, sameness, sides, turns, workload
 from ollama_compat.compare.figures import cosine, ratio, spread
@@ -337,6 +337,32 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert "8192 prompt: no room" in text
 
 
+def test_where_no_speed_was_measured_there_is_no_table_of_speeds() -> None:
+    comparison = dataclasses.replace(report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME), lines=[])
+    found = make_report(comparison)
+    found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, rounds=0))
+    html, text = page.render(found), ab._text(found)
+    assert "<table>" not in html
+    assert "0 alternating" not in html
+    assert "WHAT" not in text
+    assert "0 rounds" not in text
+    assert "prompts rendered alike" in text
+
+
+def test_answers_end_before_a_short_context_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def answer(_side: Side, _body: object, told: dict[str, int]) -> sameness.Greedy:
+        asked.append(told["num_predict"])
+        return sameness.Greedy("", [])
+
+    monkeypatch.setattr(sameness, "_answer", answer)
+    for context in (128, 2048):
+        sameness.ask(Side("s", "openai", Address(), "m"), ["completion"], context)
+    assert set(asked[:3]) == {32}
+    assert set(asked[3:]) == {sameness.TOKENS}
+
+
 @pytest.mark.parametrize("layout", page.LAYOUTS, ids=lambda layout: layout.name)
 def test_a_plot_places_its_points_in_order(layout: page.Layout) -> None:
     plot = page.plot(report.compare(record("Moellama", 20.0), record("Ollama", 10.0), SAME), layout)
@@ -616,7 +642,7 @@ def test_against_a_server_of_openais_api(ours: Address, capsys: pytest.CaptureFi
     assert "Against the other server" in out
     assert "compared only between servers of Ollama's API" in out
     assert "text 1 parts after 1 of 2 tokens: the two tokens lie 0.10 and 0.10 nats apart there; a near-tie" in out
-    assert "2048 prompt: the model's context of 2048 tokens has no room for it" in out
+    assert "2048 prompt: the model's context of 2048 tokens has no room for it and an answer" in out
 
 
 def test_without_another_side_the_way_out_is_named(
