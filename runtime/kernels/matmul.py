@@ -24,7 +24,7 @@ from runtime.kernels.tile_leaves import GROUP, MOST
 
 WIDEST = 8  # columns of the widest leaf without tiles
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
-MANY = 12  # columns for which unpacking pays
+MANY = 5  # columns for which unpacking pays
 LINEAR, EXPERTS = 5, 8  # int64 fields in the arguments of the two drivers before those of their matrices
 MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,

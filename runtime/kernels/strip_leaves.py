@@ -12,10 +12,11 @@ from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.strips import StripEmitter
 from runtime.kernels.tiers import activation_of
+from runtime.kernels.vbmi import Avx512Vbmi
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.signed_block import SignedBlockType
 from runtime.quants.strips import Strip, StripType, Woven
-from runtime.quants.unpacked import Unpacked, emit_unpack
+from runtime.quants.unpacked import Unpacked, emit_unpack, emit_unpack_lanes
 
 PREFETCH_AHEAD = {16: 12288, 32: 8192}
 """Bytes between the block in work and the one asked for, by the number of registers: docs/log.md has what others gave."""
@@ -137,22 +138,38 @@ def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: V
 
 def emit_unpacked(e: Emitter, kind: SignedBlockType, form: Unpacked, w: Value, stride: Value, out: Value, n_blocks: Value
                   ) -> None:  # fmt: skip
-    """Rows of a type -> a strip of unpacked blocks."""
+    """Rows of a type -> a strip of unpacked blocks. The rows after them, which are probably next, are asked for meanwhile."""
     size = form.block_bytes
-    source, target, scratch = e.pointer(w), e.pointer(out), e.scratch(e.lanes * size)
+    source, target = e.pointer(w), e.pointer(out)
+    after = e.at(source, e.builder.mul(stride, e.index(e.lanes)))
 
     def block(b: Value, _: list[Value]) -> list[Value]:
         start = e.at(source, e.builder.mul(b, e.index(kind.block_bytes)))
-
-        def row(r: Value, _: list[Value]) -> list[Value]:
-            emit_unpack(e, kind, form, e.at(start, e.builder.mul(r, stride)), e.at(scratch, e.builder.mul(r, e.index(size))))
-            return []
-
-        e.loop(e.lanes, [], row)
-        _weave(e, scratch, e.at(target, e.builder.mul(b, e.index(e.lanes * size))), size)
+        to = e.at(target, e.builder.mul(b, e.index(e.lanes * size)))
+        ahead = e.at(after, e.builder.mul(b, e.index(e.lanes * kind.block_bytes)))
+        for line in range(-(-e.lanes * kind.block_bytes // CACHE_LINE)):
+            e.prefetch(ahead, line)
+        if isinstance(e, Avx512Vbmi):
+            blocks = [e.at(start, e.builder.mul(stride, e.index(r))) for r in range(e.lanes)]
+            emit_unpack_lanes(e, kind, form, blocks, to)
+        else:
+            _emit_unpack_rows(e, kind, form, start, stride, to)
         return []
 
     e.loop(n_blocks, [], block)
+
+
+def _emit_unpack_rows(e: Emitter, kind: SignedBlockType, form: Unpacked, start: Value, stride: Value, to: Value) -> None:
+    """A block of each row, one row after the other."""
+    size = form.block_bytes
+    scratch = e.scratch(e.lanes * size)
+
+    def row(r: Value, _: list[Value]) -> list[Value]:
+        emit_unpack(e, kind, form, e.at(start, e.builder.mul(r, stride)), e.at(scratch, e.builder.mul(r, e.index(size))))
+        return []
+
+    e.loop(e.lanes, [], row)
+    _weave(e, scratch, to, size)
 
 
 def _weave(e: Emitter, rows: Value, out: Value, size: int) -> None:

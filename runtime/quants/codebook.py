@@ -14,11 +14,13 @@ import numpy.typing as npt
 from runtime.quants.activations import Q8K
 from runtime.quants.base import Bytes, Value
 from runtime.quants.grids import grid
+from runtime.quants.laned import Laned, Rows, emit_lane_odd
 from runtime.quants.signed_block import Integers, SignedBlockType
 from runtime.quants.super_block import load_half
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 Indices = npt.NDArray[np.integer]
 
@@ -27,13 +29,15 @@ _SEVEN = np.arange(128, dtype=np.uint8)
 _EIGHT = _SEVEN | (np.unpackbits(_SEVEN[:, None], axis=1).sum(axis=1, dtype=np.uint8) & np.uint8(1)) << np.uint8(7)
 
 
-class CodebookType(SignedBlockType):
+class CodebookType(Laned, SignedBlockType):
     """value = factor * scale[group of 16] * sign * entry of the type's grid; entries are at most LARGEST, 63 or less.
 
     Signs go to the inputs, so that what is multiplied with them is unsigned.
     """
 
     INDICES = 32  # of a block
+    UNIT = 1
+    """What all entries of the grid are multiples of; in terms of it they are smaller, and more products fit 16 bits together."""
     apart: bool = False  # whether memory holds each by itself
     early: bool = False
     """Whether one column takes two blocks at a time and makes the signs of both first, since much has to wait for them."""
@@ -89,10 +93,36 @@ class CodebookType(SignedBlockType):
         joined = [part[0] if count == 1 else e.concat(*part) for part in zip(*indices, strict=True)]
         alone = self.apart or (e.registers == 16 and self.INDICES == 32)  # more of them keep integer units busy for too long
         single = functools.partial(self.emit_index, e, e.anew(w)) if alone else None
-        return e.entries(self.name, grid(self.name).tolist(), joined, single)
+        return e.entries(self.name, self.levels(), joined, single)
+
+    def levels(self) -> list[list[int]]:
+        entries: list[list[int]] = (grid(self.name) // self.UNIT).tolist()
+        return entries
+
+    def lane_weight(self, level: int, flag: int) -> int:
+        return -level if flag else level
 
     def emit_weights(self, e: Emitter, w: Value) -> Iterator[Value]:
         return (e.flipped(*both) for both in zip(self._emit_magnitudes(e, w, 1), self.emit_negative(e, w), strict=True))
+
+
+class WordType(CodebookType):
+    """A type with a word for each group of 32 values: four times seven sign bits and, in its upper four, the scale."""
+
+    GROUP = 32
+
+    @abc.abstractmethod
+    def lane_words(self, rows: Rows) -> list[Value]:
+        """Those of all rows, <16 x i32> for each group."""
+
+    def emit_lane_flags(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [e.cast(e.even_signs(e.lane_fields(word, (0, 7, 14, 21))), word.type) for word in self.lane_words(rows)]
+
+    def emit_lane_scales(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        words = [e.cast(word, e.bytes(64)) for word in self.lane_words(rows)]
+        places = [64 * half + 4 * row + 3 for row in range(16) for half in (0, 0, 1, 1)]
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return [emit_lane_odd(e, e.shuffle(first, places, second), range(4, 32, 8), 4) for first, second in pairs]
 
 
 def packed_signs(indices: Indices) -> Bytes:
@@ -101,9 +131,9 @@ def packed_signs(indices: Indices) -> Bytes:
     return signs
 
 
-def signed_entries(name: str, indices: Indices, signs: Bytes) -> Integers:
-    """Entries of a grid in order, with the signs that the bits of `signs` (n, 32) give: (n, 256)."""
-    magnitudes = grid(name)[indices].reshape(len(indices), 256)
+def signed_entries(kind: CodebookType, indices: Indices, signs: Bytes) -> Integers:
+    """Entries of a type's grid in order, with the signs that the bits of `signs` (n, 32) give: (n, 256)."""
+    magnitudes = grid(kind.name)[indices].reshape(len(indices), 256) // kind.UNIT
     negative = np.unpackbits(signs, axis=1, bitorder="little").astype(bool)
     return np.where(negative, -magnitudes, magnitudes)
 

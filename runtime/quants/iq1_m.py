@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.quants import codebook
+from runtime.quants import codebook, laned
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.iq1_s import emit_shifted, shifted_entries
-from runtime.quants.offset_block import OffsetBlockType
+from runtime.quants.iq1_s import ShiftedType, emit_shifted, shifted_entries
+from runtime.quants.laned import Rows
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 
-class IQ1_M(OffsetBlockType):
+class IQ1_M(ShiftedType):
     # ggml-common.h block_iq1_m: u8 qs[32]; u8 qh[16]; u8 scales[8]
     # value = d / 8 * (2 * scale[group] + 1) * (8 * grid[index] +- 1)
     # nibble i of qh: three upper bits of index i, and the sign of its shift. Each 16-bit word of `scales`: four times three
@@ -26,7 +27,7 @@ class IQ1_M(OffsetBlockType):
     name = "IQ1_M"
     type_id = 29
     block_bytes = 56
-    OFFSET = 9
+    RUNS = (0, 24)
     HIGH = 32
     SCALES = 48
 
@@ -58,3 +59,19 @@ class IQ1_M(OffsetBlockType):
     def _index(self, e: Emitter, w: Value, index: int) -> Value:
         half, nibble = divmod(index, 16)
         return codebook.emit_upper(e, w, index, e.load(w, self.HIGH + 8 * half, e.I64), 4 * nibble, 3)
+
+    def emit_lane_indices(self, e: Avx512Vbmi, rows: Rows) -> Iterator[tuple[Value, ...]]:
+        return ((e.cast(rows.dwords(4 * four), e.bytes(64)), high) for four, high in enumerate(self._lane_high(e, rows)))
+
+    def emit_lane_flags(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [e.cast(e.mask_of(e.band(high, 8)), e.vector(e.I32, 16)) for high in self._lane_high(e, rows)]
+
+    def emit_lane_scales(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        words = [rows.dwords(self.SCALES + j // 2 * 4) for j in range(4)]
+        return [laned.emit_lane_odd(e, word, range(16 * (j % 2), 16 * (j % 2) + 12, 3), 3) for j, word in enumerate(words)]
+
+    def _lane_high(self, e: Avx512Vbmi, rows: Rows) -> Iterator[Value]:
+        """Nibbles of `qh`, four at a time."""
+        for four in range(8):
+            first = 16 * (four % 2)
+            yield e.lane_fields(rows.dwords(self.HIGH + four // 2 * 4), range(first, first + 16, 4))

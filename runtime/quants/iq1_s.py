@@ -8,25 +8,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.quants import codebook
+from runtime.quants import codebook, laned
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.grids import grid
+from runtime.quants.laned import Laned, Rows
 from runtime.quants.offset_block import OffsetBlockType
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 GRID = "IQ1_S"
 
 
-class IQ1_S(OffsetBlockType):
+class ShiftedType(Laned, OffsetBlockType):
+    """Eight times an entry, and a shift by one."""
+
+    OFFSET = 9
+
+    def levels(self) -> list[list[int]]:
+        entries: list[list[int]] = grid(GRID).tolist()
+        return entries
+
+    def lane_weight(self, level: int, flag: int) -> int:
+        return 8 * level + (-1 if flag else 1)
+
+
+class IQ1_S(ShiftedType):
     # ggml-common.h block_iq1_s: f16 d; u8 qs[32]; u16 qh[8].  value = d / 8 * (2 * scale[group] + 1) * (8 * grid[index] +- 1)
     # a group has four lower bytes of indices in qs and a word of qh: four times three upper bits, the scale, and the sign
     name = "IQ1_S"
     type_id = 19
     block_bytes = 50
-    OFFSET = 9
+    RUNS = (2, 18)
+    GROUP = 32
     HIGH = 34
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
@@ -57,6 +73,19 @@ class IQ1_S(OffsetBlockType):
         group, place = divmod(index, 4)
         word = e.zext(e.load(w, self.HIGH + 2 * group, e.I16), e.I64)
         return codebook.emit_upper(e, w, 2 + index, word, 3 * place, 3)
+
+    def emit_lane_indices(self, e: Avx512Vbmi, rows: Rows) -> Iterator[tuple[Value, ...]]:
+        for group in range(8):
+            first = 16 * (group % 2)
+            high = e.lane_fields(rows.dwords(self.HIGH + group // 2 * 4), range(first, first + 12, 3))
+            yield e.cast(rows.dwords(2 + 4 * group), high.type), high
+
+    def emit_lane_flags(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        words = [e.shl(rows.dwords(self.HIGH + group // 2 * 4), 16 - group % 2 * 16) for group in range(8)]
+        return [e.sar(word, 31) for word in words]
+
+    def emit_lane_scales(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [laned.emit_lane_odd(e, rows.dwords(self.HIGH + 4 * j), (12, 12, 28, 28), 3) for j in range(4)]
 
 
 def shifted_entries(indices: codebook.Indices, shifts: Integers) -> Integers:

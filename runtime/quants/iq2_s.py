@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.quants import codebook
+from runtime.quants import codebook, laned
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.codebook import CodebookType
+from runtime.quants.laned import Rows
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 
 class IQ2_S(CodebookType):
@@ -23,6 +25,7 @@ class IQ2_S(CodebookType):
     name = "IQ2_S"
     type_id = 22
     block_bytes = 82
+    RUNS = (2, 34, 18, 50)
     LARGEST = 43
     SIGNS = 34
     HIGH = 66
@@ -31,7 +34,7 @@ class IQ2_S(CodebookType):
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         high = blocks[:, self.HIGH : self.SCALES, None] >> np.array([0, 2, 4, 6], np.uint8) & np.uint8(3)
         indices = blocks[:, 2 : self.SIGNS].astype(np.int16) | high.reshape(-1, 32).astype(np.int16) << 8
-        weights = codebook.signed_entries(self.name, indices, blocks[:, self.SIGNS : self.HIGH])
+        weights = codebook.signed_entries(self, indices, blocks[:, self.SIGNS : self.HIGH])
         scales = 2 * codebook.nibble_scales(blocks[:, self.SCALES :]).astype(np.int8) + np.int8(1)
         return halves(blocks[:, :2]) * np.float32(0.125), scales, weights
 
@@ -50,3 +53,15 @@ class IQ2_S(CodebookType):
 
     def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
         return codebook.emit_sign_bits(e, w, self.SIGNS)
+
+    def emit_lane_indices(self, e: Avx512Vbmi, rows: Rows) -> Iterator[tuple[Value, ...]]:
+        for four in range(8):
+            first = 8 * (four % 4)
+            high = e.lane_fields(rows.dwords(self.HIGH + four // 4 * 4), range(first, first + 8, 2))
+            yield e.cast(rows.dwords(2 + 4 * four), high.type), high
+
+    def emit_lane_flags(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [rows.dwords(self.SIGNS + 4 * group) for group in range(8)]
+
+    def emit_lane_scales(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return laned.emit_lane_nibbles(e, rows, self.SCALES)

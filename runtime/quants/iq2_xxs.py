@@ -9,14 +9,16 @@ import numpy as np
 
 from runtime.quants import codebook
 from runtime.quants.base import Bytes, Floats, Value, halves
-from runtime.quants.codebook import CodebookType
+from runtime.quants.codebook import WordType
+from runtime.quants.laned import Rows
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 
-class IQ2_XXS(CodebookType):
+class IQ2_XXS(WordType):
     # ggml-common.h block_iq2_xxs: f16 d; u16 qs[32].  value = d / 8 * (2 * scale[group] + 1) * sign * grid[index]
     # 8 bytes of qs a group: four indices, then a word of four times 7 bits of signs and, in its upper 4 bits, the scale
     name = "IQ2_XXS"
@@ -24,13 +26,14 @@ class IQ2_XXS(CodebookType):
     block_bytes = 66
     apart = True
     early = True
+    RUNS = (2, 34)
     LARGEST = 43
 
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         groups = np.ascontiguousarray(blocks[:, 2:]).reshape(-1, 8, 8)
         words = groups[:, :, 4:].copy().view("<u4")
         signs = codebook.packed_signs(words >> np.array([0, 7, 14, 21], np.uint32) & np.uint32(127))
-        weights = codebook.signed_entries(self.name, groups[:, :, :4].reshape(-1, 32), signs.reshape(-1, 32))
+        weights = codebook.signed_entries(self, groups[:, :, :4].reshape(-1, 32), signs.reshape(-1, 32))
         scales = 2 * (words[:, :, 0] >> np.uint32(28)).astype(np.int8) + np.int8(1)
         return halves(blocks[:, :2]) * np.float32(0.125), np.repeat(scales, 2, axis=1), weights
 
@@ -55,3 +58,9 @@ class IQ2_XXS(CodebookType):
     def _words(e: Emitter, w: Value) -> Value:
         """The signs and scale of each group, <8 x i32>."""
         return e.shuffle(e.load(w, 2, e.vector(e.I32, 16)), range(1, 16, 2))
+
+    def emit_lane_indices(self, e: Avx512Vbmi, rows: Rows) -> Iterator[tuple[Value, ...]]:
+        return ((e.cast(rows.dwords(2 + 8 * group), e.bytes(64)),) for group in range(8))
+
+    def lane_words(self, rows: Rows) -> list[Value]:
+        return [rows.dwords(6 + 8 * group) for group in range(8)]

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.quants import codebook
+from runtime.quants import codebook, laned
 from runtime.quants.base import Bytes, Floats, Value, halves
 from runtime.quants.codebook import CodebookType
+from runtime.quants.laned import Rows
 from runtime.quants.signed_block import Integers
 
 if TYPE_CHECKING:
     from runtime.kernels.emitter import Emitter
+    from runtime.kernels.vbmi import Avx512Vbmi
 
 
 class IQ3_S(CodebookType):
@@ -22,7 +24,9 @@ class IQ3_S(CodebookType):
     name = "IQ3_S"
     type_id = 21
     block_bytes = 110
+    RUNS = (2, 34, 46, 78)
     LARGEST = 15
+    GROUP = 32
     INDICES = 64
     HIGH = 66
     SIGNS = 74
@@ -31,7 +35,7 @@ class IQ3_S(CodebookType):
     def parts(self, blocks: Bytes) -> tuple[Floats, Integers, Integers]:
         ninth = np.unpackbits(blocks[:, self.HIGH : self.SIGNS], axis=1, bitorder="little")
         indices = blocks[:, 2 : self.HIGH].astype(np.int16) | ninth.astype(np.int16) << 8
-        weights = codebook.signed_entries(self.name, indices, blocks[:, self.SIGNS : self.SCALES])
+        weights = codebook.signed_entries(self, indices, blocks[:, self.SIGNS : self.SCALES])
         scales = 2 * codebook.nibble_scales(blocks[:, self.SCALES :]).astype(np.int8) + np.int8(1)
         return halves(blocks[:, :2]), np.repeat(scales, 2, axis=1), weights
 
@@ -50,3 +54,15 @@ class IQ3_S(CodebookType):
 
     def emit_negative(self, e: Emitter, w: Value) -> Iterator[Value]:
         return codebook.emit_sign_bits(e, w, self.SIGNS)
+
+    def emit_lane_indices(self, e: Avx512Vbmi, rows: Rows) -> Iterator[tuple[Value, ...]]:
+        for four in range(16):
+            first = 4 * (four % 8)
+            high = e.lane_fields(rows.dwords(self.HIGH + four // 8 * 4), range(first, first + 4))
+            yield e.cast(rows.dwords(2 + 4 * four), high.type), high
+
+    def emit_lane_flags(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [rows.dwords(self.SIGNS + 4 * group) for group in range(8)]
+
+    def emit_lane_scales(self, e: Avx512Vbmi, rows: Rows) -> list[Value]:
+        return [laned.emit_lane_odd(e, rows.dwords(self.SCALES), [8 * j, 8 * j, 8 * j + 4, 8 * j + 4], 4) for j in range(4)]

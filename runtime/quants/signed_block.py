@@ -29,6 +29,7 @@ class SignedBlockType(SuperBlockType):
     """
 
     LARGEST: int
+    GROUP: int = 16  # weights that have the same scale, 16 or 32
 
     @property
     def magnitude(self) -> int:

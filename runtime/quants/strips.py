@@ -72,9 +72,9 @@ class Strip:
         return self.e.half(self.words(offset))
 
     def wait(self, value: Value) -> None:
-        """Let no later load come before `value`."""
+        """Let no later load come before `value`. Long code asks for lines there, and jumps (see `StripEmitter.after_asking`)."""
         self.pointer = self.e.after(self.pointer, value)
-        if self._long and (lines := list(self._due_lines())):
+        if self._long and ((lines := list(self._due_lines())) or not self._all_lines):
             self.pointer = self.e.after_asking(self.pointer, self._ahead, lines)
 
     def paced(self, weights: Iterable[Value], registers: int = 0) -> Iterator[Value]:

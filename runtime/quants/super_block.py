@@ -60,14 +60,18 @@ def strip_scales_and_mins(e: StripEmitter, w: Strip) -> tuple[list[Value], list[
     return scales, mins
 
 
-def strip_offsets(e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], *, signed: bool) -> list[Value]:
+def strip_offsets(
+    e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], *, signed: bool, together: int = 1
+) -> list[Value]:
     """For each column the sum of (scale times minus the sum of the inputs) over a block's sixteen groups, <lanes x i32>.
 
-    `scales`: bytes of four groups each."""
+    `scales`: bytes of four groups each; `together`: of so many groups in a row, 1 or 2, they are equal."""
     totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
-    for pair in range(8):
-        both = e.strip_pairs(scales[pair // 2], 2 * (pair % 2), 2 * (pair % 2) + 1, signed=signed)
-        totals = [e.strip_madd(total, both, x, Q8K.SUMS + 4 * pair) for total, x in zip(totals, xs, strict=True)]
+    sums = Q8K.SUMS if together == 1 else Q8K.PAIRS
+    for pair in range(8 // together):
+        four, first = divmod(2 * together * pair, 4)
+        both = e.strip_pairs(scales[four], first, first + together, signed=signed)
+        totals = [e.strip_madd(total, both, x, sums + 4 * pair) for total, x in zip(totals, xs, strict=True)]
     return totals
 
 

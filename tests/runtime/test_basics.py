@@ -39,3 +39,9 @@ def test_lines_are_asked_for_all_along_a_long_block(columns: int) -> None:
     code = [line.split() for line in Leaves(KernelCache(None)).assembly(f"strip.Q5_K.{columns}").splitlines() if line.strip()]
     runs = [len(list(run)) for asks, run in itertools.groupby(line[0].startswith("prefetch") for line in code) if asks]
     assert max(runs) <= 6 < sum(runs), "LLVM has moved them together, where they wait for one another"
+
+
+@pytest.mark.skipif(not Leaves().strip_rows, reason="strips are for AVX2 and AVX-512")
+def test_a_long_block_jumps_where_nothing_is_asked_for() -> None:
+    code = Leaves(KernelCache(None)).assembly("strip.unpacked16x16.8").split()
+    assert code.count("jmp") >= 16, "one for each group, or the CPU decodes the block anew"

@@ -35,7 +35,7 @@ def test_pieces_are_no_smaller_than_the_least_and_no_larger_than_the_most() -> N
 @pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
 def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(architecture: str, kind: str, tmp_path: Path) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
-    tokens = np.random.default_rng(3).integers(0, 300, 5 * MANY).tolist()
+    tokens = np.random.default_rng(3).integers(0, 300, 12 * MANY).tolist()
     logits = []
     for step in (1, MANY - 1, len(tokens)):
         with closing(open_model(path, threads=2)) as executor:
