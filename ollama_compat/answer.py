@@ -77,10 +77,10 @@ async def run(
         loaded_ns = time.perf_counter_ns()
         prompt = await make_prompt(resident)
         yield Ready()
-        refuse_images(call.stored, shown)
         constraint = structured.constraint(
             call.request, prompt.parser, call.think, chats=prompt.chats, grammar=call.options.grammar
         )
+        refuse_images(call.stored, shown)
         parser = _named(call, BareCalls(prompt.parser) if constraint.calls and not constraint.calls.begin else prompt.parser)
         preserved = parser.preserved if parser else ()
         frames = functools.partial(call.framer, context=context, preserved=preserved, cut=cut, chats=prompt.chats)

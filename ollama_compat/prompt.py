@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ollama_compat import output, rendered, told_tools
+from ollama_compat import output, rendered, structured, told_tools
 from ollama_compat.call import Call
 from ollama_compat.errors import ApiError
 from ollama_compat.failures import PromptTooLong, engine_error
@@ -33,6 +33,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
     if call.tells_tools and tools:
         messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
+        structured.of_format(call.request.format, chats=True)  # what is wrong with it is told before pictures are refused
         _refuse_images_in_chat(call.stored, messages)
         return dataclasses.replace(await _native(services, call, resident, messages, tools), chats=True)
     return await rendered.conversation(call, resident, messages, tools)

@@ -37,7 +37,7 @@ def constraint(
     and `json` as a schema, by which there is less white space.
     `grammar`: for requests without a format.
     """
-    grammar = _grammar(request.format, chats) or grammar
+    grammar = of_format(request.format, chats=chats) or grammar
     calls = _calls(request, parser)
     if calls is not None and (calls.forced or not grammar):
         grammar = ""
@@ -55,8 +55,8 @@ def _calls(request: ChatRequest | GenerateRequest, parser: OutputParser | None) 
     return tool_choice.form(request.tools, request.tool_choice, parser)
 
 
-def _grammar(format_: Any, chats: bool) -> str:
-    """`json`, or a JSON schema; empty where anything goes."""
+def of_format(format_: Any, *, chats: bool) -> str:
+    """`json`, or a JSON schema; empty where anything goes. Raises the error of what is none. `chats`: see `constraint`."""
     if format_ is None or format_ == "":
         return ""
     try:

@@ -14,7 +14,9 @@ _SOURCE = gotypes.struct(
     "ImageSource",
     (
         Member("type", gotypes.string, omit=False),
+        Member("media_type", gotypes.string),
         Member("data", gotypes.string, omit=False),
+        Member("url", gotypes.string),
         Member("content", gotypes.anything, None),  # of a document; unknown to Ollama, like its title
     ),
     "anthropic",
@@ -30,7 +32,9 @@ _BLOCK = gotypes.struct(
         Member("input", gotypes.ordered(gotypes.anything), {}),
         Member("tool_use_id", gotypes.string),
         Member("content", gotypes.anything, None),
+        Member("is_error", gotypes.boolean, False),
         Member("thinking", gotypes.string),
+        Member("signature", gotypes.string),
         Member("title", gotypes.anything, None),
     ),
     "anthropic",

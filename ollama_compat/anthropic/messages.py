@@ -44,6 +44,7 @@ _TOOL = gotypes.struct(
         Member("name", gotypes.string, omit=False),
         Member("description", gotypes.string, omit=False),
         Member("input_schema", gotypes.raw, None, omit=False),
+        Member("max_uses", gotypes.integer, 0),
         Member("strict", gotypes.anything, None, omit=False),
     ),
     "anthropic",
@@ -60,7 +61,7 @@ _CHOICE = gotypes.struct(
     (
         Member("type", gotypes.string, omit=False),
         Member("name", gotypes.string, omit=False),
-        Member("disable_parallel_tool_use", gotypes.anything, None),
+        Member("disable_parallel_tool_use", gotypes.boolean, False),
     ),
     "anthropic",
 )

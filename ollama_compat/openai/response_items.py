@@ -187,7 +187,10 @@ def _add_call(messages: list[dict[str, Any]], item: Item, thinking: str) -> None
 
 def _text(contents: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
     """Text and pictures of a content."""
-    if any(content["type"] == "input_file" for content in contents):
-        raise Refused("file inputs are not currently supported")
-    images = [turns.image_of_url(content["image_url"]) for content in contents if content.get("image_url")]
+    images = []
+    for content in contents:
+        if content["type"] == "input_file":
+            raise Refused("file inputs are not currently supported")
+        if content.get("image_url"):
+            images.append(turns.image_of_url(content["image_url"]))
     return "".join(content.get("text", "") for content in contents), images

@@ -266,6 +266,26 @@ async def test_count_tokens(live: Any) -> None:
             {"metadata": {"user_id": 1}},
             "json: cannot unmarshal number into Go struct field Metadata.metadata.user_id of type string",
         ),
+        (
+            {"messages": user([{"type": "tool_result", "tool_use_id": "t", "content": "", "is_error": "no"}])},
+            "json: cannot unmarshal string into Go struct field MessagesRequest.messages.is_error of type bool",
+        ),
+        (
+            {"messages": user([{"type": "thinking", "thinking": "", "signature": 1}])},
+            "json: cannot unmarshal number into Go struct field MessagesRequest.messages.signature of type string",
+        ),
+        (
+            {"messages": user([{"type": "image", "source": {"type": "base64", "media_type": 1, "data": ""}}])},
+            "json: cannot unmarshal number into Go struct field MessagesRequest.messages.source.media_type of type string",
+        ),
+        (
+            {"tools": [{"name": "f", "input_schema": {}, "max_uses": "x"}]},
+            "json: cannot unmarshal string into Go struct field Tool.tools.max_uses of type int",
+        ),
+        (
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": 1}},
+            "json: cannot unmarshal number into Go struct field ToolChoice.tool_choice.disable_parallel_tool_use of type bool",
+        ),
         ({"messages": user([{"type": "image"}])}, "invalid image source"),
         (
             {"messages": user([{"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}])},

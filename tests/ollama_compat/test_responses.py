@@ -259,6 +259,10 @@ def test_options() -> None:
         ([{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}], "file inputs are not currently supported"),
         ([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], "invalid image input"),
         (
+            [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}, {"type": "input_file"}]}],
+            "invalid image input",
+        ),
+        (
             [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "x"}],
             "failed to parse function call arguments: invalid character 'x' looking for beginning of value",
         ),

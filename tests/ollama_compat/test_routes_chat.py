@@ -247,6 +247,9 @@ async def test_pictures_are_refused_by_a_model_that_cannot_see(live: Any) -> Non
     status, answer = await live.post("/api/chat", model=MODEL, messages=[{"role": "user", "content": "see", "images": ["aGk="]}])
     assert status == 500
     assert "image input is not supported" in answer["error"]
+    messages = [{"role": "user", "content": "see", "images": ["aGk="]}]
+    status, answer = await live.post("/api/chat", model=MODEL, messages=messages, format=[1])
+    assert (status, answer["error"].partition(";")[0]) == (500, 'invalid format: "[1]"')
 
 
 async def test_what_a_model_cannot_do_is_refused(go: Any) -> None:
