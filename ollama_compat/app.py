@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from ollama_compat import guard, keys, request_log, wire
 from ollama_compat.anthropic import reply as anthropic_reply
-from ollama_compat.errors import ApiError
+from ollama_compat.errors import ApiError, BadRequest
 from ollama_compat.metrics import Metrics
 from ollama_compat.openai import common as openai_common
 from ollama_compat.registry import Registry
@@ -194,6 +194,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except ConnectionError:
         raise  # the client is gone
+    except RecursionError:  # where Go's stack would grow
+        return wire.error_response(BadRequest("exceeded max depth"), envelope=request.get(wire.ENVELOPE))
     except Exception as error:  # a request may break nothing but itself
         return wire.error_response(error, envelope=request.get(wire.ENVELOPE))
 

@@ -164,8 +164,14 @@ _HTML_ESCAPES = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026", b"\xe2\x8
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON in UTF-8 with `<`, `>` and `&` escaped, as Go writes it."""
-    return _HTML.sub(lambda match: _HTML_ESCAPES[match.group()], orjson.dumps(value))
+    """Compact JSON in UTF-8 with `<`, `>` and `&` escaped, as Go writes it. RecursionError where it is deeper than 254 levels."""
+    try:
+        text = orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        if "Recursion limit" not in str(error):
+            raise
+        raise RecursionError(str(error)) from None
+    return _HTML.sub(lambda match: _HTML_ESCAPES[match.group()], text)
 
 
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')

@@ -246,3 +246,16 @@ def test_settings_reach_the_store(tmp_path: Path) -> None:
     app = create_app(Settings(models=tmp_path / "here", no_prune=True))
     assert app[SERVICES].store.root == tmp_path / "here"
     assert app[SERVICES].store.no_prune
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_what_is_nested_too_deeply_is_refused(path: str, live: Any) -> None:
+    depth, said = 200, {"model": "demo-moe", "messages": [{"role": "user", "content": "x"}], "input": "x", "max_tokens": 1}
+    schema: Any = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    function = {"name": "f", "parameters": schema}
+    tool = {"type": "function", "function": function} | function | {"input_schema": schema}
+    status, answer = await live.post(path, **said, tools=[tool])
+    told = answer["error"] if isinstance(answer["error"], str) else answer["error"]["message"]
+    assert (status, told) == (400, "exceeded max depth")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ollama_compat import gojson
@@ -130,6 +132,16 @@ def test_plain_turns_numbers_into_numbers() -> None:
 
 def test_text_of_keeps_order_and_numbers() -> None:
     assert gojson.text_of(gojson.loads('{"z": 1.0, "a": ["é\\"", null, true]}'.encode())) == '{"z":1.0,"a":["é\\"",null,true]}'
+
+
+def test_dumps_says_when_a_value_is_too_deep() -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(RecursionError):
+        gojson.dumps(value)
+    with pytest.raises(TypeError):
+        gojson.dumps(1 << 64)
 
 
 def test_dumps_escapes_what_go_escapes() -> None:
