@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ollama_compat.errors import ApiError, Refused
 from ollama_compat.schema import ChatRequest
@@ -31,9 +32,16 @@ async def read_form(request: web.Request) -> dict[str, bytes]:
                 room -= len(fields[part.name])
             elif isinstance(part, MultipartReader):
                 await part.release()
-    except (ValueError, AssertionError) as error:
-        raise Refused(f"failed to parse multipart form: {error}") from None
+    except (ValueError, AssertionError, HttpProcessingError) as error:
+        raise Refused(f"failed to parse multipart form: {_words(error)}") from None
     return fields
+
+
+def _words(error: Exception) -> str:
+    """Go's words for what the library finds wrong with a form."""
+    if isinstance(error, HttpProcessingError):
+        return "malformed MIME header"
+    return "unexpected EOF" if "after EOF" in str(error) else "multipart: NextPart: EOF"
 
 
 async def _read(part: BodyPartReader, room: int) -> bytes:

@@ -441,6 +441,13 @@ async def test_transcriptions_that_are_refused(live: Any) -> None:
     ):
         got, answer = await live.ask("POST", path, data=form + "--X--\r\n", headers=head)
         assert (got, answer["error"]["message"]) == (status, message)
+    for form, message in (
+        ("", "multipart: NextPart: EOF"),
+        (model % "no", "unexpected EOF"),
+        ("--X\r\nno header\r\n\r\nx\r\n--X--\r\n", "malformed MIME header"),
+    ):
+        got, answer = await live.ask("POST", path, data=form, headers=head)
+        assert (got, answer["error"]["message"]) == (400, f"failed to parse multipart form: {message}")
     _, answer = await live.ask("POST", path, json={})
     wanted = "failed to parse multipart form: request Content-Type isn't multipart/form-data"
     assert answer["error"]["message"] == wanted
