@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runtime import child
+
 ENVIRONMENT = "MOELLAMA_ISA"
 PROBE_SECONDS = 60.0
 
@@ -135,9 +137,8 @@ def _model_name() -> str:
 def _probe() -> tuple[str, ...]:
     """Run one child for each tier, at the same time; the plainest needs none."""
     plainest, *others = TIERS
-    # the package is found from here; a frozen numba environment variable must not change what the child compiles
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    # a frozen numba environment variable must not change what the child compiles
+    environment = {key: value for key, value in child.environment().items() if not key.startswith("NUMBA_")}
     children = [
         subprocess.Popen(
             _command(name),
@@ -148,19 +149,19 @@ def _probe() -> tuple[str, ...]:
         )
         for name in others
     ]
-    return (plainest, *(name for name, child in zip(others, children, strict=True) if _succeeded(child)))
+    return (plainest, *(name for name, process in zip(others, children, strict=True) if _succeeded(process)))
 
 
 def _command(tier: str) -> list[str]:
-    return [sys.executable, "-m", "runtime.kernels.probe", tier]
+    return child.command("runtime.kernels.probe", tier)
 
 
-def _succeeded(child: subprocess.Popen[bytes]) -> bool:
+def _succeeded(process: subprocess.Popen[bytes]) -> bool:
     try:
-        return child.wait(PROBE_SECONDS) == 0
+        return process.wait(PROBE_SECONDS) == 0
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+        process.kill()
+        process.wait()
         return False
 
 
