@@ -59,7 +59,8 @@ def test_token_world(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in TEXT_ONLY}
 
 
-EMITTERS = ("runtime.kernels.basics", "runtime.kernels.emitter", "runtime.kernels.strips")  # what quant types emit with
+# what quant types emit with
+EMITTERS = tuple(f"runtime.kernels.{name}" for name in ("basics", "emitter", "strips", "x86", "vbmi"))
 
 
 def layer_of(module: str) -> int | None:
