@@ -89,7 +89,7 @@ async def _native(services: Services, call: Call, resident: Resident, messages: 
         raise ApiError(400, engine_error(400, error.message, "invalid_request_error")) from None
     prefill = messages[-1]["content"].replace(BREAK, "") if messages[-1]["role"] == "assistant" else ""
     tail = text.removesuffix(prefill)
-    parser = output.native(source, tools=tools, think=bool(call.think), prompt_tail=tail, told=call.tells_tools)
+    parser = output.native(source, tools=tools, prompt_tail=tail, told=call.tells_tools)
     if prefill and text.endswith(prefill):
         parser = _Prefilled(parser, prefill)
     await _check_length(call, resident, text)

@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -46,7 +45,6 @@ class Runner:
         self._stdout = process.stdout
         self._ids = itertools.count(1)
         self._waiting: dict[int | None, asyncio.Queue[Reply | ApiError]] = {}  # by request; None: the load
-        self._errors: deque[str] = deque(maxlen=20)  # the last lines of its log
         self._closing = False
         self._heard = False  # whether a frame came in this beat
         self._asked = asyncio.Event()  # somebody waits, and not for the load
@@ -320,6 +318,4 @@ class Runner:
                 continue
             if not line:
                 return
-            text = line.decode("utf-8", "replace").rstrip()
-            self._errors.append(text)
-            _LOG.info("runner %d: %s", self.pid, text)
+            _LOG.info("runner %d: %s", self.pid, line.decode("utf-8", "replace").rstrip())

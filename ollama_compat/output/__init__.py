@@ -49,16 +49,15 @@ def native(
     template_source: str,
     *,
     tools: Sequence[Mapping[str, Any]] | None,
-    think: bool | None = None,
     prompt_tail: str = "",
     told: bool = False,
 ) -> OutputParser:
     """The parser for answers to a prompt made by the Jinja template, as llama-server parses them.
 
     `prompt_tail` is the prompt or its end, without a text that the answer continues; that text is to be fed first, for
-    it is part of the answer. Without `tools`, tool calls are content. Reasoning is split off whatever was asked for
-    with `think`: a template that cannot switch it off has it in every answer. `told`: the model knows of the tools by the text
-    of the messages only, and calls them in the form that it was told.
+    it is part of the answer. Without `tools`, tool calls are content. Reasoning is split off whatever the request says of it:
+    a template that cannot switch it off has it in every answer. `told`: the model knows of the tools by the text of the messages
+    only, and calls them in the form that it was told.
     """
     make = None if told else family(template_source)
     if make is not None:

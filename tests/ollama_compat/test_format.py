@@ -83,8 +83,8 @@ async def test_what_is_no_format(live: Any, value: Any, shown: str) -> None:
 # ---------------------------------------------------------------- the constraint
 
 
-def parser(prompt: str, think: bool = True) -> output.OutputParser:
-    return output.native(TEMPLATE, tools=None, think=think, prompt_tail=prompt)
+def parser(prompt: str) -> output.OutputParser:
+    return output.native(TEMPLATE, tools=None, prompt_tail=prompt)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_reasoning(text: str, expected: Split) -> None:
     ],
 )
 def test_reasoning_begun_or_ended_by_the_prompt(prompt: str, text: str, expected: Split) -> None:
-    check(lambda: output.native(DEMO, tools=None, think=True, prompt_tail=prompt), text, expected)
+    check(lambda: output.native(DEMO, tools=None, prompt_tail=prompt), text, expected)
 
 
 @pytest.mark.parametrize(
