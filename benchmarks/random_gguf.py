@@ -1,6 +1,8 @@
 """Writes GGUF files with the shapes of published models, in the Q4_K_M mix or in one type, filled with random valid blocks.
 
-Speed depends on shapes and types and not on what the weights say. `python benchmarks/random_gguf.py qwen3-30b-a3b out.gguf`
+Speed depends on shapes and types and not on what the weights say, but for experts: what attention adds is small here beside a
+token's own row of the table, since tokens of a text that all see the same average would choose the same experts.
+`python benchmarks/random_gguf.py qwen3-30b-a3b out.gguf`
 """
 
 from __future__ import annotations
@@ -51,11 +53,17 @@ SHAPES = {
     "qwen3-8b": Shape(36, 4096, 32, 8, 128, 0, 0, 12288),
 }
 PATTERN = 8192  # blocks that are made; longer tensors repeat them
+SPREAD, SPREADS = 0.02, {"token_embd": 1.0, "attn_output": 0.002, "ssm_out": 0.002}  # of weights; of tensors so called
 
 
-def blocks(kind: Type, rng: np.random.Generator) -> np.ndarray:
+def spread(name: str) -> float:
+    """Of the weights of a tensor."""
+    return next((value for part, value in SPREADS.items() if part in name), SPREAD)
+
+
+def blocks(kind: Type, rng: np.random.Generator, spread: float = SPREAD) -> np.ndarray:
     """Random weights in that type, (PATTERN, bytes)."""
-    values = rng.normal(0, 0.02, (PATTERN, gguf.GGML_QUANT_SIZES[kind][0])).astype(np.float32)
+    values = rng.normal(0, spread, (PATTERN, gguf.GGML_QUANT_SIZES[kind][0])).astype(np.float32)
     return encode(kind.name, values, np.ones_like(values) if kind.name in NEEDY else None)
 
 
@@ -147,7 +155,8 @@ def write(shape: Shape, path: Path, seed: int = 0, only: Type | None = None) -> 
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    patterns = {kind: blocks(kind, rng) for kind in sorted({kind for _, kind in kinds.values()} - {Type.F32})}
+    wanted = {(kind, spread(name)) for name, (_, kind) in kinds.items() if kind != Type.F32}
+    patterns = {(kind, width): blocks(kind, rng, width) for kind, width in sorted(wanted)}
     for name, (size, kind) in kinds.items():
         if kind == Type.F32:
             values = np.ones(size) if len(size) == 1 else rng.normal(0, 0.02, size)
@@ -155,7 +164,7 @@ def write(shape: Shape, path: Path, seed: int = 0, only: Type | None = None) -> 
             writer.write_tensor_data(values.astype(np.float32))
         else:
             count = int(np.prod(size)) // gguf.GGML_QUANT_SIZES[kind][0]
-            turned = np.roll(patterns[kind], int(rng.integers(PATTERN)), axis=0)
+            turned = np.roll(patterns[kind, spread(name)], int(rng.integers(PATTERN)), axis=0)
             writer.write_tensor_data(np.resize(turned, (count, turned.shape[1])))
     writer.close()
     return path
