@@ -1,7 +1,7 @@
 """What multiplying weights by rows of activations costs on the CPU, from what the machine's kernels took.
 
-Leaves take 1, 2, 4 or 8 rows ("columns") at a time. Each such pass over the weights costs what the cores need for it; the first
-one also waits until the weights have come from where they lie.
+Leaves take 1, 2, 4 or 8 rows ("columns") at a time, and those that multiply in tiles any number from 9 to 64. Each such pass over
+the weights costs what the cores need for it; the first one also waits until the weights have come from where they lie.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-WIDEST = 8  # columns of the widest leaf
+WIDEST = 8  # columns of the widest leaf without tiles
+TILE, MOST = 16, 64  # columns of a tile, and of the widest leaf with them
+TILED = 1.5  # sixteen columns take less than so many times what eight take: they are multiplied in tiles
 SHORT, LONG = 512, 2048  # values of the rows by which it was measured from memory
 CORES = {1: "cache", 2: "cache_two", 4: "cache_four"}  # by columns: the rate of a pass over weights in the core's own cache
 
@@ -34,7 +36,7 @@ class Product:
 
     def seconds(self, columns: int) -> float:
         """Of a byte, multiplied by so many rows."""
-        passes = _passes(columns)
+        passes = _passes(columns, tiled=self._tiled)
         return self._first(passes[0]) + sum(map(self._core, passes[1:])) if passes else 0.0
 
     def expected(self, rows: int, share: float) -> float:
@@ -48,7 +50,20 @@ class Product:
         """Of a pass over weights that are there."""
         if columns < WIDEST:
             return self.rate[CORES[columns]] + columns * self.short
+        if self._tiled:
+            long = self._in_tiles(math.ceil(columns / TILE)) if columns > WIDEST else self.rate["cache_eight"]
+            return max(long + columns * self.short, columns * self.least)
         return WIDEST * max(2 * self.values * self.rate["prompt"] + self.short, self.least)
+
+    @property
+    def _tiled(self) -> bool:
+        return self.rate["cache_sixteen"] < TILED * self.rate["cache_eight"]
+
+    def _in_tiles(self, tiles: int) -> float:
+        """Of so many tiles of columns: weights are made tiles once for all of a pass, and those of prompts are full."""
+        one, full = self.rate["cache_sixteen"], MOST * 2 * self.values * self.rate["prompt"]
+        more = min(max(0.0, (full - one) / (MOST // TILE - 1)), one)
+        return one + (tiles - 1) * more
 
     def _first(self, columns: int) -> float:
         """Of the pass that the weights come for."""
@@ -67,8 +82,11 @@ class Product:
         return short + part * (long - short)
 
 
-def _passes(columns: int) -> list[int]:
+def _passes(columns: int, *, tiled: bool = False) -> list[int]:
     """Columns of each pass, the widest first; three and seven take one of four and of eight (see runtime.kernels.matmul.fill)."""
+    if tiled and columns > WIDEST:
+        rest = columns % MOST
+        return [MOST] * (columns // MOST) + ([rest] if rest > WIDEST else _passes(rest))
     columns += columns % 4 == 3
     return [WIDEST] * (columns // WIDEST) + [width for width in (4, 2, 1) if columns & width]
 

@@ -35,7 +35,7 @@ SECONDS = 0.012  # of each single measurement of a kernel
 STEPS = 4  # that progress is reported of
 MOST_ROUNDS, ROUNDS_SECONDS = 4, 8.0  # of all measurements of kernels, as many as there is time for
 ALL_SECONDS = 13.0  # until these end, where compiling kernels has taken some of it; one round there is always
-NEAR = "cache", "cache_two", "cache_four"  # rates of weights in a core's own cache
+NEAR = "cache", "cache_two", "cache_four", "cache_eight", "cache_sixteen"  # rates of weights in a core's own cache
 PRODUCTS = re.compile(r"pool$|probes\.|matmul\.|rows\.(pack|add)|strip\.|dot\.|unpack\.|quantize\.")
 UNTIMED = re.compile(r"interleave\.|reshape\.|row\.|dequantize_row\.|rows\.embed|router\.plan|matmul\.experts")
 

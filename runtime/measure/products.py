@@ -44,8 +44,10 @@ class TypeRate:
     memory_eight_short: float  # eight that take little of it, by rows of SHORT values
     scattered: float  # one row again, matrices of an expert's size here and there in memory
     cache: float  # the same, weights in the cores' caches
-    cache_two: float  # two and four rows there
+    cache_two: float  # two, four, eight and sixteen rows there
     cache_four: float
+    cache_eight: float
+    cache_sixteen: float
     last_cache: float  # one row, weights in the last cache, which the cores share
     prompt: float  # seconds an operation (2 for each weight and activation row), many rows
 
@@ -70,6 +72,8 @@ def type_rate(stage: Stage, memory: Memory, name: str, cache_bytes: int, row: fl
         cache=bench.fastest(small),
         cache_two=bench.fastest(small, 2),
         cache_four=bench.fastest(small, 4),
+        cache_eight=bench.fastest(small, WIDE),
+        cache_sixteen=bench.fastest(small, 2 * WIDE),
         last_cache=bench.usual(middle, width=width),
         prompt=bench.usual(square, PROMPT) * bytes_a_row / (2 * PROMPT * WIDTH),
     )

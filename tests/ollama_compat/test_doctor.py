@@ -29,7 +29,8 @@ GB = 1e9
 
 def rate(cache: float, memory: float, prompt: float = 1e-12) -> dict[str, float]:
     far = dict.fromkeys(("memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"), memory)
-    return {"cache": cache, "cache_two": cache, "cache_four": cache, "last_cache": 2 * cache, "prompt": prompt, **far}
+    near = {"cache": cache, "cache_two": cache, "cache_four": cache, "cache_eight": cache, "cache_sixteen": 2 * cache}
+    return {**near, "last_cache": 2 * cache, "prompt": prompt, **far}
 
 
 def machine(types: dict[str, dict[str, float]], **fields: Any) -> dict[str, Any]:
@@ -249,6 +250,16 @@ def test_a_step_s_rows_share_what_is_read() -> None:
     assert Product(weights, values=2.0, scattered=True).seconds(1) == pytest.approx(6e-10)
     assert Product(weights, values=2.0, bandwidth=100.0).seconds(1) == pytest.approx(1e-11)
     assert Product(weights, values=2.0, spilled=0.0, short=1e-9).seconds(8) == pytest.approx(2 * 8 * 2e-12 + 8e-9)
+
+
+def test_where_a_cpu_multiplies_in_tiles() -> None:
+    """Sixteen rows take little more than eight, and 64, which are one pass, 64 * 2 * 2 * 1e-12: of each tile more 32e-12.
+    No more than eight are as everywhere."""
+    weights = {**rate(1e-12, 0.0, 1e-12), "cache_eight": 140e-12, "cache_sixteen": 160e-12}
+    times = {4: 1, 8: 140, 9: 160, 16: 160, 17: 192, 64: 256, 66: 257, 80: 416, 128: 512}
+    found = {columns: Product(weights, values=2.0, spilled=0.0).seconds(columns) for columns in times}
+    assert found == pytest.approx({columns: most * 1e-12 for columns, most in times.items()})
+    assert Product(weights, values=2.0, spilled=0.0, short=1e-12).seconds(16) == pytest.approx(176e-12)
 
 
 def test_eight_rows_wait_longer_for_long_rows_of_weights() -> None:

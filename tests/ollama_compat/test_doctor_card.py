@@ -47,8 +47,8 @@ RATES = {
     ],
 }
 FAR = "memory", "memory_four", "memory_eight", "memory_eight_short", "scattered"
-NEAR = ("cache", "cache_two", "cache_four")
-RATE = {"last_cache": 1e-11, "prompt": 1e-12, **dict.fromkeys(FAR, 2e-11), **dict.fromkeys(NEAR, 1e-12)}
+NEAR = ("cache", "cache_two", "cache_four", "cache_eight", "cache_sixteen")
+RATE = dict.fromkeys(FAR, 2e-11) | dict.fromkeys(NEAR, 1e-12) | {"cache_sixteen": 2e-12, "last_cache": 1e-11, "prompt": 1e-12}
 MACHINE: dict[str, Any] = {
     "isa": "avx512",
     "architectures": ["llama"],
