@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections import defaultdict
@@ -34,7 +35,7 @@ Record = Callable[[Recorder], None]
 class Times:
     """Seconds of one run, over several."""
 
-    usual: float  # the median; where a quota stops the threads now and then, the fastest: what they do between
+    usual: float  # the median; where a quota stops the threads now and then, of the time for which they ran
     fastest: float
 
 
@@ -44,7 +45,8 @@ class Stage:
     def __init__(self, leaves: Leaves, threads: int, kept: Kept = F16) -> None:
         self.leaves, self.threads, self.kept = leaves, threads, kept
         self._pool = Pool(threads)
-        self._stopped = threads > cores.granted()  # for a part of the time
+        stopped = threads > cores.granted()  # for a part of the time, which others may use, or not
+        self._now = functools.partial(_ran, threads) if stopped else time.perf_counter
 
     @property
     def kept_share(self) -> float:
@@ -69,16 +71,15 @@ class Stage:
         counters = _counters(program)
 
         def once() -> float:
-            begin = time.perf_counter()
+            begin = self._now()
             ticks = np.diff(self._pool.run_timed(program, counters))
-            taken = time.perf_counter() - begin
+            taken = self._now() - begin
             times.append((ticks * (taken / max(1, ticks.sum()))).astype(np.float32))
             return taken
 
         counted = np.array(times[-len(self._runs(once, seconds)) :])
-        usual = counted.min(0) if self._stopped else np.median(counted, 0)
         found: defaultdict[str, list[float]] = defaultdict(list)
-        for label, taken in zip(recorder.labels, usual.tolist(), strict=True):
+        for label, taken in zip(recorder.labels, np.median(counted, 0).tolist(), strict=True):
             found[label].append(taken)
         return {label: statistics.fmean(each) for label, each in found.items()}
 
@@ -99,12 +100,12 @@ class Stage:
         counters = _counters(program)
 
         def once() -> float:
-            begin = time.perf_counter()
+            begin = self._now()
             self._pool.run(program, counters, single)
-            return time.perf_counter() - begin
+            return self._now() - begin
 
         times = self._runs(once, seconds)
-        return Times(min(times) if self._stopped else statistics.median(times), min(times))
+        return Times(statistics.median(times), min(times))
 
     @staticmethod
     def _runs(once: Callable[[], float], seconds: float) -> list[float]:
@@ -118,3 +119,8 @@ class Stage:
 
 def _counters(program: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return aligned_array((len(program), 8), np.int64)
+
+
+def _ran(threads: int) -> float:
+    """Seconds for which this process has run on each of so many CPUs."""
+    return time.process_time() / threads

@@ -105,7 +105,8 @@ class Clocked:
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
         self._seconds, self._now = [*seconds], 0.0
         monkeypatch.setattr(stage, "_pool", self)
-        monkeypatch.setattr("runtime.measure.stage.time.perf_counter", lambda: self._now)
+        if stage._now is time.perf_counter:
+            monkeypatch.setattr(stage, "_now", lambda: self._now)
 
     def run(self, *_: object) -> None:
         self._now += self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
@@ -122,14 +123,16 @@ def test_a_first_run_counts_where_it_is_long_and_nothing_was_compiled(
     assert stage._time(np.empty((0, 8), np.int64), 0.02 if first != 0.03 else 0.0125).usual == pytest.approx(usual)
 
 
-@pytest.mark.parametrize(("granted", "told"), [(0.5, 0.001), (2.0, 0.02)])
-def test_a_quota_that_stops_threads_has_the_fastest_runs_count(
-    granted: float, told: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("granted", "threads", "told"), [(0.5, 1, 0.004), (1.5, 2, 0.002), (2.0, 2, 0.02)])
+def test_where_a_quota_stops_threads_the_time_counts_for_which_they_ran(
+    granted: float, threads: int, told: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A fifth of the time, all threads together."""
     monkeypatch.setattr(cores, "granted", lambda: granted)
-    limited = Stage(Leaves(), 1)
+    limited = Stage(Leaves(), threads)
     limited.close()
-    Clocked(limited, monkeypatch, 0.02, 0.02, 0.02, 0.001, 0.02)
+    clock = Clocked(limited, monkeypatch, 0.02)
+    monkeypatch.setattr("runtime.measure.stage.time.process_time", lambda: clock._now / 5)
     assert limited._time(np.empty((0, 8), np.int64), 0.1).usual == pytest.approx(told)
 
 
