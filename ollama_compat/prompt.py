@@ -33,8 +33,7 @@ async def for_chat(services: Services, call: Call, resident: Resident, messages:
     if call.tells_tools and tools:
         messages = told_tools.spoken(messages, tools)
     if is_native(call.stored):
-        structured.of_format(call.request.format, chats=True)  # what is wrong with it is told before pictures are refused
-        _refuse_images_in_chat(call.stored, messages)
+        _check_for_engine(call, messages)
         return dataclasses.replace(await _native(services, call, resident, messages, tools), chats=True)
     return await rendered.conversation(call, resident, messages, tools)
 
@@ -51,6 +50,18 @@ async def for_generate(services: Services, call: Call, resident: Resident, messa
 def refuse_images(stored: StoredModel, messages: Sequence[Message]) -> None:
     """Raises the error of a model that cannot see when it is shown something."""
     _refuse_images(stored, messages, ApiError(400, engine_error(400, _NO_VISION, "invalid_request_error")))
+
+
+def _check_for_engine(call: Call, messages: Sequence[Message]) -> None:
+    """Raises what Ollama's engine refuses of a conversation: a format before pictures. Of a single message a format is refused
+    only when the answer begins; of several, Ollama lets its engine look whether all of them fit."""
+    try:
+        structured.of_format(call.request.format, chats=True)
+    except ApiError:
+        if call.request.truncate and len(messages) > 1:
+            raise
+    else:
+        _refuse_images_in_chat(call.stored, messages)
 
 
 def _refuse_images_in_chat(stored: StoredModel, messages: Sequence[Message]) -> None:

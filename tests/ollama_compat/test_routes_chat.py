@@ -252,6 +252,13 @@ async def test_pictures_are_refused_by_a_model_that_cannot_see(live: Any) -> Non
     assert (status, answer["error"].partition(";")[0]) == (500, 'invalid format: "[1]"')
 
 
+async def test_a_wrong_format_of_one_message_is_told_when_the_answer_begins(live: Any) -> None:
+    for count, content_type in ((1, "application/json"), (2, "application/json; charset=utf-8")):
+        body = {"model": MODEL, "messages": user("see") * count, "format": "yaml"}
+        async with live.session.post("/api/chat", json=body) as response:
+            assert (response.status, response.headers["Content-Type"]) == (500, content_type)
+
+
 async def test_what_a_model_cannot_do_is_refused(go: Any) -> None:
     live, model = go, await go_model(go, "{{ .Prompt }}")
     assert await chat(live, "x", model=model, tools=[TOOL], think=None) == (
