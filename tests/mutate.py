@@ -42,7 +42,7 @@ FAULTS = (
     Fault("quants/super_block.py", "[0, 2, 0, 2]", "[0, 2, 0, 0]", "Q4_K and not strip"),
     Fault("quants/super_block.py", "Q8K.SUMS + 2 * first", "Q8K.SUMS + first", "Q6_K and strip", tier="avx2"),
     Fault("kernels/strips.py", "in ((0, 1), (2, 3))", "in ((0, 1), (0, 1))", "Q3_K and strip", tier="avx2"),
-    Fault("quants/super_block.py", "Q8K.SUMS + 4 * pair", "Q8K.SUMS + 4 * (pair // 2)", "Q6_K and strip"),
+    Fault("quants/super_block.py", "x, sums + 4 * pair", "x, sums + 4 * (pair // 2)", "Q6_K and strip"),
     Fault("quants/q5_k.py", "(4 - group,), 16)", "(3 - group,), 16)", "Q5_K and strip"),
     Fault("quants/q5_k.py", "(4 - 2 * pair, 3 - 2 * pair)", "(4 - 2 * pair, 4 - 2 * pair)", "Q5_K and not strip"),
     Fault("quants/q6_k.py", "for k in range(4)], 5)", "for k in range(4)], 4)", "Q6_K and strip"),
