@@ -16,6 +16,7 @@ from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.flags import Parsed
 from ollama_compat.cli.model_file import ModelFile
+from ollama_compat.cli.others import beside
 from ollama_compat.doctor import system
 from ollama_compat.settings import VERSION
 from ollama_compat.store.header import ModelHeader
@@ -154,5 +155,5 @@ def _parts(run: dict[str, Any]) -> list[str]:
     head = f"One token on {run['n_threads']} thread(s), {whole * 1e6:.0f} us; plain reads of as many bytes get {reads}:"
     ordered = sorted(run["parts"].items(), key=lambda part: -part[1])
     lines = (f"  {name:<16} {seconds * 1e6:9.1f} us {seconds / whole:5.1%}" for name, seconds in ordered)
-    told = [f"During the tests {busy}."] if (busy := human.beside(run["others"])) else []
+    told = [f"During the tests {busy}."] if (busy := beside(run["others"])) else []
     return [run["placement"], *told, head, *lines]

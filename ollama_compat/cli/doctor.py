@@ -13,6 +13,7 @@ from typing import Any
 from ollama_compat.cli import ending, human, model_file, work
 from ollama_compat.cli.command import Call
 from ollama_compat.cli.errors import CommandError
+from ollama_compat.cli.others import beside
 from ollama_compat.cli.table import fitted
 from ollama_compat.doctor import shape, system
 from ollama_compat.doctor.diagnosis import Change, Diagnosis, Doctor, plain
@@ -144,7 +145,7 @@ def _memory(found: System) -> str:
 
 def _measured_rows(machine: dict[str, Any]) -> Iterator[tuple[str, str]]:
     one, every = machine["read_one"] / 1e9, machine["read_all"] / 1e9
-    if busy := human.beside(machine["others"]):
+    if busy := beside(machine["others"]):
         yield "busy", busy
     by_all = f", {every:.1f} by {machine['threads']}" if machine["threads"] > 1 else ""
     yield "bandwidth", f"{one:.1f} GB/s read by one thread{by_all}{_unsteady(machine)}"

@@ -8,8 +8,6 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.frames import CALM
-
 _DECIMAL = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 _SECONDS_PER_YEAR = 365 * 24 * 3600
 
@@ -141,9 +139,3 @@ def value(item: Any) -> str:
 def values(items: Sequence[Any]) -> str:
     """Go's %v of a slice."""
     return "[" + " ".join(value(item) for item in items) + "]"
-
-
-def beside(cores: float | None) -> str:
-    """What to say of other programs that had so many cores while something was measured: nothing of next to none, or where the
-    system does not tell (None)."""
-    return "" if cores is None or cores <= CALM else f"other programs had {cores:.1f} cores meanwhile: alone this is faster"

@@ -81,13 +81,13 @@ def test_addresses(server: FakeOllama) -> None:
 
 def test_streams_are_given_on_line_by_line(server: FakeOllama) -> None:
     server.script({"POST /x": stream({"a": 1}, {"a": "é"}, {"a": 3})})
-    assert [item["a"] for item in Client(address(server.host)).stream("/x", {})] == [1, "é", 3]
+    assert [item["a"] for item in Client(address(server.host, [])).stream("/x", {})] == [1, "é", 3]
 
 
 def test_lines_too_long_for_a_client(server: FakeOllama) -> None:
     server.script({"POST /x": Reply(b'{"a":"' + b"x" * (MAX_LINE + 100_000))})
     with pytest.raises(CommandError, match="token too long"):
-        list(Client(address(server.host)).stream("/x", {}))
+        list(Client(address(server.host, [])).stream("/x", {}))
 
 
 def test_cut_streams() -> None:
@@ -103,7 +103,7 @@ def test_cut_streams() -> None:
                     pass
 
         threading.Thread(target=answer, daemon=True).start()
-        pieces = Client(address(f"127.0.0.1:{listener.getsockname()[1]}")).stream("/x", {})
+        pieces = Client(address(f"127.0.0.1:{listener.getsockname()[1]}", [])).stream("/x", {})
         assert next(pieces) == {"a": 1}
         with pytest.raises(Unreachable, match="unexpected EOF"):
             next(pieces)
@@ -173,7 +173,7 @@ def test_refused_blob(server: FakeOllama, tmp_path: Path) -> None:
     ],
 )
 def test_proxies(host: str, no_proxy: str, used: bool) -> None:
-    proxy = proxy_for(address(host), {"http": "http://proxy:3128", "no": no_proxy})
+    proxy = proxy_for(address(host, []), {"http": "http://proxy:3128", "no": no_proxy})
     assert proxy == (("proxy", 3128) if used else None)
 
 
