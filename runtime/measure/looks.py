@@ -92,21 +92,22 @@ def _bytes(heads: Heads) -> int:
 
 
 def _of_prompt(stage: Stage, seconds: float) -> tuple[float, float, float, float, float, float]:
-    """The last six of Looks: by short and long prompts, and large and small heads."""
+    """The last six of Looks: by large and small heads."""
     large, small = (_of_heads(stage, heads, seconds) for heads in (HEADS, SMALL_HEADS))
     (turn_value, turn), (begin_value, begin), looking = (apart(*times) for times in zip(large, small, strict=True))
     return turn, turn_value, begin, begin_value, *looking
 
 
 def _of_heads(stage: Stage, heads: Heads, seconds: float) -> tuple[float, float, float]:
-    """Seconds of a head that is turned or stored, of a row's query head beside what it looks at, and of a position of it."""
-    times, turned = PROMPT // BLOCK_TOKENS, PROMPT * (heads.head_count + 2 * heads.head_count_kv)
-    seen = [heads.head_count * rows * (rows + 1) // 2 for rows in (BLOCK_TOKENS, PROMPT)]
-    few, many = (stage.parts(_record(heads), rows, seconds, _text(0, rows)) for rows in (BLOCK_TOKENS, PROMPT))
-    short, long = (taken["attention.attend"] for taken in (few, many))
-    position = max(0.0, (long - times * short) / (seen[1] - times * seen[0]))
-    begin = max(0.0, short - position * seen[0]) / (BLOCK_TOKENS * heads.head_count)
-    return many["attention.rotate_store"] / turned, begin, position
+    """Seconds of a head that is turned or stored, of a row's query head beside what it looks at, and of a position of it: by as
+    many rows at the beginning of a text and further on, since of few rows there is too little work for many threads."""
+    turned, places = PROMPT * (heads.head_count + 2 * heads.head_count_kv), (0, CONTEXT - PROMPT)
+    seen = [heads.head_count * PROMPT * (2 * first + PROMPT + 1) // 2 for first in places]
+    first, later = (stage.parts(_record(heads), PROMPT, seconds, _text(place, PROMPT)) for place in places)
+    short, long = (taken["attention.attend"] for taken in (first, later))
+    position = max(0.0, (long - short) / (seen[1] - seen[0]))
+    begin = max(0.0, short - position * seen[0]) / (PROMPT * heads.head_count)
+    return first["attention.rotate_store"] / turned, begin, position
 
 
 def apart(large: float, small: float) -> tuple[float, float]:
