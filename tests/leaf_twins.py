@@ -7,6 +7,8 @@ import mmap
 
 import numpy as np
 
+from runtime.kernels.leaves import COLUMNS
+from runtime.kernels.tile_leaves import GROUP
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
 
@@ -182,6 +184,21 @@ def dot(kind: LeafType, blocks: Array, rows: int, packed: list[Array], activatio
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def addresses(arrays: list[Array]) -> Array:
+    return np.array([array.ctypes.data for array in arrays], np.int64)
+
+
+def pointers(arrays: list[Array], columns: int) -> Array:
+    """What the leaf for so many columns is given for these, which may be fewer where it has tiles: of whole groups, the last
+    array again and again, and 0 where the next group would begin."""
+    if columns <= max(COLUMNS):
+        return addresses(arrays)
+    found = np.zeros(columns, np.int64)
+    found[: -(-len(arrays) // GROUP) * GROUP] = arrays[-1].ctypes.data
+    found[: len(arrays)] = addresses(arrays)
+    return found
 
 
 class Guarded:

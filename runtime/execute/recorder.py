@@ -388,7 +388,7 @@ class Recorder:
         self._row(matmul.experts, *head, *fields, *sizes, label=matrices[0][0].name)
 
     def _leaf_table(self, quant: str, form: str = "dot") -> int:
-        """Address of the table that the drivers look leaves up in: [c] for c columns. `form`: "dot" or "strip"."""
+        """Address of the table that the drivers look leaves up in: see matmul.MATRIX. `form`: "dot" or "strip"."""
         name = f"{form}.{quant}"
         if name not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((tile_leaves.MOST + 1,), np.int64)
@@ -397,6 +397,7 @@ class Recorder:
                 table[columns] = leaf(quant, columns)
             for columns, more in self._leaves.filled(quant, form).items():
                 table[columns] = table[more]
+            table[0] = self._leaves.columns(quant, form)[-1]
             self._tables[name] = self._keep(table)
         return self._tables[name]
 
@@ -407,6 +408,7 @@ class Recorder:
             leaf = self._leaves.keys if form == "keys" else self._leaves.values
             for columns in COLUMNS:
                 table[columns] = leaf(self._kept_as, columns)
+            table[0] = COLUMNS[-1]
             self._tables[form] = self._keep(table)
         return self._tables[form]
 

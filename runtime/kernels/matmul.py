@@ -29,13 +29,14 @@ LINEAR, EXPERTS = 5, 8  # int64 fields in the arguments of the two drivers befor
 MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,
 # leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes there a thread, rows that it takes
-# `leaves`: MOST + 1 addresses; [c] is the leaf for c columns (see `fill`), 0 where there is none. `bias`: f32 or 0.
+# `leaves`: MOST + 1 int64; [c] is the address of the leaf for c columns (see `fill`), 0 where there is none, and [0] the most
+# columns that there is one for. `bias`: f32 or 0.
 
 
 @inline
 def leaf_width(leaves: Any, columns: int) -> int:
     """The most columns, at most `columns`, that a leaf takes, or one of more columns: see `fill`."""
-    width = int(min(columns, leaves.size - 1))
+    width = int(min(columns, leaves[0]))
     while leaves[width] == 0:
         width -= 1
     return width

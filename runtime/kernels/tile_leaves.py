@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from runtime.kernels.amx import LINE, TILE_BYTES, VALUES_BYTES, Amx, Folded, Multiplied
+from runtime.kernels.amx import LINE, TILE_BYTES, TILE_ROWS, VALUES_BYTES, Amx, Folded, Multiplied
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.quants.activations import Q8K
 from runtime.quants.strips import Strip, Woven
 
-GROUP = 16
+GROUP = TILE_ROWS
 """Columns of a tile."""
 MOST = 4 * GROUP
 """Columns that the leaf takes at most. Of fewer there are pointers for whole groups, and 0 where each further one would begin."""

@@ -12,7 +12,7 @@ import pytest
 from leaf_twins import BUDGETS, LEAF_TYPES, Array, Guarded
 from llvmlite import ir
 
-from runtime.kernels import jit, tiers, tile_leaves
+from runtime.kernels import jit, tiers
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
@@ -47,17 +47,13 @@ def form(kind: LeafType) -> str:
     return tiers.activation_of(kind, jit.TIER.name)
 
 
-def addresses(arrays: list[Array]) -> Array:
-    return np.array([array.ctypes.data for array in arrays], np.int64)
-
-
 def run_dot(leaves: Leaves, kind: LeafType, weights: Array, stride: int, rows: int, packed: list[Array], columns: int) -> Array:
     """All of `packed` through the leaf for `columns`, (len(packed), rows)."""
     out = np.full((len(packed), rows), np.nan, np.float32)
     leaf = SEVEN(leaves.dot(kind.name, columns))
     blocks = packed[0].nbytes // activation_bytes(form(kind), max(kind.block_size, 1))
     for first in range(0, len(packed), columns):
-        inputs, outputs = addresses(packed[first : first + columns]), addresses(list(out[first : first + columns]))
+        inputs, outputs = twins.addresses(packed[first : first + columns]), twins.addresses(list(out[first : first + columns]))
         leaf(weights.ctypes.data, stride, rows, inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
     return out
 
@@ -164,8 +160,8 @@ def test_dot_stays_in_its_buffers(leaves: Leaves, kind: LeafType, at_end: bool, 
         w, xs = Guarded.copy(weights, at_end=at_end), [Guarded.copy(x, at_end=at_end) for x in packed]
         outs = [Guarded(4 * rows, at_end=at_end) for _ in packed]
         for columns in COLUMNS:
-            inputs = Guarded.copy(addresses([x.array for x in xs[:columns]]), at_end=at_end)
-            outputs = Guarded.copy(addresses([out.array for out in outs[:columns]]), at_end=at_end)
+            inputs = Guarded.copy(twins.addresses([x.array for x in xs[:columns]]), at_end=at_end)
+            outputs = Guarded.copy(twins.addresses([out.array for out in outs[:columns]]), at_end=at_end)
             leaf = SEVEN(leaves.dot(kind.name, columns))
             leaf(w.address, blocks * kind.block_bytes, rows, inputs.address, outputs.address, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
@@ -211,23 +207,13 @@ def strip_sizes(kind: StripType) -> tuple[tuple[int, int], ...]:
     return tuple((kind.strip_blocks * times, strips) for times, strips in ((1, 1), (35, 7), (64, 4), (333, 2)))
 
 
-def pointers(arrays: list[Array], columns: int) -> Array:
-    """What the leaf for so many columns is given for these, which may be fewer where it has tiles."""
-    if columns <= max(COLUMNS):
-        return addresses(arrays)
-    found = np.zeros(columns, np.int64)
-    found[: -(-len(arrays) // tile_leaves.GROUP) * tile_leaves.GROUP] = arrays[-1].ctypes.data
-    found[: len(arrays)] = addresses(arrays)
-    return found
-
-
 def run_strips(leaves: Leaves, kind: StripType, rows: Array, packed: list[Array], columns: int) -> Array:
     """Like `run_dot`; `rows` as in a file."""
     out = np.full((len(packed), len(rows)), np.nan, np.float32)
     weights = np.ascontiguousarray(kind.interleave(rows, leaves.strip_rows))
     leaf = SEVEN(leaves.strip(kind.name, columns))
     for first in range(0, len(packed), columns):
-        inputs, outputs = (pointers(list(some[first : first + columns]), columns) for some in (packed, out))
+        inputs, outputs = (twins.pointers(list(some[first : first + columns]), columns) for some in (packed, out))
         blocks = rows.shape[1] // kind.block_bytes
         leaf(weights.ctypes.data, rows.shape[1], len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
     return out
@@ -273,8 +259,8 @@ def test_strips_stay_in_their_buffers(
         xs = [Guarded.copy(x, at_end=at_end) for x in packed]
         outs = [Guarded(4 * len(rows), at_end=at_end) for _ in packed]
         for columns in leaves.columns(kind.name, "strip"):
-            inputs = Guarded.copy(pointers([x.array for x in xs[:columns]], columns), at_end=at_end)
-            outputs = Guarded.copy(pointers([out.array for out in outs[:columns]], columns), at_end=at_end)
+            inputs = Guarded.copy(twins.pointers([x.array for x in xs[:columns]], columns), at_end=at_end)
+            outputs = Guarded.copy(twins.pointers([out.array for out in outs[:columns]], columns), at_end=at_end)
             leaf = SEVEN(leaves.strip(kind.name, columns))
             leaf(w.address, rows.shape[1], len(rows), inputs.address, outputs.address, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
@@ -341,7 +327,7 @@ def test_unpacked_rows_give_the_bits_of_packed_ones(
         w, xs = Guarded.copy(unpacked(kind, rows), at_end=at_end), [Guarded.copy(x, at_end=at_end) for x in packed]
         outs = [Guarded(4 * lanes, at_end=at_end) for _ in packed]
         for columns in leaves.columns(form.name, "strip"):
-            inputs, outputs = (pointers([guarded.array for guarded in some[:columns]], columns) for some in (xs, outs))
+            inputs, outputs = (twins.pointers([guarded.array for guarded in some[:columns]], columns) for some in (xs, outs))
             leaf = SEVEN(leaves.strip(form.name, columns))
             leaf(w.address, blocks * form.block_bytes, lanes, inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
             for out, wanted in zip(outs[:columns], expected, strict=False):
@@ -351,7 +337,7 @@ def test_unpacked_rows_give_the_bits_of_packed_ones(
 
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:
     out, nothing = np.full(2, 7.0, np.float32), np.zeros(1, np.uint8)
-    inputs, outputs = addresses([nothing]), addresses([out])
+    inputs, outputs = twins.addresses([nothing]), twins.addresses([out])
     leaf = SEVEN(leaves.dot("Q4_K", 1))
     leaf(nothing.ctypes.data, 0, 0, inputs.ctypes.data, outputs.ctypes.data, 1, 0)
     assert out.tolist() == [7.0, 7.0]

@@ -53,18 +53,11 @@ def leaf(kind: type[Emitter], name: str) -> Leaf:
     return call
 
 
-def pointers(arrays: list[Array]) -> Array:
-    """Of whole groups, the last array again and again, and 0 where the next group would begin."""
-    found = np.zeros(tile_leaves.MOST, np.int64)
-    found[: -(-len(arrays) // tile_leaves.GROUP) * tile_leaves.GROUP] = arrays[-1].ctypes.data
-    found[: len(arrays)] = [each.ctypes.data for each in arrays]
-    return found
-
-
 def in_tiles(name: str, weights: Guarded, stride: int, rows: int, packed: list[Guarded], blocks: int, *, at_end: bool) -> Array:
     """All columns at once, (columns, rows)."""
     outs = [Guarded.copy(np.full(rows, np.nan, np.float32), at_end=at_end) for _ in packed]
-    tables = [Guarded.copy(pointers([each.array for each in some]), at_end=at_end) for some in (packed, outs)]
+    places = [twins.pointers([each.array for each in some], tile_leaves.MOST) for some in (packed, outs)]
+    tables = [Guarded.copy(place, at_end=at_end) for place in places]
     tiled = leaf(EmulatedTiles, f"strip.{name}.{tile_leaves.MOST}")
     tiled(weights.address, stride, rows, tables[0].address, tables[1].address, blocks, weights.address)
     return np.stack([out.array.view(np.float32) for out in outs])
