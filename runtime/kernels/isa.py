@@ -33,7 +33,6 @@ class Tier:
     tiles: bool = False  # whether a process has to be permitted their registers
 
 
-
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 _AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe,-sse4a"
 _AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"
@@ -76,15 +75,15 @@ def select(name: str | None, folder: Path | None) -> Tier:
     Raises IsaError. `folder`: see `probe`.
     """
     executed = probe(folder)
-    if name is None and TIERS[executed[-1]].tiles and not permit_tiles():
-        executed = executed[:-1]
-    name = name or executed[-1]
+    asked, name = name, name or executed[-1]
     if name not in TIERS:
         raise IsaError(f"{ENVIRONMENT}={name}: no such tier, there are {', '.join(TIERS)}")
     if name not in executed:
         raise IsaError(f"{ENVIRONMENT}={name}: this CPU does not execute it, only {', '.join(executed)}")
     if TIERS[name].tiles and not permit_tiles():
-        raise IsaError(f"{ENVIRONMENT}={name}: the operating system lets this process have no tile registers")
+        if asked:
+            raise IsaError(f"{ENVIRONMENT}={name}: the operating system lets this process have no tile registers")
+        name = executed[-2]
     _configure(TIERS[name])
     return TIERS[name]
 
