@@ -17,7 +17,6 @@ import os
 import platform
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from fake_registry import FakeRegistry, serving
 
+from ollama_compat.compare.processes import free_port
 from ollama_compat.store import Store
 from ollama_compat.store.fsck import Check
 
@@ -48,8 +48,7 @@ class Victim:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = Store(folder / "models")
         self.process: subprocess.Popen[bytes] | None = None

@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import docker_registry
 
+from ollama_compat.compare.processes import free_port
 from ollama_compat.registry import Registry
 from ollama_compat.store import Store, manifests
 from ollama_compat.store.names import ModelName
@@ -60,8 +60,7 @@ class Server:
     """Our server, running."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url, self.models = f"http://127.0.0.1:{port}", folder / "models"
         environ = os.environ | {"OLLAMA_HOST": self.url, "OLLAMA_MODELS": str(self.models), "HOME": str(folder)}
         environ["PYTHONPATH"] = str(ROOT)

@@ -30,7 +30,7 @@ PROMPT = "Tell me a short story about a fox and a lantern."
 @contextlib.contextmanager
 def server(folder: Path, model: str) -> Iterator[Side]:
     """Ours, with its store and its kernels under `folder`."""
-    side = Side("Moellama", "ollama", Address(port=sides.free_port()), model)
+    side = Side("Moellama", "ollama", Address(port=processes.free_port()), model)
     with sides.started(sides.OURS, side, folder, {"XDG_CACHE_HOME": str(folder / "cache")}) as running:
         yield running
 

@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 
+from ollama_compat.compare.processes import free_port
+
 QUESTION = "Tell me a short story about a fox and a lantern."
 
 
 def main() -> int:
     """Ask, print the answer as it comes, stop the server; 0 when there was an answer."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="moellama-demo-") as store:
         environ = os.environ | {"OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_MODELS": store}
         server = subprocess.Popen([sys.executable, "-m", "ollama_compat", "serve"], env=environ, stderr=subprocess.PIPE)
@@ -27,12 +29,6 @@ def main() -> int:
         finally:
             server.terminate()
             server.communicate(timeout=30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:

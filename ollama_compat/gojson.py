@@ -159,8 +159,10 @@ def text_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-_HTML = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
-_HTML_ESCAPES = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
+_ESCAPES = {char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+_IN_BYTES = {char.encode(): escape.encode() for char, escape in _ESCAPES.items()}
+_SPECIAL = re.compile(f"[{''.join(_ESCAPES)}]")
+_SPECIAL_BYTES = re.compile(b"|".join(_IN_BYTES))
 
 
 def dumps(value: Any) -> bytes:
@@ -171,7 +173,13 @@ def dumps(value: Any) -> bytes:
         if "Recursion limit" not in str(error):
             raise
         raise RecursionError(str(error)) from None
-    return _HTML.sub(lambda match: _HTML_ESCAPES[match.group()], text)
+    return _SPECIAL_BYTES.sub(lambda match: _IN_BYTES[match.group()], text)
+
+
+def escaped(value: Any) -> str:
+    """The text of `dumps`, of numbers of any size too, which documents of other programs may hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _SPECIAL.sub(lambda match: _ESCAPES[match.group()], text)
 
 
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ollama_compat.compare.processes import free_port
+
 PROGRAM = shutil.which("docker-registry")
 
 CONFIG = """
@@ -25,7 +27,7 @@ http: {{addr: "{host}", secret: for-tests}}
 @contextlib.contextmanager
 def serving(folder: Path, program: str) -> Iterator[str]:
     """Address and port of a registry that keeps its files in `folder`."""
-    host = f"127.0.0.1:{_free_port()}"
+    host = f"127.0.0.1:{free_port()}"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yml"
     config.write_text(CONFIG.format(folder=folder / "data", host=host))
@@ -35,12 +37,6 @@ def serving(folder: Path, program: str) -> Iterator[str]:
             yield host
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def wait(host: str) -> None:

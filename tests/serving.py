@@ -10,14 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+from ollama_compat.compare.processes import free_port
+
 
 class Server:
     """`moellama serve` as a child process."""
 
     def __init__(self, folder: Path, python: str = sys.executable, **environ: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.host = f"http://127.0.0.1:{self.port}"
         self.environ = os.environ | {
             "OLLAMA_HOST": f"127.0.0.1:{self.port}",

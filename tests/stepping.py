@@ -1,4 +1,4 @@
-"""Drive an executor by hand: one sequence with a block table of its own."""
+"""Drive an executor by hand: one sequence with a block table of its own. And an engine, through one request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from runtime.core import BLOCK_TOKENS, Batch
+from runtime.engine import Engine, Job
 from runtime.execute.cpu import CpuExecutor, load
+from runtime.frames import Done, Generate, Reply, Token
 
 
 def open_model(
@@ -53,3 +55,15 @@ class Text:
 
 def blocks_for(tokens: int, first: int = 1) -> list[int]:
     return list(range(first, first + -(-tokens // BLOCK_TOKENS)))
+
+
+def answer(engine: Engine, request: Generate) -> tuple[str, Done]:
+    """The whole text of one request, with nothing beside it, and how it ended."""
+    job = engine.prepare(request)
+    assert isinstance(job, Job)
+    replies: list[Reply] = engine.submit(job)
+    while engine.busy:
+        replies += engine.step()
+    last = replies[-1]
+    assert isinstance(last, Done)
+    return "".join(reply.text for reply in replies if isinstance(reply, Token)), last

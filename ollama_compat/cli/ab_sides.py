@@ -17,7 +17,7 @@ from ollama_compat.cli.command import Call
 from ollama_compat.cli.environment import text
 from ollama_compat.cli.errors import CommandError
 from ollama_compat.cli.model_file import ModelFile
-from ollama_compat.compare import asking, sides
+from ollama_compat.compare import asking, processes, sides
 from ollama_compat.compare.asking import AskError
 from ollama_compat.compare.sides import Side
 from ollama_compat.errors import ApiError
@@ -35,7 +35,7 @@ Started = contextlib.AbstractContextManager[Side]
 
 def ours(file: ModelFile, folder: Path) -> Started:
     """Our server, started when it is entered."""
-    side = Side(OURS, "ollama", Address(port=sides.free_port()), _linked(file, folder, "ours"))
+    side = Side(OURS, "ollama", Address(port=processes.free_port()), _linked(file, folder, "ours"))
     return sides.started(sides.OURS, side, folder / "ours", {})
 
 
@@ -108,7 +108,7 @@ def _ollamas(path: str, file: ModelFile, folder: Path, *, experts: bool) -> Iter
         variants.append(("Ollama, tuned", TUNED, {"num_gpu": 99}))
     for number, (name, environ, options) in enumerate(variants):
         home = folder / f"ollama-{number}"
-        side = Side(name, "ollama", Address(port=sides.free_port()), _linked(file, folder, home.name), options)
+        side = Side(name, "ollama", Address(port=processes.free_port()), _linked(file, folder, home.name), options)
         yield sides.started(command, side, home, environ)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -116,20 +115,16 @@ class Answer:
 
 def _tool_calls(calls: Sequence[Mapping[str, Any]], *, plain: bool) -> str:
     """The command line offers no tools, so a call is only told of."""
+    from ollama_compat import gojson  # only here, it is slow to import
+
     grey, normal = ("", "") if plain else (GREY + BOLD, NORMAL)
     lines = []
     for call in calls:
         function = call.get("function") or {}
-        arguments = _go_json(function.get("arguments"))
+        arguments = gojson.escaped(function.get("arguments"))
         name = f"{normal}{function.get('name', '')}{grey}"
         lines.append(f"  Model called a non-existent function '{name}()' with arguments: {normal}{arguments}{grey}")
     return grey + "\n".join(lines) + normal
-
-
-def _go_json(value: Any) -> str:
-    """JSON as Go writes it, safe within HTML."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def print_statistics(last: Mapping[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""Processes that this program starts: the memory of a tree of them, and that none outlives it. On Linux; nothing elsewhere."""
+"""Processes that this program starts: ports for them, the memory of a tree of them, that none outlives it (both on Linux)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,13 @@ if os.getppid() == int(sys.argv[1]):
 def guarded(command: list[str]) -> list[str]:
     """The same command, told to end when this process is gone, even where that is killed. It begins with a path."""
     return [sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *command] if sys.platform == "linux" else command
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Peak:

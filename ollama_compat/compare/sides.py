@@ -19,7 +19,7 @@ from ollama_compat.compare.processes import guarded
 from ollama_compat.settings import Address
 from ollama_compat.store import Store, manifests
 from ollama_compat.store.config import ModelConfig
-from ollama_compat.store.header import ModelHeader, human_number
+from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.manifests import Layer
 from ollama_compat.store.names import ModelName
 
@@ -116,13 +116,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 OURS = [sys.executable, "-m", "ollama_compat", "serve"]
 
 
@@ -145,13 +138,7 @@ def link_file(path: Path, name: ModelName, root: Path) -> None:
     with path.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     _link(path, root, digest)
-    config = ModelConfig(
-        model_format="gguf",
-        model_family=header.architecture,
-        model_families=[header.architecture],
-        model_type=human_number(header.parameter_count),
-        file_type=header.file_type,
-    )
+    config = ModelConfig.of_file(header)
     store = Store(root)
     with store.making() as making:
         config_layer, _ = making.add(manifests.CONFIG, config.encode())

@@ -118,7 +118,11 @@ class Blocks(Machine):
         except CallError:
             if not self._lenient:
                 raise
-            self._say(self.CALL[0] + raw + self.CALL[1])
+            self._say(self._written(raw))
+
+    def _written(self, raw: str) -> str:
+        """The call as the model wrote it, where it is to be content."""
+        return self.CALL[0] + raw + self.CALL[1]
 
     def _end(self) -> None:
         if self._state in (self._think, self._lead):

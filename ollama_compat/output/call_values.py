@@ -14,18 +14,19 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 def types_of(tools: Sequence[Mapping[str, Any]], name: str, parameter: str) -> list[str]:
     """The types that a tool's parameter may have; none when it is not described. `tools` in the API's JSON form."""
-    properties = next((p for tool in tools if (p := _properties(tool, name)) is not None), {})
-    described = properties.get(parameter) or {}
+    described = properties_of(tools, name).get(parameter) or {}
     if choices := described.get("anyOf"):
         return [kind for choice in choices for kind in _listed((choice or {}).get("type"))]
     return _listed(described.get("type"))
 
 
-def _properties(tool: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    function = tool.get("function") or {}
-    if function.get("name") != name:
-        return None
-    return (function.get("parameters") or {}).get("properties") or {}
+def properties_of(tools: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """What is said of the parameters of the first tool of that name."""
+    for tool in tools:
+        function = tool.get("function") or {}
+        if function.get("name") == name:
+            return (function.get("parameters") or {}).get("properties") or {}
+    return {}
 
 
 def _listed(kind: Any) -> list[str]:

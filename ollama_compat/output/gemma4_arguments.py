@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.gospace import SPACE
+from ollama_compat.output.call_values import properties_of
 from ollama_compat.output.tool_json import load_object
 
 QUOTE = '<|"|>'
@@ -25,16 +26,8 @@ def arguments(text: str, name: str, tools: Sequence[Mapping[str, Any]]) -> dict[
     found = load_object(_as_json(text))
     if found is not None:
         return found
-    candidates = (load_object(_as_json(candidate)) for candidate in _candidates(text, _properties(name, tools)))
+    candidates = (load_object(_as_json(candidate)) for candidate in _candidates(text, properties_of(tools, name)))
     return next((candidate for candidate in candidates if candidate is not None), None)
-
-
-def _properties(name: str, tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    for tool in tools:
-        function = tool.get("function") or {}
-        if function.get("name") == name:
-            return (function.get("parameters") or {}).get("properties") or {}
-    return {}
 
 
 def _as_json(text: str) -> str:

@@ -45,16 +45,14 @@ class Ministral(Blocks):
         self._take_call(raw)
         return self._to(self._content)
 
-    def _take_call(self, raw: str) -> None:
+    def _read_call(self, raw: str) -> None:
         name = self._name.partition(_CALL_ID)[0]
         if not self._lenient and not any((tool.get("function") or {}).get("name") == name for tool in self.tools):
             raise CallError(f"tool '{name}' not found")
-        try:
-            self._call(name, read_object(raw))
-        except CallError:
-            if not self._lenient:
-                raise
-            self._say(self.CALL[0] + self._name + _ARGS + raw)
+        self._call(name, read_object(raw))
+
+    def _written(self, raw: str) -> str:
+        return self.CALL[0] + self._name + _ARGS + raw
 
 
 def make(setup: Setup) -> Ministral:

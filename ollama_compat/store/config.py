@@ -9,6 +9,7 @@ from typing import Any
 from ollama_compat import gojson
 from ollama_compat.errors import InternalError
 from ollama_compat.store import gotext
+from ollama_compat.store.header import ModelHeader, human_number
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +39,17 @@ class ModelConfig:
         always = ("model_format", "model_family", "model_families", "model_type", "file_type", "architecture", "os")
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return gojson.dumps({key: value for key, value in fields.items() if value or key in always}) + b"\n"
+
+    @classmethod
+    def of_file(cls, header: ModelHeader) -> ModelConfig:
+        """Of a model that is one GGUF file and nothing else."""
+        return cls(
+            model_format="gguf",
+            model_family=header.architecture,
+            model_families=[header.architecture],
+            model_type=human_number(header.parameter_count),
+            file_type=header.file_type,
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> ModelConfig:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ollama_compat.store import Making, Store, manifests
 from ollama_compat.store.config import ModelConfig
-from ollama_compat.store.header import ModelHeader, human_number
+from ollama_compat.store.header import ModelHeader
 from ollama_compat.store.manifests import Layer
 from ollama_compat.store.names import ModelName
 
@@ -42,13 +42,7 @@ def _install(store: Store) -> None:
     data = importlib.resources.files("ollama_compat") / "data"
     with store.making() as making, contextlib.ExitStack() as stack:
         header = ModelHeader.read(stack.enter_context(importlib.resources.as_file(data / _FILE)))
-        config = ModelConfig(
-            model_format="gguf",
-            model_family=header.architecture,
-            model_families=[header.architecture],
-            model_type=human_number(header.parameter_count),
-            file_type=header.file_type,
-        )
+        config = ModelConfig.of_file(header)
         model = _add_file(making, data / _FILE)
         license_, _ = making.add(manifests.LICENSE, (data / _LICENSE).read_bytes())
         config_layer, _ = making.add(manifests.CONFIG, config.encode())

@@ -6,7 +6,7 @@ From Ollama's `template/template.go` and `api/types.go`. Input is the JSON form 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ollama_compat.template.gotemplate import values
@@ -211,12 +211,13 @@ def _parameters(parameters: _Json) -> dict[str, Any]:
         "Defs": _any(parameters.get("$defs")),
         "Items": _any(parameters.get("items")),
         "Required": parameters.get("required"),
-        "Properties": _properties(parameters.get("properties")),
+        "Properties": described(parameters.get("properties"), _property),
     }
 
 
-def _properties(properties: _Json | None) -> dict[str, Any] | None:
-    return None if properties is None else {name: _property(data or {}) for name, data in properties.items()}
+def described(properties: _Json | None, describe: Callable[[_Json], dict[str, Any]]) -> dict[str, Any] | None:
+    """Each property as `describe` has it; one that is null is like an empty one."""
+    return None if properties is None else {name: describe(data or {}) for name, data in properties.items()}
 
 
 def _property(data: _Json) -> dict[str, Any]:
@@ -227,6 +228,6 @@ def _property(data: _Json) -> dict[str, Any]:
         "Items": _any(data.get("items")),
         "Description": data.get("description", ""),
         "Enum": _any(data.get("enum")),
-        "Properties": _properties(data.get("properties")),
+        "Properties": described(data.get("properties"), _property),
         "Required": data.get("required"),
     }

@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ollama_compat import gojson
+
 Message = dict[str, Any]
 Render = Callable[..., str | None]
 """Renders messages (and `tools`, `enable_thinking`, `add_generation_prompt` by name); None when the template fails."""
@@ -189,7 +191,7 @@ def _set_arguments(function: dict[str, Any], as_object: bool) -> None:
         except json.JSONDecodeError as error:
             raise ConversationError(f"Failed to parse tool call arguments as JSON: {error}") from error
     elif not as_object and not isinstance(arguments, str):
-        function["arguments"] = _go_json(arguments)
+        function["arguments"] = gojson.escaped(arguments)  # Ollama's argument text comes from Go's encoder
 
 
 _SHORT_IDS = "length != 9"  # in templates of Mistral's, which refuse other ids
@@ -212,12 +214,6 @@ def _shorten_ids(messages: Sequence[Message]) -> None:
 
 def _short_id(id: str) -> str:
     return id if len(id) == 9 else hashlib.sha256(id.encode()).hexdigest()[:9]
-
-
-def _go_json(value: Any) -> str:
-    """JSON as Go's encoder writes it, which is where Ollama's argument text comes from."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _without_system(messages: list[Message]) -> list[Message]:

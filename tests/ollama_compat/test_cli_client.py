@@ -13,6 +13,7 @@ from fake_ollama import FakeOllama, Reply, run, stream
 
 from ollama_compat.cli.client import MAX_LINE, NOT_RUNNING, Client
 from ollama_compat.cli.errors import CommandError, Unreachable
+from ollama_compat.compare.processes import free_port
 from ollama_compat.proxy import proxy_for
 from ollama_compat.settings import address
 
@@ -40,12 +41,6 @@ def silent() -> Iterator[int]:
         threading.Thread(target=hang_up, daemon=True).start()
         yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_no_server() -> None:

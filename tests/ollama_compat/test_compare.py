@@ -24,7 +24,7 @@ from ollama_compat.cli import ab, ab_sides
 from ollama_compat.cli.root import main
 from ollama_compat.compare import asking, page, report, sameness, sides, turns, workload
 from ollama_compat.compare.figures import cosine, ratio, spread
-from ollama_compat.compare.processes import Peak, resident, tree
+from ollama_compat.compare.processes import Peak, free_port, resident, tree
 from ollama_compat.compare.sides import Side
 from ollama_compat.compare.workload import ANSWER, SHORT, Cell, Pace
 from ollama_compat.settings import Address
@@ -414,7 +414,7 @@ def test_what_is_no_address(text: str) -> None:
 
 
 def test_a_server_that_ends_at_once_is_named_with_its_last_words(tmp_path: Path) -> None:
-    side = Side("Ollama", "ollama", Address(port=sides.free_port()), "m")
+    side = Side("Ollama", "ollama", Address(port=free_port()), "m")
     with (
         pytest.raises(sides.SideError, match="Ollama ended with status 3: no luck"),
         sides.started(["/bin/sh", "-c", "echo no luck >&2; exit 3"], side, tmp_path, {}),
@@ -519,7 +519,7 @@ def _refusing(*_: Any) -> str:
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(asking.AskError, match="refused"):
-        asking.chat(Side("s", "ollama", Address(port=sides.free_port()), "m"), "x", {})
+        asking.chat(Side("s", "ollama", Address(port=free_port()), "m"), "x", {})
 
 
 @pytest.fixture
@@ -581,7 +581,7 @@ def test_a_server_that_is_not_there_is_named_before_anything_starts(
 ) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(ab_sides, "ours", _refusing)
-    port = sides.free_port()
+    port = free_port()
     assert main(["ab", "demo-moe", flag, f"127.0.0.1:{port}", "--html", str(tmp_path / "r.html")]) == 1
     assert f" at http://127.0.0.1:{port}: connection refused" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()

@@ -144,5 +144,8 @@ def test_dumps_says_when_a_value_is_too_deep() -> None:
         gojson.dumps(1 << 64)
 
 
-def test_dumps_escapes_what_go_escapes() -> None:
-    assert gojson.dumps({"a": "<b>&\u2028é"}) == '{"a":"\\u003cb\\u003e\\u0026\\u2028é"}'.encode()
+def test_what_is_written_escapes_what_go_escapes() -> None:
+    value, text = {"a": ["<b>&\u2028é", 1]}, '{"a":["\\u003cb\\u003e\\u0026\\u2028é",1]}'
+    assert gojson.dumps(value) == text.encode()
+    assert gojson.escaped(value) == text
+    assert gojson.escaped([1 << 64]) == "[18446744073709551616]"

@@ -12,12 +12,12 @@ import naive
 import numpy as np
 import pytest
 import tiny_gguf
-from stepping import Text, blocks_for
+from stepping import Text, answer, blocks_for
 
 from ollama_compat.settings import KV_CACHE_TYPES
-from runtime.engine import Engine, Job
+from runtime.engine import Engine
 from runtime.execute.cpu import CpuExecutor
-from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
+from runtime.frames import Generate, Grow, Grown, Load, Sampling
 from runtime.kernels.kept import F16, KINDS, chosen
 from runtime.loader import open_model
 
@@ -48,7 +48,7 @@ def test_decode_is_prefill_and_a_row_is_the_same_in_any_batch(kind: str, demo_mo
     np.testing.assert_array_equal(one_by_one, at_once)
 
 
-@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_copied_blocks_continue_a_text(kind: str, demo_model: Path, executors: Open) -> None:
     executor = executors(demo_model, kind=kind)
     text = Text(executor, [3, 4])
@@ -110,14 +110,3 @@ def test_prefixes_shifts_and_growth(kind: str, demo_model: Path) -> None:
 
 def ignore(phase: str, completed: int, total: int) -> None:
     """No one is interested."""
-
-
-def answer(engine: Engine, request: Generate) -> tuple[str, Done]:
-    job = engine.prepare(request)
-    assert isinstance(job, Job)
-    replies: list[Reply] = engine.submit(job)
-    while engine.busy:
-        replies += engine.step()
-    last = replies[-1]
-    assert isinstance(last, Done)
-    return "".join(reply.text for reply in replies if isinstance(reply, Token)), last

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from stepping import answer
 
 import ollama_compat
-from runtime.engine import Engine, Job
+from runtime.engine import Engine
 from runtime.execute.cpu import CpuExecutor
-from runtime.frames import Done, Generate, Grow, Grown, Load, Reply, Sampling, Token
+from runtime.frames import Done, Generate, Grow, Grown, Load, Sampling
 from runtime.loader import LoadError, open_model, stays_in_file
 
 DEMO = Path(ollama_compat.__file__).parent / "data" / "demo-moe-Q4_K_M.gguf"
@@ -118,17 +119,6 @@ def test_a_context_that_nobody_names_follows_the_memory() -> None:
         model = open_model(Load(str(DEMO), num_ctx=0, num_parallel=0, num_batch=0, memory=memory), ignore)
         assert model.engine(0).num_ctx == num_ctx
         model.executor.close()
-
-
-def answer(engine: Engine, request: Generate) -> tuple[str, Done]:
-    job = engine.prepare(request)
-    assert isinstance(job, Job)
-    replies: list[Reply] = engine.submit(job)
-    while engine.busy:
-        replies += engine.step()
-    last = replies[-1]
-    assert isinstance(last, Done)
-    return "".join(reply.text for reply in replies if isinstance(reply, Token)), last
 
 
 def test_a_tier_that_there_is_not(demo_model: Path) -> None:

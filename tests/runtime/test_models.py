@@ -152,17 +152,6 @@ def test_windows_and_sinks_in_a_long_text(window: int, tmp_path: Path, executors
     assert naive.nmse(last, naive.Model(path, window=window).logits(tokens[:650])[-100:]) <= 2e-6
 
 
-def test_copied_blocks_continue_a_text(demo_model: Path, executors: Open) -> None:
-    executor = executors(demo_model)
-    text = Text(executor, [3, 4])
-    text.feed(list(range(70)))
-    expected = text.feed([8])
-    executor.copy_blocks([(3, 11), (4, 12)])
-    twin = Text(executor, [11, 12])
-    twin.length = 70
-    np.testing.assert_array_equal(twin.feed([8]), expected)
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [("blk.1.attn_q.weight", "missing tensor 'blk.1.attn_q.weight'"), ("output_norm.weight", "missing tensor 'output_norm")],

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ollama_compat.template.chat_types import described
 from ollama_compat.template.messages import Think
 
 _Json = Mapping[str, Any]
@@ -127,11 +128,7 @@ def _tool(tool: _Json) -> Tool:
 def _parameters(given: _Json) -> dict[str, Any]:
     free = {key: any_value(given[key]) for key in ("$defs", "items") if given.get(key) is not None}
     required = {"required": list(given["required"])} if given.get("required") else {}
-    return {"type": given.get("type") or "", **free, **required, "properties": _properties(given.get("properties"))}
-
-
-def _properties(given: _Json | None) -> dict[str, Any] | None:
-    return None if given is None else {name: _property(data or {}) for name, data in given.items()}
+    return {"type": given.get("type") or "", **free, **required, "properties": described(given.get("properties"), _property)}
 
 
 def _property(given: _Json) -> dict[str, Any]:
@@ -142,7 +139,7 @@ def _property(given: _Json) -> dict[str, Any]:
         "items": any_value(given.get("items")),
         "description": given.get("description"),
         "enum": any_value(given.get("enum")),
-        "properties": _properties(given.get("properties")),
+        "properties": described(given.get("properties"), _property),
         "required": given.get("required"),
     }
     kept = {"items", "properties"}  # left out only where they are null
