@@ -11,10 +11,9 @@ import orjson
 
 from runtime.core import Encoder, FloatArray
 from runtime.frames import Embed, Embeddings, Failed, Generate, Grow, Reply, Stats
+from runtime.room import NO_ROOM, TOO_LONG, NoFit, fitted
 from runtime.tokenizer import Tokenizer
 
-NO_ROOM = "input after truncation exceeds maximum context length"
-TOO_LONG = "the input length exceeds the context length"
 EMPTY = "Input content cannot be empty"
 ONLY_RANKS = "this model ranks texts and makes no vectors of them: use /api/rerank"
 CANNOT_RANK = "this model does not rank texts: it has no classifier head"
@@ -66,9 +65,12 @@ class Embedder:
             return self._prepare_ranking(request, request.query)
         texts = []
         for text in request.inputs:
-            tokens = self._fit(self._tokenizer.encode(text, add_special=False), request)
-            if isinstance(tokens, str):
-                return Failed(request.id, "context_length" if tokens == TOO_LONG else "bad_request", tokens)
+            try:
+                tokens = self._fit(self._tokenizer.encode(text, add_special=False), request)
+            except NoFit as error:
+                return Failed(request.id, "context_length", str(error))
+            if not tokens:
+                return Failed(request.id, "bad_request", EMPTY)
             texts.append(tokens)
         return EmbedJob(request, texts)
 
@@ -78,7 +80,7 @@ class Embedder:
         front, back = self._around(query)
         room = limit - len(front) - len(back)
         if room <= 0:
-            return Failed(request.id, "bad_request", NO_ROOM)
+            return Failed(request.id, "context_length", NO_ROOM)
         return EmbedJob(request, [front + self._plain(document)[:room] + back for document in request.inputs])
 
     def _plain(self, text: str) -> list[int]:
@@ -164,34 +166,16 @@ class Embedder:
 
     # ------------------------------------------------------------ how long a text may be
 
-    def _fit(self, tokens: list[int], request: Embed) -> list[int] | str:
-        """The tokens that the model gets, or what is wrong, by the rules and in the words of Ollama and llama-server.
-
-        The context counts first, then what one pass of the model can take.
-        """
+    def _fit(self, tokens: list[int], request: Embed) -> list[int]:
+        """The tokens that the model gets. Raises NoFit. The context counts first, then what one pass of the model can take."""
         num_ctx = min(request.num_ctx, self._executor.n_ctx_train) if request.num_ctx > 0 else self.num_ctx
-        room = self._room(tokens, num_ctx)
-        if room <= 0:
-            return NO_ROOM
-        if len(tokens) > room:
-            if not request.truncate:
-                return TOO_LONG
-            tokens = tokens[:room]
+        tokens = fitted(tokens, num_ctx, self._tokenizer, truncate=request.truncate)
         framed = self._tokenizer.framed(tokens)
-        if len(framed) > self._executor.longest:
-            room = self._room(tokens, self._executor.longest)
-            if not request.truncate:
-                return TOO_LONG
-            if room <= 0:
-                return NO_ROOM
-            framed = self._tokenizer.framed(tokens[:room])
-        return framed or EMPTY
-
-    def _room(self, tokens: list[int], limit: int) -> int:
-        """Tokens of text within the limit. Ollama leaves room for BOS and EOS, whether or not the vocabulary puts them there."""
-        if not tokens:
-            return limit
-        return limit - (tokens[0] != (self._tokenizer.bos_id or 0)) - (tokens[-1] != (self._tokenizer.eos_id or 0))
+        if len(framed) > self._executor.longest and request.truncate:
+            framed = self._tokenizer.framed(fitted(tokens, self._executor.longest, self._tokenizer, truncate=True))
+        if len(framed) > self._executor.longest:  # also a text that brings BOS or EOS, and gets another one
+            raise NoFit(TOO_LONG)
+        return framed
 
 
 def _shaped(vector: FloatArray, request: Embed) -> FloatArray:

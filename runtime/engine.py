@@ -27,6 +27,7 @@ from runtime.following import GrammarError
 from runtime.frames import Cut, Done, Embed, Failed, Generate, GiveBack, GivenBack, Grow, Grown, Reply, Stats
 from runtime.grammar import Constraint, Grammars
 from runtime.prompt import Prompt, PromptError, kept, make_prompt, shifted
+from runtime.room import NoFit, fitted
 from runtime.sampling import Breakers, NotANumber, Sampler, SamplingError, masks
 from runtime.scheduler import Scheduler, Sequence, Step
 from runtime.tokenizer import Tokenizer
@@ -156,7 +157,7 @@ class Engine:
     def prepare(self, request: Generate | Embed) -> Job | Failed:
         """Everything that can be done for a request without the model. Any thread may call this."""
         if isinstance(request, Embed):
-            return Failed(request.id, "unsupported", NO_VECTORS)
+            return self._no_vectors(request)
         if request.images:
             return Failed(request.id, "unsupported", "this model does not support images")
         try:
@@ -174,6 +175,16 @@ class Engine:
         # Mirostat learns from every token, and log probabilities are told of every one
         may_force = constraint is not None and request.logprobs < 0 and not request.sampling.mirostat
         return Job(request, prompt, Sequence(request.id, list(prompt.tokens)), sampler, answer, constraint, may_force)
+
+    def _no_vectors(self, request: Embed) -> Failed:
+        """Ollama looks at the length of texts before it asks its engine, which refuses them."""
+        limit = min(request.num_ctx or self.num_ctx, self._executor.n_ctx_train)
+        try:
+            for text in request.inputs if request.query is None else ():
+                fitted(self._tokenizer.encode(text, add_special=False), limit, self._tokenizer, truncate=request.truncate)
+        except NoFit as error:
+            return Failed(request.id, "context_length", str(error))
+        return Failed(request.id, "unsupported", NO_VECTORS)
 
     def is_quick(self, request: Generate) -> bool:
         """Whether `prepare` takes no time to speak of: the grammar, if there is one, is known. Any thread may call this."""

@@ -37,7 +37,7 @@ async def vectors(parts: Services, body: EmbedRequest) -> dict[str, Any]:
         loaded_ns = time.perf_counter_ns()
         if not inputs:
             return {"model": body.model, "embeddings": []}
-        num_ctx, truncate = _num_ctx(body, wanted), body.truncate and not _has_no_context(body, wanted)
+        num_ctx, truncate = _limits(body, stored, wanted)
         try:
             found = await resident.runner.embed(inputs, truncate=truncate, num_ctx=num_ctx, dimensions=body.dimensions)
         except BadRequest as error:
@@ -63,8 +63,10 @@ async def embeddings(request: web.Request) -> web.Response:
         if not body.prompt:
             return wire.json_response({"embedding": []})
         try:
-            num_ctx, normalize = _num_ctx(body, wanted), not _is_raw(stored)
-            found = await resident.runner.embed([body.prompt], truncate=False, normalize=normalize, num_ctx=num_ctx)
+            # here the length of a text is the engine's matter, which refuses every one that comes to a model that makes text
+            num_ctx, truncate = _limits(body, stored, wanted)[0] if wanted.embedding else LARGEST_CONTEXT, not wanted.embedding
+            normalize = not _is_raw(stored)
+            found = await resident.runner.embed([body.prompt], truncate=truncate, normalize=normalize, num_ctx=num_ctx)
         except ApiError as error:
             raise ApiError(500, _TOO_LONG if error.message == _NO_ROOM else error.message) from None
     parts.metrics.read(stored.name.short(), found.prompt_tokens)
@@ -100,14 +102,16 @@ def _inputs(value: Any) -> list[str]:
     return texts
 
 
-def _num_ctx(body: EmbedRequest | EmbeddingRequest, wanted: Wanted) -> int:
-    """Tokens that an input may have; 0 leaves it to the runner."""
-    return _SMALLEST if _has_no_context(body, wanted) else min(wanted.options.num_ctx, LARGEST_CONTEXT)
+def _limits(body: EmbedRequest | EmbeddingRequest, stored: StoredModel, wanted: Wanted) -> tuple[int, bool]:
+    """Tokens that an input may have (0 leaves it to the runner), and whether what is longer is cut.
 
-
-def _has_no_context(body: EmbedRequest | EmbeddingRequest, wanted: Wanted) -> bool:
-    """Whether the client itself asks for none. Ollama then takes its smallest one, and does not find what to cut."""
-    return (body.options or {}).get("num_ctx") is not None and wanted.options.num_ctx <= 0
+    Where a client or the model itself asks for none, Ollama takes its smallest context, and does not find what to cut.
+    """
+    truncate = isinstance(body, EmbedRequest) and body.truncate
+    said = any((layer or {}).get("num_ctx") is not None for layer in (stored.params, body.options))
+    if not said or wanted.options.num_ctx > 0:
+        return min(wanted.options.num_ctx, LARGEST_CONTEXT), truncate
+    return (_SMALLEST, False) if wanted.embedding else (LARGEST_CONTEXT, truncate)
 
 
 def _is_raw(stored: StoredModel) -> bool:

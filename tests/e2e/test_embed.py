@@ -64,3 +64,16 @@ def test_a_text_that_is_too_long(client: ollama.Client, model: str) -> None:
     with pytest.raises(ollama.ResponseError, match="the input length exceeds the context length") as error:
         client.embed(model, words, truncate=False)
     assert error.value.status_code == 400
+
+
+def test_a_model_that_makes_text_refuses_what_is_too_long_first(client: ollama.Client) -> None:
+    client.create("e2e-tight", from_="demo-moe", parameters={"num_ctx": 1})
+    for options, status, message in (
+        ({}, 400, "input after truncation exceeds maximum context length"),
+        ({"num_ctx": 8}, 501, "does not support embeddings"),
+        ({"num_ctx": 0}, 501, "does not support embeddings"),
+    ):
+        with pytest.raises(ollama.ResponseError, match=message) as error:
+            client.embed("e2e-tight", "Why is the sky blue?", options=options)
+        assert error.value.status_code == status
+    client.delete("e2e-tight")

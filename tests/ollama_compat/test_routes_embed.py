@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from store_files import TOKENS, chunks, write_gguf
 
-MODEL = "demo-moe"
+from ollama_compat.resident import LARGEST_CONTEXT
+
+MODEL = "vectors"
 TRUNCATE, NORMALIZE, NUM_CTX, DIMENSIONS = 1, 2, 3, 4  # places in the vectors of the fake worker; 0: words
 
 
 @pytest.fixture
-async def vectors(start: Any) -> Any:
-    """A server whose models make vectors."""
-    return await start("--embed")
+async def vectors(start: Any, tmp_path: Path) -> Any:
+    """A server with a model that makes vectors."""
+    live = await start("--embed")
+    await _store(live, write_gguf(tmp_path / "vectors.gguf", "qwen3", (*TOKENS, ("qwen3.pooling_type", "uint32", 1))), MODEL)
+    return live
 
 
 async def embed(live: Any, **fields: Any) -> tuple[int, Any]:
@@ -46,7 +50,7 @@ async def test_vectors_come_in_the_order_of_the_texts(vectors: Any) -> None:
 async def test_without_text_the_model_is_loaded(fields: dict[str, Any], vectors: Any) -> None:
     assert await embed(vectors, **fields) == (200, {"model": MODEL, "embeddings": []})
     _, answer = await vectors.ask("GET", "/api/ps")
-    assert [model["name"] for model in answer["models"]] == ["demo-moe:latest"]
+    assert [model["name"] for model in answer["models"]] == ["vectors:latest"]
 
 
 @pytest.mark.parametrize("value", [3, True, {"a": 1}, [1], ["x", None], [["x"]], ["x", 2.5]])
@@ -95,6 +99,25 @@ async def test_a_context_of_nothing(num_ctx: int, vectors: Any) -> None:
     assert await embed(vectors, input="exceeds()", truncate=False, options={"num_ctx": num_ctx}) == (400, told)
 
 
+@pytest.mark.parametrize("num_ctx", [0, -1])
+async def test_a_model_that_asks_for_no_context(num_ctx: int, vectors: Any) -> None:
+    await vectors.post("/api/create", model="none", parameters={"num_ctx": num_ctx}, stream=False, **{"from": MODEL})
+    for options, expected in ({}, [4, 0]), ({"num_ctx": 9}, [9, 1]):
+        _, answer = await embed(vectors, model="none", input="x", options=options)
+        assert [answer["embeddings"][0][place] for place in (NUM_CTX, TRUNCATE)] == expected
+
+
+@pytest.mark.parametrize("num_ctx", [0, 4, 1 << 40])
+async def test_of_a_model_that_makes_text_the_engine_alone_looks_at_the_length(num_ctx: int, start: Any) -> None:
+    """The older route only; the newer one looks itself, unless it is asked for no context."""
+    live = await start("--embed")
+    _, answer = await live.post("/api/embeddings", model="demo-moe", prompt="x", options={"num_ctx": num_ctx})
+    assert (answer["embedding"][NUM_CTX], answer["embedding"][TRUNCATE]) == (LARGEST_CONTEXT, 1)
+    _, answer = await embed(live, model="demo-moe", input="x", truncate=False, options={"num_ctx": num_ctx})
+    limit = 4 if num_ctx == 4 else LARGEST_CONTEXT
+    assert [answer["embeddings"][0][place] for place in (NUM_CTX, TRUNCATE)] == [limit, 0]
+
+
 async def test_a_context_for_the_borders_alone(vectors: Any) -> None:
     told = {"error": "input after truncation exceeds maximum context length"}
     assert await embed(vectors, input="noroom()", options={"num_ctx": 1}) == (400, told)
@@ -117,7 +140,7 @@ async def test_the_older_route_gives_the_same_errors_as_500(vectors: Any) -> Non
 
 
 async def test_a_model_that_makes_text(live: Any) -> None:
-    assert await embed(live, input="x") == (501, {"error": "this model cannot embed"})
+    assert await embed(live, model="demo-moe", input="x") == (501, {"error": "this model cannot embed"})
 
 
 async def test_the_older_route_never_cuts(vectors: Any) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from runtime.core import Encoder
-from runtime.embedder import EMPTY, NO_ROOM, NOT_FINITE, TOO_LONG, Embedder, EmbedJob, decimals, unit
+from runtime.embedder import EMPTY, NOT_FINITE, Embedder, EmbedJob, decimals, unit
 from runtime.frames import Embed, Embeddings, Failed, Generate, Grow
+from runtime.room import NO_ROOM, TOO_LONG
 from runtime.tokenizer import Tokenizer
 
 BOS, EOS = 1, 2
@@ -238,9 +239,17 @@ def test_the_pass_limits_without_truncation_too() -> None:
 
 
 @pytest.mark.parametrize("truncate", [True, False])
+def test_a_long_text_that_brings_its_own_bos_cannot_be_cut_to_fit(truncate: bool) -> None:
+    """It gets another one, and would wait for ever for a pass that takes it."""
+    desk = Desk(8, longest=8)
+    assert desk.refused(f"<s> {text(20)}", truncate=truncate) == Failed(7, "context_length", TOO_LONG)
+    desk.submit(1, f"<s> {text(5)}", truncate=truncate)
+
+
+@pytest.mark.parametrize("truncate", [True, False])
 def test_a_context_without_room(truncate: bool) -> None:
-    assert Desk().refused("ab", truncate=truncate, num_ctx=2) == Failed(7, "bad_request", NO_ROOM)
-    assert Desk(longest=2).refused("ab") == Failed(7, "bad_request", NO_ROOM)
+    assert Desk().refused("ab", truncate=truncate, num_ctx=2) == Failed(7, "context_length", NO_ROOM)
+    assert Desk(longest=2).refused("ab") == Failed(7, "context_length", NO_ROOM)
 
 
 def test_no_text_at_all() -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,9 @@ import toy_model
 from toy_model import BOS, alone, chaos
 
 from runtime import frames
+from runtime.engine import NO_VECTORS
 from runtime.frames import Cancel, Done, Failed, Frame, Generate, Load, Loaded, LoadProgress, Reply, Sampling, Stats, Token
+from runtime.room import NO_ROOM, TOO_LONG
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, toy_model.__file__]
@@ -192,6 +195,26 @@ def test_cancel(child: Child) -> None:
     stats = child.until(Stats, id=3)[-1]
     assert isinstance(stats, Stats)
     assert (stats.running, stats.waiting, stats.blocks_free + stats.blocks_cached) == (0, 0, 256)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        ("hello hello", {}, NO_VECTORS),
+        ("hello", {"num_ctx": 4}, NO_VECTORS),
+        ("hello" * 50, {"num_ctx": 4, "truncate": True}, NO_VECTORS),
+        ("hello" * 50, {"num_ctx": 4}, TOO_LONG),
+        ("hello", {"num_ctx": 1, "truncate": True}, NO_ROOM),
+    ],
+)
+def test_how_vectors_of_a_model_that_makes_text_are_refused(
+    text: str, fields: dict[str, Any], message: str, child: Child
+) -> None:
+    """Ollama looks at the length first."""
+    child.send(frames.Embed(1, ["a", text], **({"truncate": False} | fields)))
+    failed = child.until(Failed, id=1)[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.message) == ("unsupported" if message == NO_VECTORS else "context_length", message)
 
 
 def test_small_questions_while_busy(child: Child) -> None:
