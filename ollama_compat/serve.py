@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from ollama_compat import guard, logs
+from ollama_compat import golookup, guard, logs
 from ollama_compat.app import create_app
 from ollama_compat.registry import signing
 from ollama_compat.settings import VERSION, Address, Settings
@@ -93,7 +93,7 @@ def _bind(address: Address) -> socket.socket:
     try:
         infos = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f"listen tcp: lookup {host}: {error.strerror or error}") from error
+        raise ListenError(f"listen tcp: {golookup.failure(host, error)}") from error
     family, kind, protocol, _, sockaddr = infos[0]
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

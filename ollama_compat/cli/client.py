@@ -171,7 +171,9 @@ class Client:
         """Go's words for why a connection came to nothing."""
         where = f"{self.address.host}:{self.address.port}"
         if isinstance(error, socket.gaierror):
-            return f"dial tcp: lookup {self.address.host}: no such host"
+            from ollama_compat import golookup  # only here, few commands need it
+
+            return f"dial tcp: {golookup.failure(self.address.host, error)}"
         if isinstance(error, TimeoutError):
             return f"dial tcp {where}: i/o timeout"
         if isinstance(error, (ssl.SSLError, http.client.HTTPException, ConnectionResetError)):

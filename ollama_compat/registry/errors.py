@@ -8,6 +8,7 @@ import ssl
 
 import aiohttp
 
+from ollama_compat import golookup
 from ollama_compat.duration import quote
 from ollama_compat.errors import InternalError
 
@@ -65,7 +66,7 @@ class Mismatch(RegistryError):
 def words(error: BaseException) -> str:
     """A failure of the network as Go tells it."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"dial tcp: lookup {error.host}: no such host"
+        return f"dial tcp: {golookup.failure(error.host, error.os_error)}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"tls: failed to verify certificate: x509: {_reason(error.certificate_error)}"
     if isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError):

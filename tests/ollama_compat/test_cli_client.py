@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_ollama import FakeOllama, Reply, run, stream
 
+from ollama_compat import golookup
 from ollama_compat.cli.client import MAX_LINE, NOT_RUNNING, Client
 from ollama_compat.cli.errors import CommandError, Unreachable
 from ollama_compat.compare.processes import free_port
@@ -54,9 +55,10 @@ def test_version_without_server() -> None:
     assert result.status == 0
 
 
-def test_unknown_host() -> None:
+def test_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golookup, "failure", lambda host, error: f"lookup {host} on some:53: no such host")
     result = run("list", host="nowhere.invalid:1")
-    assert result.err == 'Error: Head "http://nowhere.invalid:1/": dial tcp: lookup nowhere.invalid: no such host\n'
+    assert result.err == 'Error: Head "http://nowhere.invalid:1/": dial tcp: lookup nowhere.invalid on some:53: no such host\n'
 
 
 def test_other_ends(server: FakeOllama, silent: int) -> None:

@@ -18,6 +18,7 @@ from fake_registry import FakeRegistry, serving
 from fault_proxy import Fault, FaultProxy
 from store_files import assert_sound
 
+from ollama_compat import golookup
 from ollama_compat.errors import ApiError
 from ollama_compat.registry import Patience, Registry, download, partial, signing
 from ollama_compat.store import Store
@@ -161,7 +162,7 @@ async def test_a_registry_without_ranges(place: Place) -> None:
         (
             "nowhere.invalid/library/x",
             'pull model manifest: Get "http://nowhere.invalid/v2/library/x/manifests/latest": '
-            "dial tcp: lookup nowhere.invalid: no such host",
+            "dial tcp: lookup nowhere.invalid on some:53: no such host",
         ),
         (
             "host.invalid:abc/c/d",
@@ -173,7 +174,8 @@ async def test_a_registry_without_ranges(place: Place) -> None:
         ),
     ],
 )
-async def test_errors(place: Place, name: str, message: str) -> None:
+async def test_errors(place: Place, name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golookup, "failure", lambda host, error: f"lookup {host} on some:53: no such host")
     assert await place.fails(name.format(host=place.registry.host)) == message
 
 
