@@ -1,16 +1,18 @@
 """Requests that take long to get ready: a grammar that nobody has asked for before may take seconds to compile, or ages.
 
 They wait on threads of their own, so that the reader goes on with others, and for no longer than `LONGEST_SECONDS`. A compilation
-that has begun here is not stopped (those that may never end are tried elsewhere: `grammar_trial`); those behind it find the other
-thread, or fail in their turn.
+that has begun here is not stopped (those that may never end are tried elsewhere, and look at `is_given_up`: `grammar_trial`);
+those behind it find the other thread, or fail in their turn.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from runtime.frames import Failed, Frame, Generate
@@ -22,6 +24,27 @@ _THREADS = 2
 
 J = TypeVar("J")
 F = TypeVar("F", bound=Frame)
+
+
+_GIVEN_UP: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)  # of the request that a thread works on
+
+
+def is_given_up() -> bool:
+    """Whether the request that this thread gets ready has been cancelled, or has failed for taking too long."""
+    event = _GIVEN_UP.get()
+    return event is not None and event.is_set()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that is not ready: what ends it when it takes too long, and what tells whoever works on it that it has ended."""
+
+    timer: threading.Timer
+    given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def end(self) -> None:
+        self.timer.cancel()
+        self.given_up.set()
 
 
 class Preparation(Generic[J]):
@@ -38,7 +61,7 @@ class Preparation(Generic[J]):
         self._longest = longest_seconds
         self._pool = ThreadPoolExecutor(_THREADS, "preparation")
         self._lock = threading.Lock()
-        self._waiting: dict[int, threading.Timer] = {}  # what ends each request that is not ready
+        self._waiting: dict[int, _Waiting] = {}
 
     def begin(self, request: Generate) -> None:
         """Get a request ready."""
@@ -46,28 +69,30 @@ class Preparation(Generic[J]):
         timer = threading.Timer(self._longest, self._finish, (request.id, late))
         timer.daemon = True
         with self._lock:
-            self._waiting[request.id] = timer
+            self._waiting[request.id] = _Waiting(timer)
         timer.start()
         self._pool.submit(self._run, request)
 
     def cancel(self, number: int) -> None:
         """Forget a request, if it is here."""
         with self._lock:
-            timer = self._waiting.pop(number, None)
-        if timer is not None:
-            timer.cancel()
+            waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            waiting.end()
 
     def _run(self, request: Generate) -> None:
         with self._lock:
-            if request.id not in self._waiting:
-                return
+            waiting = self._waiting.get(request.id)
+        if waiting is None:
+            return
+        _GIVEN_UP.set(waiting.given_up)
         self._finish(request.id, guarded(self._prepare, request))
 
     def _finish(self, number: int, found: J | Failed) -> None:
         with self._lock:  # until it is told: a cancellation comes before, or finds the job where it went
-            timer = self._waiting.pop(number, None)
-            if timer is not None:
-                timer.cancel()
+            waiting = self._waiting.pop(number, None)
+            if waiting is not None:
+                waiting.end()
                 self._done(found)
 
 

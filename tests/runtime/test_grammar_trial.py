@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import queue
+import time
+
 import llguidance
+import psutil
 import pytest
 from toy_model import make_tokenizer
 
 from runtime import grammar_trial
+from runtime.frames import Generate
 from runtime.grammar import GrammarError, Grammars
+from runtime.preparation import Preparation
 
 ENDLESS = "start: A\nA: /(.*b.{26})/ & ~/(.*c.{27}.*)/"  # in theory it ends
 GRAMMARS = Grammars(make_tokenizer())
@@ -23,6 +29,21 @@ def test_what_does_not_end_is_stopped() -> None:
 
 def test_what_takes_too_much_memory() -> None:
     assert problem(ENDLESS, memory=256 << 20) == "the grammar does not compile: it takes too much memory"
+
+
+def test_a_trial_ends_with_the_request_that_it_is_for() -> None:
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def prepare(request: Generate) -> None:
+        told.put(problem(ENDLESS, seconds=600.0, memory=1 << 40))
+
+    preparation = Preparation(prepare, lambda job: None)
+    preparation.begin(Generate(1, ""))
+    while not (children := psutil.Process().children()):
+        time.sleep(0.01)
+    preparation.cancel(1)
+    assert told.get(timeout=60) == "nobody waits for the grammar"
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize("text", ["start: A\nA: /[a-z]+/ & ~/foo/", "start: no such rule"])

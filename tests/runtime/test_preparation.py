@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from runtime.frames import Failed, Generate
-from runtime.preparation import Preparation
+from runtime.preparation import Preparation, is_given_up
 
 SECONDS = 20  # after which a test fails
 
@@ -84,6 +85,32 @@ def test_a_cancelled_one_is_never_told(gate: Gate, told: Told) -> None:
     assert told.get(timeout=SECONDS) == "job 1"
     preparation.begin(Generate(4, ""))
     assert told.get(timeout=SECONDS) == "job 4"
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_whoever_works_on_a_request_hears_of_its_end(cancelled: bool, told: Told) -> None:
+    entered, seen = threading.Event(), queue.SimpleQueue[bool]()
+
+    def prepare(request: Generate) -> str:
+        seen.put(is_given_up())
+        entered.set()
+        while request.id == 1 and not is_given_up():
+            time.sleep(0.01)
+        return f"job {request.id}"
+
+    preparation = Preparation(prepare, told.put, longest_seconds=SECONDS if cancelled else 0.05)
+    preparation.begin(Generate(1, ""))
+    assert entered.wait(SECONDS)
+    if cancelled:
+        preparation.cancel(1)
+    else:
+        assert failure(told).id == 1
+    following = preparation if cancelled else Preparation(prepare, told.put)
+    for number in (2, 3):  # the thread that was given up for one request works for others
+        following.begin(Generate(number, ""))
+        assert told.get(timeout=SECONDS) == f"job {number}"
+    assert [seen.get(timeout=SECONDS) for _ in range(3)] == [False] * 3
+    assert not is_given_up()
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), MemoryError()])
