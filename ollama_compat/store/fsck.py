@@ -83,6 +83,9 @@ class Check:
         return Finding(str(relative), "this is not where a manifest can be, so no model is seen here")
 
     def _manifest(self, name: ModelName) -> Manifest | Finding:
+        path = self._store.manifests.path(name)
+        if path.exists() and not path.is_file():  # a pipe would never be read to its end
+            return Finding(name.short(), "the manifest is not a file")
         try:
             manifest = self._store.manifests.read(name)
         except InternalError as error:
@@ -202,7 +205,7 @@ def _content(path: Path, layer: Layer) -> str:
 
 def _is_json(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_bytes()), Mapping | list)
+        return path.is_file() and isinstance(json.loads(path.read_bytes()), Mapping | list)
     except (ValueError, OSError, RecursionError):
         return False
 

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,9 @@ class Manifests:
         return self.folder.joinpath(*name.parts)
 
     def names(self) -> list[ModelName]:
-        """Every model of the store, sorted. Files that are no manifest by their name are passed over."""
+        """Every model of the store, sorted. What is no manifest by its name, or may not be looked at, is passed over."""
         names = []
-        for parts in _walk(self.folder, 4):
+        for parts in _walk(self.folder, 4, _pass_over):
             with contextlib.suppress(InvalidName):
                 names.append(ModelName(*parts))
         return sorted(names)
@@ -157,7 +157,7 @@ class Manifests:
         Raises OSError when a file cannot be read: nothing may be removed then.
         """
         found: set[str] = set()
-        for parts in _walk(self.folder, 4):
+        for parts in _walk(self.folder, 4, _refuse):
             data = self.folder.joinpath(*parts).read_bytes()
             found.update(f"sha256:{match.group(1).decode().lower()}" for match in _ANY_DIGEST.finditer(data))
         return found
@@ -218,14 +218,31 @@ def _move(source: Path, target: Path, replace: bool) -> bool:
     return True
 
 
-def _walk(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
-    """Paths, as their parts, of the regular files exactly `depth` levels below `folder`."""
+def _walk(folder: Path, depth: int, trouble: Callable[[OSError], None]) -> Iterator[tuple[str, ...]]:
+    """Paths, as their parts, of the regular files exactly `depth` levels below `folder`. `trouble` hears of what cannot be
+    looked at."""
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        trouble(error)
+        return
     for entry in entries:
-        if depth == 1 and entry.is_file():
+        try:
+            wanted = entry.is_file() if depth == 1 else entry.is_dir()
+        except OSError as error:
+            trouble(error)
+            continue
+        if wanted and depth == 1:
             yield (entry.name,)
-        elif depth > 1 and entry.is_dir():
-            yield from ((entry.name, *rest) for rest in _walk(folder / entry.name, depth - 1))
+        elif wanted:
+            yield from ((entry.name, *rest) for rest in _walk(folder / entry.name, depth - 1, trouble))
+
+
+def _pass_over(error: OSError) -> None:
+    _LOG.warning("bad manifest: %s", error)
+
+
+def _refuse(error: OSError) -> None:
+    raise error

@@ -88,6 +88,29 @@ async def test_damaged_models_are_left_out_of_the_list(store: Store, caplog: pyt
         fresh.get(name("other"))
 
 
+def test_what_cannot_be_looked_at_hides_no_other_model(store: Store) -> None:
+    loop, pipe = (store.manifests.path(name(model)) for model in ("loop", "pipe"))
+    for path in (loop, pipe):
+        path.parent.mkdir()
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    assert [model.name for model in Store(store.root).list()] == [name("base")]
+    assert store.resolve(name("loop")) is None
+    store.copy(name("BASE"), name("other"))
+    before = blobs(store)
+    store.delete(name("base"))
+    store.delete(name("other"))
+    assert blobs(store) == before  # nobody knows what the other manifest needs
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_hides_no_other_model(store: Store) -> None:
+    folder = store.manifests.path(ModelName.parse("host/of/another")).parent
+    folder.mkdir(parents=True)
+    folder.chmod(0)
+    assert store.names() == [name("base")]
+
+
 def test_changes_of_other_programs_are_seen(store: Store) -> None:
     assert store.get(name("base")).system == ""
     path = store.manifests.path(name("base"))

@@ -108,6 +108,18 @@ def test_damaged_manifests(store: Store, data: bytes, told: str) -> None:
     assert damages == [told]
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store: Store) -> None:
+    record = store.blobs.folder / f"sha256-{'6' * 64}-partial-0"
+    for path in (store.manifests.path(NAME), record):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    told = {finding.where: finding.what for finding in findings(store) if finding.is_damage}
+    assert told == {
+        "m:latest": "the manifest is not a file",
+        record.name: "a damaged record of an unfinished download, over which Ollama stumbles",
+    }
+
+
 def test_manifests_in_wrong_places(store: Store) -> None:
     folder = store.manifests.folder
     places = ["a/b/c/d/e", "registry.ollama.ai/library/m/a b", "registry.ollama.ai/lost"]
