@@ -49,6 +49,7 @@ class Check:
         self._store, self._quick = store, quick
         self._users: dict[str, list[str]] = collections.defaultdict(list)  # models by the name of a blob's file
         self._bad: set[str] = set()  # names of blobs with wrong bytes
+        self._needed: set[str] | None = None  # digests that any manifest mentions; None: one cannot be read
 
     def run(self) -> Iterator[Finding]:
         """Everything that is odd, as it is found."""
@@ -67,6 +68,8 @@ class Check:
                 if layer.digest:
                     self._users[f"sha256-{layer.digest[7:]}"].append(manifest.name.short())
         self.report.models = len(found)
+        with contextlib.suppress(OSError):
+            self._needed = self._store.manifests.references()
         yield from self._blobs()
         for manifest in found:
             yield from self._layers(manifest)
@@ -145,7 +148,7 @@ class Check:
             yield Finding(path.name, what + (f" (of {', '.join(sorted(set(users)))})" if users else ""))
         elif ":" in path.name or path.name != path.name.lower():
             yield Finding(path.name, "is named as no server looks for it", is_damage=False)
-        elif not users:
+        elif self._needed is not None and f"sha256:{path.name[7:]}" not in self._needed:
             yield Finding(path.name, f"belongs to no model ({size} bytes)", is_damage=False)
 
     def _is_right(self, path: Path) -> bool:
