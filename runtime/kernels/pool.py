@@ -121,8 +121,9 @@ def _stop(control: int) -> None:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _settle(control: int) -> None:
-    """Wait until no thread is in a row of a program that is over."""
-    for thread in range(i64(control, team.FIELDS)[team.THREADS]):
+    """Wait until no other thread is in a row of a program that is over. The caller is in none: it may have been put out of the
+    last one just when it wanted to enter it, and nobody would ever notice."""
+    for thread in range(1, i64(control, team.FIELDS)[team.THREADS]):
         while True:
             kind = desk.kind_of(load_acquire(team.desk_of(control, thread)))
             if kind == desk.IDLE or kind == desk.AWAY:

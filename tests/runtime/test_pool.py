@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from runtime.execute.cpu import CpuExecutor
 from runtime.execute.program import Row, table_of
 from runtime.execute.step import view
 from runtime.kernels.desk import (
+    AWAY,
     BUSY,
     CONTESTED,
     COUNTER,
@@ -43,7 +45,7 @@ from runtime.kernels.desk import (
 from runtime.kernels.driver import Driver, driver, row_driver
 from runtime.kernels.leaves import Leaves
 from runtime.kernels.memory import call4, i64
-from runtime.kernels.pool import Pool
+from runtime.kernels.pool import Pool, _settle
 from runtime.weights import aligned_array
 
 Words = npt.NDArray[np.int64]
@@ -131,6 +133,22 @@ def test_every_piece_counts_once_whoever_sleeps(threads: int, lasting: bool) -> 
         assert (rows.values == rows.values[0] + np.arange(len(rows.values))[:, None]).all()
         assert (rows.done == run + 1).all()
     pool.close()
+
+
+def test_a_caller_that_was_put_out_of_the_last_row_is_not_waited_for() -> None:
+    rows, pool = Rows(slow), Pool(2)
+    pool.run(rows.program, rows.counters)
+    pool._desks[0, STATE] = OUT  # as the other thread leaves it that is first to arrive, and to end the program
+    ended = threading.Thread(target=lambda: _settle(pool._control.ctypes.data), daemon=True)
+    ended.start()
+    ended.join(20)
+    waits = ended.is_alive()
+    pool._desks[0, STATE] = AWAY
+    ended.join()
+    pool.run(rows.program, rows.counters)  # and it takes part again
+    pool.close()
+    assert not waits
+    assert (rows.done == 2).all()
 
 
 def test_a_pool_that_is_closed_at_once_ends() -> None:
