@@ -173,7 +173,7 @@ class Recorder:
             *(style, *shape, *where, self._kept_as.bits, eps, heads.value_eps),
         )
         out = self._like(q, heads.head_count * heads.value_length)
-        size = segments.scratch_bytes(heads.head_count // heads.head_count_kv, heads.value_length)
+        size = segments.scratch_bytes(heads.head_count // heads.head_count_kv, heads.key_length, heads.value_length)
         scratch = self._own("scratch of attention", self._threads * size)
         self._row(
             attention.attend,
@@ -181,6 +181,7 @@ class Recorder:
             *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch, size),
             *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
             *self._records(heads),
+            *((self._sums_table("opened"), self._leaves.open()) if self._kept_as.bits == 16 else (0, 0)),
         )
         return out
 
@@ -402,12 +403,11 @@ class Recorder:
         return self._tables[name]
 
     def _sums_table(self, form: str) -> int:
-        """The same of the leaves that attention takes. `form`: "keys" or "values"."""
+        """The same of the leaves that attention takes. `form`: see `Leaves.sums`."""
         if form not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
-            leaf = self._leaves.keys if form == "keys" else self._leaves.values
             for columns in COLUMNS:
-                table[columns] = leaf(self._kept_as, columns)
+                table[columns] = self._leaves.sums(form, self._kept_as, columns)
             table[0] = COLUMNS[-1]
             self._tables[form] = self._keep(table)
         return self._tables[form]

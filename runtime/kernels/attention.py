@@ -9,7 +9,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.desk import claim, commit, helps, show, take
 from runtime.kernels.driver import FAST, driver, inline, rms_scale, row_driver
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, copy
+from runtime.kernels.matmul import copy
 from runtime.kernels.memory import f32, f64, fetch_add, i32, i64
 from runtime.kernels.segments import (
     COLUMNS,
@@ -22,6 +22,7 @@ from runtime.kernels.segments import (
     first_segment,
     join,
     leaf_rows,
+    places,
     segment,
 )
 from runtime.kernels.store import head_bytes, spread_heads, store_key, store_value
@@ -198,7 +199,7 @@ def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> Non
     a = i64(args, FIELDS)
     kv_heads, group, value_size = a[4], a[3] // a[4], a[6]
     record, scratch = 4 * (HEAD + value_size), a[16] + thread * a[17]
-    totals = scratch + 16 * WIDEST + max(group, WIDEST) * (4 * (SEGMENT + value_size) + record)
+    totals = places(scratch, group, a[5], value_size)[4]
     while True:
         piece = item = take(desk)
         row = unit = rows = first = segments = 0
@@ -220,7 +221,7 @@ def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> Non
         place = records + done * columns * record
         for s in range(n):
             found = (kept if kept != 0 else place) + s * columns * record
-            segment(args, row, rows, kv, (first + done + s) * SEGMENT, scratch, found, True)
+            segment(args, row, rows, kv, (first + done + s) * SEGMENT, scratch, found)
         if not commit(desk, kept):
             return
         if kept != 0:
@@ -243,7 +244,8 @@ def attend(args: int, desk: int, thread: int, threads: int) -> None:
     Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
     tables i32, blocks a table, key cache, value cache, leaves for keys, leaves for values, bits of a value in the cache,
     scratch, scratch bytes, window (0: none), sinks (heads,) f32 or 0, scale, softcap (f64), the leaf `weigh`, records, how many
-    there is room for, pieces done (SPLIT_ROWS * kv heads i64, zeros).
+    there is room for, pieces done (SPLIT_ROWS * kv heads i64, zeros), leaves for blocks that were made f32 and the leaf that does
+    that (both 0 where blocks are quantised).
     """
     a = i64(args, FIELDS)
     count = i64(a[0], 1)[0]

@@ -58,7 +58,8 @@ def names(
     """The kernels that `ahead` means: the slowest to compile first, so that no worker ends long after the others."""
     modules = tuple(modules)
     states = [LEARN] if "delta" in modules else []
-    return [POOL, *drivers(modules), *reversed(mixes(kind) + states + needed(quants, strips, tier))]
+    leaves = dict.fromkeys(mixes(kind) + states + needed(quants, strips, tier))  # both name the one that makes f16 f32
+    return [POOL, *drivers(modules), *reversed(leaves)]
 
 
 def modules_for(tensors: Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ All arguments are int64 (addresses, counts):
     unpack           void(w, w_stride, out, n_blocks)       as interleave, to a strip of blocks as `quants.unpacked` has them
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
     mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
-                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; f16 weights.
+                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; weights of floats.
                      What lies `ahead` bytes behind all that is read is asked for
     weigh            void(scores, first, end, padded, numbers, out): from scores to weights, see runtime.kernels.mix_leaves
     keys, values     the arguments of mix, of quantised rows: see runtime.kernels.mix_leaves
@@ -48,6 +48,8 @@ COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
 ATTENTION = ("mix", "keys", "values")
 """Leaves of attention."""
+OPEN = "dequantize_row.F16"
+"""The leaf that makes a block of f16 f32."""
 LEARN = "learn"
 """The leaf of layers that keep a state."""
 PREFETCH_AHEAD = 4096
@@ -77,8 +79,9 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
 
 def mixes(kind: Kept = F16) -> list[str]:
     """Names of the leaves that attention takes where keys and values are kept so."""
-    forms = ("mix",) if kind.bits == 16 else (f"keys.{kind.name}", f"values.{kind.name}")
-    return ["weigh", *(f"{form}.{count}" for form in forms for count in COLUMNS)]
+    forms = ("mix.F16", "mix.F32") if kind.bits == 16 else (f"keys.{kind.name}", f"values.{kind.name}")
+    opening = [OPEN] if kind.bits == 16 else []
+    return ["weigh", *opening, *(f"{form}.{count}" for form in forms for count in COLUMNS)]
 
 
 def activation_bytes(activation: str, n: int) -> int:
@@ -133,13 +136,16 @@ class Leaves:
         """Rows of a strip; 0 where there are none."""
         return strip_rows(self.tier)
 
-    def keys(self, kind: Kept, columns: int) -> int:
-        """Address of the leaf that multiplies with keys that are kept so."""
-        return self.compile(f"mix.{columns}" if kind.bits == 16 else f"keys.{kind.name}.{columns}")
+    def sums(self, form: str, kind: Kept, columns: int) -> int:
+        """Address of a leaf of attention: it multiplies with "keys" that are kept so, adds up such "values", or does either with
+        f16 that was "opened", made f32."""
+        if form == "opened" or kind.bits == 16:
+            return self.compile(f"mix.{'F32' if form == 'opened' else 'F16'}.{columns}")
+        return self.compile(f"{form}.{kind.name}.{columns}")
 
-    def values(self, kind: Kept, columns: int) -> int:
-        """Address of the leaf that adds up values that are kept so."""
-        return self.compile(f"mix.{columns}" if kind.bits == 16 else f"values.{kind.name}.{columns}")
+    def open(self) -> int:
+        """Address of the leaf that makes f16 f32."""
+        return self.compile(OPEN)
 
     def weigh(self) -> int:
         """Address of the leaf that makes weights of scores."""
@@ -220,7 +226,7 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     elif kind == LEARN:
         delta_leaves.emit_learn(e, *arguments)
     elif kind == "mix":
-        mix_leaves.emit_mix(e, int(subject), *arguments)
+        mix_leaves.emit_mix(e, subject, int(rest[0]), *arguments)
     elif kind in ("keys", "values"):
         emit = mix_leaves.emit_keys if kind == "keys" else mix_leaves.emit_values
         emit(e, subject, int(rest[0]), *arguments)

@@ -14,17 +14,19 @@ from runtime.kernels.kept import GROUP, KINDS
 
 UNROLLED = 4  # rows of quants in one turn of the loop
 NONE = -3e38  # in the place of a score that does not count
+WIDTHS = {"F16": 2, "F32": 4}
+"""Bytes of an element of the rows that are floats."""
 SUMMED = 4  # vectors of weights in one turn of the loop
 
 
-def emit_mix(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value,
+def emit_mix(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value,
              ahead: Value) -> None:  # fmt: skip
-    """Rows of f16."""
+    """Rows of floats, "F16" or "F32"."""
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
     some, widths = _tile(e, columns)
     for first in range(0, columns, some):
-        asked = ahead if first == 0 else None
-        _mix_columns(e, e.pointer(w), stride, rows, xs[first : first + some], outs[first : first + some], n, widths, asked)
+        asked = ahead if first == 0 and kind == "F16" else None  # what is f32 was just written
+        _mix_columns(e, kind, e.pointer(w), stride, rows, xs[first : first + some], outs[first : first + some], n, widths, asked)
 
 
 def _tile(e: Emitter, columns: int) -> tuple[int, Sequence[int]]:
@@ -35,16 +37,19 @@ def _tile(e: Emitter, columns: int) -> tuple[int, Sequence[int]]:
     return columns, (_vectors(e, columns), 1)
 
 
-def _mix_columns(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], outs: Sequence[Value], n: Value,
-                 widths: Sequence[int], ahead: Value | None) -> None:  # fmt: skip
+def _mix_columns(e: Emitter, kind: str, w: Value, stride: Value, rows: Value, xs: Sequence[Value], outs: Sequence[Value],
+                 n: Value, widths: Sequence[int], ahead: Value | None) -> None:  # fmt: skip
     """The sums of some columns. `ahead` as in `mix`, if anything is to be asked for."""
     done = e.index(0)
     for lanes, vectors in (*((e.lanes, width) for width in widths), (1, 1)):
         repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
+        if vectors == 3:
+            repeats = _threes(e, e.builder.udiv(n, e.index(lanes)))
 
         def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
             place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
-            sums = _mix_part(e, e.at(w, e.builder.mul(place, e.index(2))), stride, rows, xs, lanes, vectors, ahead)
+            here = e.at(w, e.builder.mul(place, e.index(WIDTHS[kind])))
+            sums = _mix_part(e, kind, here, stride, rows, xs, lanes, vectors, ahead)
             _store(e, sums, outs, place, lanes, vectors)
             return []
 
@@ -52,19 +57,41 @@ def _mix_columns(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[
         done = e.builder.add(done, e.builder.mul(repeats, e.index(lanes * vectors)))
 
 
+def _threes(e: Emitter, vectors: Value) -> Value:
+    """How many times three of so many vectors are taken: once less where one would be left over: its few sums would wait
+    for one another."""
+    alone = e.builder.icmp_unsigned("==", e.builder.urem(vectors, e.index(3)), e.index(1))
+    enough = e.builder.icmp_unsigned(">", vectors, e.index(3))
+    return e.builder.sub(e.builder.udiv(vectors, e.index(3)), e.builder.zext(e.builder.and_(alone, enough), e.I64))
+
+
 def _mix_part(
-    e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int, ahead: Value | None
+    e: Emitter,
+    kind: str,
+    w: Value,
+    stride: Value,
+    rows: Value,
+    xs: Sequence[Value],
+    lanes: int,
+    vectors: int,
+    ahead: Value | None,
 ) -> list[Value]:
     """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
         here = e.at(w, e.builder.mul(r, stride))
         if ahead is not None:
-            _ask(e, e.at(here, ahead), 2 * lanes * vectors)
-        values = [e.half(e.load(here, 2 * lanes * v, e.vector(e.I16, lanes))) for v in range(vectors)]
+            _ask(e, e.at(here, ahead), WIDTHS[kind] * lanes * vectors)
+        values = [_floats(e, kind, here, WIDTHS[kind] * lanes * v, lanes) for v in range(vectors)]
         return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
 
     return e.loop(rows, [e.zero(e.vector(e.F32, lanes))] * (len(xs) * vectors), row)
+
+
+def _floats(e: Emitter, kind: str, pointer: Value, offset: int, lanes: int) -> Value:
+    if kind == "F32":
+        return e.load(pointer, offset, e.vector(e.F32, lanes))
+    return e.half(e.load(pointer, offset, e.vector(e.I16, lanes)))
 
 
 def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,

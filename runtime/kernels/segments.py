@@ -19,21 +19,34 @@ from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
 from runtime.kernels.matmul import WIDEST, fill, leaf_width
-from runtime.kernels.memory import call6, call7, f32, f64, i32, i64
+from runtime.kernels.memory import call3, call6, call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads
 
 SEGMENT = 512  # keys whose scores a thread holds at a time
 COLUMNS = 128  # at the most (heads of rows) that share what is read of a segment, while it is in the core's cache
+OPENED = 24  # columns from which on a block is made f32 for all of them
 HEAD = 16  # floats of a record before the values: the maximum, the sum of weights, and what brings them to a cache line
 LEAST = np.float32(-1e30)  # below every score
-FIELDS = 26  # of the arguments of `attention.attend`
+FIELDS = 28  # of the arguments of `attention.attend`
 
 
-def scratch_bytes(group: int, value_size: int) -> int:
-    """Bytes of scratch that `attend` needs a thread: pointers, scores, sums and records of each column."""
-    most = max(group, WIDEST)
-    floats = most * (SEGMENT + value_size) + (most + max(most, COLUMNS)) * (HEAD + value_size)
-    return (16 * WIDEST + 4 * floats + 63) // 64 * 64
+def scratch_bytes(group: int, size: int, value_size: int) -> int:
+    """Bytes of scratch that `attend` needs a thread: pointers, an opened block, the sums of a leaf, and scores and two
+    records a column."""
+    columns = max(group, COLUMNS)
+    opened, sums = BLOCK_TOKENS * max(size, value_size), WIDEST * value_size
+    return (16 * WIDEST + 4 * (opened + sums + columns * (SEGMENT + 2 * (HEAD + value_size))) + 63) // 64 * 64
+
+
+@inline
+def places(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int, int, int]:
+    """Where in scratch an opened block lies, the sums of a leaf, scores, the records of a segment, and those of all before it."""
+    columns = max(group, COLUMNS)
+    opened = scratch + 16 * WIDEST
+    sums = opened + 4 * BLOCK_TOKENS * max(size, value_size)
+    scores = sums + 4 * WIDEST * value_size
+    found = scores + 4 * columns * SEGMENT
+    return opened, sums, scores, found, found + 4 * columns * (HEAD + value_size)
 
 
 @inline
@@ -69,16 +82,20 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
 
 
 @inline
-def _sums(leaves: Any, kept: int, stride: int, rows: int, length: int, x: int, x_row: int, x_head: int, group: int,
-          out: int, out_step: int, columns: int, pointers: int, ahead: int) -> None:
-    """out[c] = the sum of the kept rows, each times its factor in x[c]. What lies `ahead` so many bytes is read next."""
-    done = 0
-    while done < columns:
-        width = leaf_width(leaves, columns - done)
-        _point(pointers, done, width, x, x_row, x_head, group, out, out_step)
-        call7(leaves[width], (kept, stride, rows, pointers, pointers + 8 * WIDEST, length, ahead))
-        ahead = 0
-        done += width
+def _add(out: int, more: int, count: int) -> None:
+    """Add so many f32. Their own arrays, for indices that are sums keep LLVM from taking vectors: they might be negative."""
+    x, y = f32(out, count), f32(more, count)
+    for i in range(count):
+        x[i] += y[i]
+
+
+@inline
+def _before(positions: Any, t: int) -> int:
+    """Rows, in the order of their positions, that stand before token t and do not see it."""
+    rows = 0
+    while positions[rows] < t:
+        rows += 1
+    return rows
 
 
 @inline
@@ -88,63 +105,117 @@ def _cap(scores: Any, count: int, scale: Any, softcap: Any) -> None:
         scores[t] = softcap / scale * tanh(scores[t] * scale / softcap)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FAST)
-def segment(args: int, row: int, rows: int, kv: int, start: int, scratch: int, found: int, leads: bool) -> None:
-    """What the SEGMENT keys from `start` on give some rows of a text, no more than a leaf takes: a record a column at `found`.
-    `leads`: these rows read the segment first. Arguments: those of `attention.attend`."""
-    a = i64(args, FIELDS)
-    heads, kv_heads, size, value_size, bits, window = a[3], a[4], a[5], a[6], a[15], a[18]
-    group, key_leaves, value_leaves = heads // kv_heads, i64(a[13], WIDEST + 1), i64(a[14], WIDEST + 1)
-    scale, softcap = np.float32(f64(args, FIELDS)[20]), np.float32(f64(args, FIELDS)[21])
-    key_bytes, value_bytes = head_bytes(bits, size), head_bytes(bits, value_size)
-    columns, record = rows * group, HEAD + value_size
-    scores_at = scratch + 16 * WIDEST
-    part_at = scores_at + 4 * columns * SEGMENT
-    numbers = f32(scratch, 4)  # where pointers lie at other times
-    records, part = f32(found, columns * record), f32(part_at, columns * value_size)
-    positions = i32(a[7] + 4 * row, rows)
+@inline
+def _block(a: Any, field: int, row: int, kv: int, t: int, head: int) -> Any:
+    """Where the keys (field 11) or values (12), `head` bytes, of the block lie that begins with token t of the text of `row`."""
     blocks = i32(a[9] + 4 * i32(a[8], row + 1)[row] * a[10], a[10])
+    return a[field] + (blocks[t // BLOCK_TOKENS] * a[4] + kv) * head
+
+
+@inline
+def _opens(a: Any, columns: int) -> bool:
+    """Whether so many columns pass over blocks that were made f32 for all of them."""
+    return a[26] != 0 and columns >= OPENED
+
+
+@inline
+def _score(args: int, row: int, rows: int, kv: int, start: int, first: int, end: int, scratch: int) -> None:
+    """The scores of the keys from `first` on, block by block for all columns. A row's own block is the last that it looks at."""
+    a = i64(args, FIELDS)
+    heads, size = a[3], a[5]
+    group, head = heads // a[4], head_bytes(a[15], size)
+    columns, positions = rows * group, i32(a[7] + 4 * row, rows)
+    opens = _opens(a, columns)
+    leaves, stride = i64(a[26] if opens else a[13], WIDEST + 1), (4 if opens else 2) * BLOCK_TOKENS
+    opened, _, scores, _, _ = places(scratch, group, size, a[6])
     queries = a[1] + 4 * (row * heads + kv * group) * size
-    for i in range(columns * record):
+    for t in range(first, end, BLOCK_TOKENS):
+        keys, following = _block(a, 11, row, kv, t, head), t + BLOCK_TOKENS
+        if following < end:
+            ahead = _block(a, 11, row, kv, following, head) - keys
+        else:
+            ahead = _block(a, 12, row, kv, first, head_bytes(a[15], a[6])) - keys
+        if opens:
+            call3(a[27], (keys, opened, size * BLOCK_TOKENS))
+            keys = opened
+        done = _before(positions, t) * group
+        while done < columns:
+            width = leaf_width(leaves, columns - done)
+            _point(scratch, done, width, queries, 4 * heads * size, 4 * size, group, scores + 4 * (t - start), 4 * SEGMENT)
+            call7(leaves[width], (keys, stride, size, scratch, scratch + 8 * WIDEST, BLOCK_TOKENS, ahead))
+            done, ahead = done + width, 0
+
+
+@inline
+def _weigh(args: int, row: int, rows: int, start: int, padded: int, scratch: int, found: int) -> None:
+    """Weights of the scores of `padded` keys, with the head of each column's record."""
+    a = i64(args, FIELDS)
+    group, window, record = a[3] // a[4], a[18], HEAD + a[6]
+    scale, softcap = np.float32(f64(args, FIELDS)[20]), np.float32(f64(args, FIELDS)[21])
+    positions, numbers = i32(a[7] + 4 * row, rows), f32(scratch, 4)
+    _, _, scores, _, _ = places(scratch, group, a[5], a[6])
+    for c in range(rows * group):
+        position, of_column = positions[c // group], scores + 4 * c * SEGMENT
+        known = min(max(position + 1 - start, 0), SEGMENT)
+        low = max(position + 1 - window - start, 0) if window != 0 else 0
+        if softcap != np.float32(0):
+            _cap(f32(of_column, SEGMENT), known, scale, softcap)
+        numbers[0], numbers[1] = scale, LEAST
+        call6(a[22], (of_column, min(low, known), known, padded, scratch, scratch + 8))
+        head = f32(found + 4 * c * record, 2)
+        head[0], head[1] = numbers[2], numbers[3]
+
+
+@inline
+def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: int, scratch: int, found: int) -> None:
+    """Add the values from `first` on, times their weights, to the records, block by block for all columns."""
+    a = i64(args, FIELDS)
+    size, bits = a[6], a[15]
+    group, head, record = a[3] // a[4], head_bytes(bits, size), HEAD + size
+    columns, positions = rows * group, i32(a[7] + 4 * row, rows)
+    opens = _opens(a, columns)
+    leaves, stride = i64(a[26] if opens else a[14], WIDEST + 1), 4 * size if opens else size * bits // 8
+    opened, sums, weights, _, _ = places(scratch, group, a[5], size)
+    inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
+    for t in range(first, end, BLOCK_TOKENS):
+        values, following, ahead = _block(a, 12, row, kv, t, head), t + BLOCK_TOKENS, 0
+        if following < end:
+            ahead = _block(a, 12, row, kv, following, head) - values
+        elif following <= positions[rows - 1]:
+            ahead = _block(a, 11, row, kv, following, head_bytes(bits, a[5])) - values
+        count = min(BLOCK_TOKENS, end - t)
+        if opens:
+            call3(a[27], (values, opened, size * count))
+            values = opened
+        done = _before(positions, t) * group
+        while done < columns:
+            width = leaf_width(leaves, columns - done)
+            for c in range(width):
+                inputs[c], outputs[c] = weights + 4 * ((done + c) * SEGMENT + t - start), sums + 4 * c * size
+            call7(leaves[width], (values, stride, count, scratch, scratch + 8 * WIDEST, size, ahead))
+            for c in range(width):
+                _add(found + 4 * ((done + c) * record + HEAD), sums + 4 * c * size, size)
+            done, ahead = done + width, 0
+
+
+@njit(nogil=True, error_model="numpy", fastmath=FAST)
+def segment(args: int, row: int, rows: int, kv: int, start: int, scratch: int, found: int) -> None:
+    """What the SEGMENT keys from `start` on give some rows of a text, of at most COLUMNS heads, in `found`: a record a column.
+    Arguments: those of `attention.attend`."""
+    a = i64(args, FIELDS)
+    columns, window, positions = rows * (a[3] // a[4]), a[18], i32(a[7] + 4 * row, rows)
+    records = f32(found, columns * (HEAD + a[6]))
+    for i in range(columns * (HEAD + a[6])):
         records[i] = np.float32(0)
-    last = positions[rows - 1]
     seen = max(positions[0] + 1 - window, 0) if window != 0 else 0  # the first token that any row sees
-    end = min(start + SEGMENT, last + 1)
+    end = min(start + SEGMENT, positions[rows - 1] + 1)
     first = max(start, seen // BLOCK_TOKENS * BLOCK_TOKENS)
     if first >= end:
         return
     padded = (end - start + BLOCK_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
-    first_values = a[12] + (blocks[first // BLOCK_TOKENS] * kv_heads + kv) * value_bytes
-    for t in range(first, end, BLOCK_TOKENS):
-        keys, ahead = a[11] + (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * key_bytes, 0
-        if leads:
-            following = t + BLOCK_TOKENS
-            ahead = first_values - keys
-            if following < end:
-                ahead = a[11] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * key_bytes - keys
-        _sums(key_leaves, keys, 2 * BLOCK_TOKENS, size, BLOCK_TOKENS, queries, 4 * heads * size, 4 * size, group,
-              scores_at + 4 * (t - start), 4 * SEGMENT, columns, scratch, ahead)
-    for c in range(columns):
-        known = min(max(positions[c // group] + 1 - start, 0), SEGMENT)
-        low = max(positions[c // group] + 1 - window - start, 0) if window != 0 else 0
-        scores = f32(scores_at + 4 * c * SEGMENT, SEGMENT)
-        if softcap != np.float32(0):
-            _cap(scores, known, scale, softcap)
-        numbers[0], numbers[1] = scale, LEAST
-        call6(a[22], (scores_at + 4 * c * SEGMENT, min(low, known), known, padded, scratch, scratch + 8))
-        records[c * record], records[c * record + 1] = numbers[2], numbers[3]
-    for t in range(first, end, BLOCK_TOKENS):
-        values, ahead = a[12] + (blocks[t // BLOCK_TOKENS] * kv_heads + kv) * value_bytes, 0
-        following = t + BLOCK_TOKENS
-        if leads and following < end:
-            ahead = a[12] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * value_bytes - values
-        elif leads and following <= last:
-            ahead = a[11] + (blocks[following // BLOCK_TOKENS] * kv_heads + kv) * key_bytes - values
-        _sums(value_leaves, values, value_size * bits // 8, min(BLOCK_TOKENS, end - t), value_size,
-              scores_at + 4 * (t - start), 0, 4 * SEGMENT, columns, part_at, 4 * value_size, columns, scratch, ahead)
-        for c in range(columns):
-            for i in range(value_size):
-                records[c * record + HEAD + i] += part[c * value_size + i]
+    _score(args, row, rows, kv, start, first, end, scratch)
+    _weigh(args, row, rows, start, padded, scratch, found)
+    _sum(args, row, rows, kv, start, first, end, scratch, found)
 
 
 @inline
@@ -200,15 +271,11 @@ def first_segment(position: int, window: int) -> int:
 def attend_rows(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
     """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attention.attend`."""
     a = i64(args, FIELDS)
-    group, value_size = a[3] // a[4], a[6]
-    record, step = 4 * (HEAD + value_size), leaf_rows(group)
-    found = scratch + 16 * WIDEST + 4 * max(group, WIDEST) * (SEGMENT + value_size)
-    totals = found + max(group, WIDEST) * record
+    group = a[3] // a[4]
+    _, _, _, found, totals = places(scratch, group, a[5], a[6])
     begin(args, kv, rows * group, totals)
     positions = i32(a[7] + 4 * row, rows)
     for number in range(first_segment(positions[0], a[18]), positions[rows - 1] // SEGMENT + 1):
-        for r in range(0, rows, step):
-            count = min(step, rows - r)
-            segment(args, row + r, count, kv, number * SEGMENT, scratch, found, r == 0)
-            join(totals + r * group * record, found, count * group, value_size)
+        segment(args, row, rows, kv, number * SEGMENT, scratch, found)
+        join(totals, found, rows * group, a[6])
     finish(args, row, rows, kv, totals)

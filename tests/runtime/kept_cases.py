@@ -72,10 +72,12 @@ def assert_near(out: Array, factors: Array, weights: Array) -> None:
 
 @at_either_end
 @pytest.mark.parametrize("rows", [1, 3, 64])
-@pytest.mark.parametrize("n", [1, 7, 8, 64, 80, 131])
-def test_sums_of_halves(leaves: Leaves, rows: int, n: int, at_end: bool, rng: np.random.Generator) -> None:
-    weights, factors = rng.normal(size=(rows, n)).astype(np.float16), rng.normal(size=(8, rows)).astype(np.float32)
-    outs = [run(leaves.keys(KINDS["f16"], c), c, weights, 2 * n, rows, factors, n, at_end=at_end) for c in COLUMNS]
+@pytest.mark.parametrize("n", [1, 7, 8, 16, 31, 32, 64, 80, 131])
+@pytest.mark.parametrize("form", ["keys", "opened"])
+def test_sums_of_floats(leaves: Leaves, rows: int, n: int, form: str, at_end: bool, rng: np.random.Generator) -> None:
+    weights = rng.normal(size=(rows, n)).astype(np.float16 if form == "keys" else np.float32)
+    factors, stride = rng.normal(size=(8, rows)).astype(np.float32), weights.itemsize * n
+    outs = [run(leaves.sums(form, KINDS["f16"], c), c, weights, stride, rows, factors, n, at_end=at_end) for c in COLUMNS]
     assert_near(outs[0], factors, weights)
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
@@ -114,7 +116,7 @@ def test_products_with_keys(leaves: Leaves, kind: Kept, size: int, at_end: bool,
     group = BLOCK_TOKENS * (2 * kind.bits + 1)  # f16s in the quants and scales of 32 dimensions
     places = np.arange(size // GROUP)[:, None] * group + np.arange(2 * kind.bits * BLOCK_TOKENS, group)
     head, factors = random_head(kind, size, places, rng), rng.normal(size=(8, size)).astype(np.float32)
-    outs = [run(leaves.keys(kind, c), c, head, 64, size, factors, BLOCK_TOKENS, at_end=at_end) for c in COLUMNS]
+    outs = [run(leaves.sums("keys", kind, c), c, head, 64, size, factors, BLOCK_TOKENS, at_end=at_end) for c in COLUMNS]
     assert_near(outs[0], factors, keys_of(kind, head, size))
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
@@ -129,7 +131,7 @@ def test_sums_of_values(leaves: Leaves, kind: Kept, size: int, at_end: bool, rng
     for rows in (1, 5, BLOCK_TOKENS):
         factors = rng.normal(size=(8, rows)).astype(np.float32)
         stride = size * kind.bits // 8
-        outs = [run(leaves.values(kind, c), c, head, stride, rows, factors, size, at_end=at_end) for c in COLUMNS]
+        outs = [run(leaves.sums("values", kind, c), c, head, stride, rows, factors, size, at_end=at_end) for c in COLUMNS]
         assert_near(outs[0], factors, values_of(kind, head, size)[:rows])
         for out in outs[1:]:
             np.testing.assert_array_equal(out, outs[0])
