@@ -155,7 +155,7 @@ FAULTS = (
     Fault("kernels/router.py", "order[offsets[ids[p]]] = p", "order[offsets[ids[p]]] = j", "F32-qwen3moe", tests=MODELS),
     Fault("kernels/desk.py", "not compare_swap(desk, working, BUSY) and not", "compare_swap(desk, working, BUSY) and", "", POOL),
     Fault("kernels/attention.py", "(first + done + s) * SEGMENT", "(first + s) * SEGMENT", "qwen3moe", SEGMENTS),
-    Fault("kernels/segments.py", "[c // group] + 1 - start", "[c // group] - start", "F32-llama", tests=MODELS),
+    Fault("kernels/segments.py", "min(max(position + 1 - start, 0)", "min(max(position - start, 0)", "F32-llama", tests=MODELS),
     Fault("kernels/segments.py", "+ 1 - window - start", "- window - start", "F32 and gemma2", tests=MODELS),
     Fault("kernels/segments.py", "total[1] * old + more[1] * new", "total[1] + more[1] * new", "", tests=MODELS),
     Fault("kernels/rows.py", "out[i] = x[i] * scale * weight[i]", "out[i] = x[i] * scale", "F32-llama", tests=MODELS),
