@@ -60,10 +60,17 @@ async def _sweep(app: web.Application) -> AsyncIterator[None]:
         return
     own = services.settings.address
     is_alone = lambda: presence.is_alone() and not ollama_runs(own)  # noqa: E731
-    sweep = asyncio.create_task(asyncio.to_thread(prune, services.store, is_alone))
+    sweep = asyncio.create_task(asyncio.to_thread(_prune, services.store, is_alone))
     yield
     await sweep
     presence.leave()
+
+
+def _prune(store: Store, is_alone: Callable[[], bool]) -> None:
+    try:
+        prune(store, is_alone)
+    except OSError as error:
+        _LOG.warning("the store cannot be swept: %s", error)
 
 
 async def _end_children(app: web.Application) -> AsyncIterator[None]:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import serve, wire
+from ollama_compat import app, serve, wire
+from ollama_compat.services import SERVICES
 from ollama_compat.settings import Address, Settings
+from ollama_compat.store import Store
 
 
 async def raw(live: Any, text: str) -> str:
@@ -239,13 +241,20 @@ def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.S
         )
 
 
-def test_settings_reach_the_store(tmp_path: Path) -> None:
-    from ollama_compat.app import create_app
-    from ollama_compat.services import SERVICES
+async def test_a_store_that_cannot_be_swept_is_served(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the server that has it ends in good order."""
 
-    app = create_app(Settings(models=tmp_path / "here", no_prune=True))
-    assert app[SERVICES].store.root == tmp_path / "here"
-    assert app[SERVICES].store.no_prune
+    def broken(store: Store, is_alone: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(app, "prune", broken)
+    live = await start()
+    assert (await live.ask("GET", "/api/tags"))[0] == 200
+
+
+def test_settings_reach_the_store(tmp_path: Path) -> None:
+    store = app.create_app(Settings(models=tmp_path / "here", no_prune=True))[SERVICES].store
+    assert (store.root, store.no_prune) == (tmp_path / "here", True)
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
