@@ -25,9 +25,9 @@ def _param(value: Any, at: Place) -> dict[str, Any] | None:
         return None
     role = _ROLE(value, at)["role"]
     found = dict(gotypes.match_members(value, {"content": None}))
-    if "content" not in found:
+    if "content" not in found and not at.faults:
         raise BadRequest("unexpected end of JSON input")
-    content = "" if found["content"] is None else found["content"]
+    content = "" if found.get("content") is None else found["content"]
     if isinstance(content, str) and not isinstance(content, gojson.Number):
         return {"role": role, "content": [{"type": "text", "text": content}]}
     blocks = BLOCKS(content, at)

@@ -246,6 +246,10 @@ async def test_count_tokens(live: Any) -> None:
         ({"messages": []}, "messages is required"),
         ({"messages": [{"role": "user"}]}, "unexpected end of JSON input"),
         (
+            {"messages": [{"role": 3}]},
+            "json: cannot unmarshal number into Go struct field MessagesRequest.messages.role of type string",
+        ),
+        (
             {"messages": [{"role": "user", "content": 5}]},
             "json: cannot unmarshal number into Go struct field MessagesRequest.messages of type []anthropic.ContentBlock",
         ),
