@@ -27,6 +27,13 @@ _LOCAL = re.compile(r"(?:.*\.)?localhost(?:\.localdomain)?|_gateway|_outbound", 
 _NOBODY = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
+class NoName(OSError):
+    """The text can be no host's name, like `a..b`, so nobody was asked for it."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(socket.EAI_NONAME, f"lookup {host}: no such host")
+
+
 class _Libc(Exception):
     """Go leaves this name to libc, which does not tell whom it asks."""
 

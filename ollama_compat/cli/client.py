@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote as quote_url
 
 from ollama_compat.cli.errors import CommandError, SignInNeeded, StatusError, Unreachable
+from ollama_compat.duration import quote
 from ollama_compat.proxy import proxy_for
 from ollama_compat.settings import VERSION, Address
 
@@ -125,22 +129,26 @@ class Client:
         return answer if isinstance(answer, dict) else {}
 
     def _url(self, path: str) -> str:
-        return self.address.url.rstrip("/") + path
+        return dataclasses.replace(self.address, host=_escaped(self.address.host)).url.rstrip("/") + path
 
     def _open(
         self, method: str, path: str, body: bytes | None, accept: str, file: _Counted | None = None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         url = self._url(path)
+        if escape := re.search("%(?!25)[0-7][0-9A-F]", _escaped(self.address.host)):
+            raise Unreachable(f"parse {quote(url)}: invalid URL escape {quote(escape[0])}")
+        if self.address.scheme not in ("http", "https"):
+            raise Unreachable(f"{method.capitalize()} {quote(url)}: unsupported protocol scheme {quote(self.address.scheme)}")
         headers = {"Content-Type": "application/json", "Accept": accept, "User-Agent": _user_agent(), **self._key}
         connection = self._connection()
         try:
             if file is not None:
                 headers["Content-Length"] = str(file.size)
             return connection, self._exchange(connection, method, path, body if file is None else file, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             connection.close()
             refused = isinstance(error, ConnectionRefusedError)
-            raise Unreachable(f'{method.capitalize()} "{url}": {self._failure(error)}', refused=refused) from error
+            raise Unreachable(f"{method.capitalize()} {quote(url)}: {self._failure(error)}", refused=refused) from error
 
     def _exchange(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: Mapping[str, str]
@@ -170,10 +178,15 @@ class Client:
     def _failure(self, error: Exception) -> str:
         """Go's words for why a connection came to nothing."""
         where = f"{self.address.host}:{self.address.port}"
-        if isinstance(error, socket.gaierror):
+        if isinstance(error, socket.gaierror | UnicodeError):
             from ollama_compat import golookup  # only here, few commands need it
 
-            return f"dial tcp: {golookup.failure(self.address.host, error)}"
+            host = self.address.host
+            if isinstance(error, UnicodeError):
+                error = golookup.NoName(host)
+            elif not host.isascii():
+                host = host.encode("idna").decode()
+            return f"dial tcp: {golookup.failure(host, error)}"
         if isinstance(error, TimeoutError):
             return f"dial tcp {where}: i/o timeout"
         if isinstance(error, (ssl.SSLError, http.client.HTTPException, ConnectionResetError)):
@@ -281,6 +294,14 @@ def _refusal(status: int, answer: bytes) -> StatusError:
     if isinstance(body, dict) and isinstance(body.get("error", ""), str):
         return StatusError(status, body.get("error", ""))
     return StatusError(status, answer.decode("utf-8", "replace"))
+
+
+_KEPT = "-_.~!$&'()*+,;=:[]<>\""  # by Go in hosts, beside letters and digits
+
+
+def _escaped(host: str) -> str:
+    """The host as Go writes it in a URL."""
+    return quote_url(host, safe=_KEPT)
 
 
 def _cause(error: Exception) -> str:

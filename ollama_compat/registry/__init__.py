@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from ollama_compat.golookup import NoName
 from ollama_compat.registry.blobs import Fetcher
 from ollama_compat.registry.client import Access, Client, Patience
 from ollama_compat.registry.pipe import Pipes
@@ -19,6 +21,18 @@ from ollama_compat.store import Store
 from ollama_compat.store.names import ModelName
 
 __all__ = ["Patience", "Registry"]
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Finds nobody by a text that can be no name, where Python would not try."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        try:
+            return await super().resolve(host, port, family)
+        except UnicodeError:
+            raise NoName(host) from None
 
 
 class Registry:
@@ -42,7 +56,7 @@ class Registry:
     def _client(self, name: ModelName, insecure: bool) -> Client:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver()),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

@@ -67,6 +67,8 @@ def words(error: BaseException) -> str:
     """A failure of the network as Go tells it."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: {golookup.failure(error.host, error.os_error)}"
+    if isinstance(error, aiohttp.InvalidUrlClientError):  # numbers that are no address
+        return f"dial tcp: lookup {error.url}: no such host"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"tls: failed to verify certificate: x509: {_reason(error.certificate_error)}"
     if isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError):

@@ -61,6 +61,27 @@ def test_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.err == 'Error: Head "http://nowhere.invalid:1/": dial tcp: lookup nowhere.invalid on some:53: no such host\n'
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("a b", 'parse "http://a%20b:11434/": invalid URL escape "%20"'),
+        ("a\nb", 'parse "http://a%0Ab:11434/": invalid URL escape "%0A"'),
+        ("?x", 'parse "http://%3Fx:11434/": invalid URL escape "%3F"'),
+        ("ftp://127.0.0.1", 'Head "ftp://127.0.0.1:11434/": unsupported protocol scheme "ftp"'),
+        ("a..b", 'Head "http://a..b:11434/": dial tcp: lookup a..b: no such host'),
+        (".", 'Head "http://.:11434/": dial tcp: lookup .: no such host'),
+        ("a" * 64, f'Head "http://{"a" * 64}:11434/": dial tcp: lookup {"a" * 64}: no such host'),
+        ('a"b', 'Head "http://a\\"b:11434/": dial tcp: lookup a"b: no such host'),
+        ("a%b", 'Head "http://a%25b:11434/": dial tcp: lookup a%b: no such host'),
+        ("häuser.invalid", 'Head "http://h%C3%A4user.invalid:11434/": dial tcp: lookup xn--huser-gra.invalid: no such host'),
+    ],
+)
+def test_hosts_that_are_none(host: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golookup, "failure", lambda host, error: f"lookup {host}: no such host")
+    result = run("list", host=host)
+    assert (result.status, result.err) == (1, f"Error: {told}\n")
+
+
 def test_other_ends(server: FakeOllama, silent: int) -> None:
     assert run("list", host=f"127.0.0.1:{silent}").err == f'Error: Head "http://127.0.0.1:{silent}/": EOF\n'
     plain = run("list", host=f"https://{server.host}").err

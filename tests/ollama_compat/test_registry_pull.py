@@ -165,6 +165,14 @@ async def test_a_registry_without_ranges(place: Place) -> None:
             "dial tcp: lookup nowhere.invalid on some:53: no such host",
         ),
         (
+            "a..b/c/d",
+            'pull model manifest: Get "http://a..b/v2/c/d/manifests/latest": dial tcp: lookup a..b on some:53: no such host',
+        ),
+        (
+            "1.2.3/c/d",
+            'pull model manifest: Get "http://1.2.3/v2/c/d/manifests/latest": dial tcp: lookup 1.2.3: no such host',
+        ),
+        (
             "host.invalid:abc/c/d",
             'pull model manifest: parse "http://host.invalid:abc/v2/c/d/manifests/latest": invalid port ":abc" after host',
         ),
@@ -419,6 +427,11 @@ async def test_a_redirect_takes_no_token_along(place: Place) -> None:
         place.assert_pulled()
         assert len(storage.requests("GET", digest(BLOB))) == 1 + 6
         assert len(place.registry.requests("GET", digest(BLOB))) == 1
+
+
+async def test_a_redirect_to_what_can_be_no_host(place: Place) -> None:
+    place.registry.redirect = "http://a..b"
+    assert "dial tcp: lookup a..b: no such host" in await place.fails()
 
 
 async def test_a_signed_address_may_expire(place: Place) -> None:
