@@ -54,7 +54,8 @@ def row_driver(function: Callable[[int, int, int, int], None]) -> Driver:
 def exp(x: Any) -> Any:
     """e**x for float32 x in [-87, 88] (smaller x count as -87), relative error below 3e-7; loops over it vectorise."""
     x = max(np.float32(x), np.float32(-87.0))
-    n = np.int32(x * np.float32(1.44269504) + np.float32(1024.5)) - np.int32(1024)  # round(x / ln 2), by truncation
+    # round(x / ln 2), by truncation; without the cast it would be an int64, which AVX2 makes floats of one by one
+    n = np.int32(np.int32(x * np.float32(1.44269504) + np.float32(1024.5)) - 1024)
     r = x - np.float32(n) * np.float32(0.693359375) + np.float32(n) * np.float32(2.12194440e-4)  # ln 2 in two parts
     # Taylor series of e**r, |r| <= ln 2 / 2
     p = np.float32(1 / 5040) * r + np.float32(1 / 720)
