@@ -94,6 +94,8 @@ def _bind(address: Address) -> socket.socket:
         infos = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ListenError(f"listen tcp: {golookup.failure(host, error)}") from error
+    except UnicodeError as error:
+        raise ListenError(f"listen tcp: lookup {host}: no such host") from error
     family, kind, protocol, _, sockaddr = infos[0]
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

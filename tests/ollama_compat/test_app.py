@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ollama_compat import app, serve, wire
+from ollama_compat import app, golookup, serve, wire
 from ollama_compat.services import SERVICES
 from ollama_compat.settings import Address, Settings
 from ollama_compat.store import Store
@@ -212,6 +212,14 @@ def test_a_port_in_use_is_said_in_ollamas_words() -> None:
         with pytest.raises(serve.ListenError) as caught:
             serve._bind(Address("http", "127.0.0.1", port))
     assert str(caught.value) == f"listen tcp 127.0.0.1:{port}: bind: address already in use"
+
+
+def test_a_host_that_is_none_is_said_in_ollamas_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golookup, "failure", lambda host, error: f"lookup {host} on some:53: no such host")
+    for host, server in (("nowhere.invalid", " on some:53"), ("a..b", "")):
+        with pytest.raises(serve.ListenError) as caught:
+            serve._bind(Address("http", host, 0))
+        assert str(caught.value) == f"listen tcp: lookup {host}{server}: no such host"
 
 
 SERVE = """
