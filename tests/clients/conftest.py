@@ -25,7 +25,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = folder / "encoder.gguf"
     subprocess.run([PYTHON, "-c", WRITE_ENCODER, path], check=True)
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
-    with httpx.Client(base_url=server.host, timeout=60) as http:
+    with httpx.Client(base_url=server.host, timeout=300) as http:  # the first model may have to wait for its kernels
         http.post(f"/api/blobs/sha256:{digest}", content=path.read_bytes()).raise_for_status()
         http.post("/api/generate", json={"model": "demo-moe"}).raise_for_status()  # it is in the store from its first use on
         body = {"model": "encoder", "files": {"encoder.gguf": f"sha256:{digest}"}, "stream": False}
