@@ -69,41 +69,18 @@ def _go_type(value: Any) -> str:
     return names.get(type(value), "float64")
 
 
-class Texts:
-    """Makes the texts of native objects.
-
-    There is no field for reasoning here. Of a model whose own template is used, Ollama shows it in its tags, as it was written;
-    of others it shows nothing.
-    """
-
-    def __init__(self, *, with_thoughts: bool) -> None:
-        self._with_thoughts = with_thoughts
-        self._last = ""  # the last text of reasoning that is not closed yet
-
-    def feed(self, reply: Part) -> str:
-        """The text of an object."""
-        thinking = reply.get("thinking", "") if self._with_thoughts else ""
-        text = thinking if self._last or not thinking else f"<think>\n{thinking}"
-        self._last = thinking or self._last
-        if reply["response"] and self._last:
-            text += ("" if self._last.endswith("\n") else "\n") + "</think>\n\n"
-            self._last = ""
-        response: str = reply["response"]
-        return text + response
-
-
-def completion(replies: Sequence[Part], heard: Heard, texts: Sequence[Texts]) -> Part:
-    """The answers in one object."""
+def completion(replies: Sequence[Part], heard: Heard) -> Part:
+    """The answers in one object. There is no field for reasoning: what is not in the text is not shown, as by Ollama."""
     reply = replies[0]
     head = {"id": common.identity("cmpl-"), "object": "text_completion", "created": common.now(), "model": reply["model"]}
-    choices = [_choice(at, other, texts[at].feed(other)) for at, other in enumerate(replies)]
+    choices = [_choice(at, other) for at, other in enumerate(replies)]
     return head | {"system_fingerprint": "fp_ollama", "choices": choices, "usage": common.usage(replies, heard.cached)}
 
 
-def _choice(index: int, reply: Part, text: str, offset: int = 0) -> Part:
+def _choice(index: int, reply: Part, offset: int = 0) -> Part:
     """`offset`: characters of the text that came before."""
     logprobs = {"logprobs": _logprobs(reply["logprobs"], offset)} if reply.get("logprobs") else {}
-    return {"text": text, "index": index, "finish_reason": reply.get("done_reason"), **logprobs}
+    return {"text": reply["response"], "index": index, "finish_reason": reply.get("done_reason"), **logprobs}
 
 
 def _logprobs(entries: Sequence[Part], offset: int) -> Part:
@@ -123,23 +100,21 @@ def _logprobs(entries: Sequence[Part], offset: int) -> Part:
 class Chunks:
     """Makes the events of a streamed answer, or of several."""
 
-    def __init__(self, request: CompletionRequest, heard: Heard, texts: Sequence[Texts]) -> None:
+    def __init__(self, request: CompletionRequest, heard: Heard, answers: int) -> None:
         self._heard = heard
-        self._texts = texts
         self._with_usage = bool(request.stream_options and request.stream_options["include_usage"])
         self._id = common.identity("cmpl-")
         self._model = request.model
-        self._said = [0] * len(texts)  # characters
+        self._said = [0] * answers  # characters
         self._ends: list[Part] = []  # the last native object of each answer that is complete
 
     def feed(self, reply: Part, index: int = 0) -> list[Part]:
         """The events for a native object. Where usage was asked for, every chunk has one and only the last a real one."""
         none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        text = self._texts[index].feed(reply)
-        events = [self._chunk([_choice(index, reply, text, self._said[index])], none)]
-        self._said[index] += len(text)
+        events = [self._chunk([_choice(index, reply, self._said[index])], none)]
+        self._said[index] += len(reply["response"])
         self._ends += [reply] if reply["done"] else []
-        if len(self._ends) == len(self._texts):
+        if len(self._ends) == len(self._said):
             events += [self._chunk([], common.usage(self._ends, self._heard.cached))] if self._with_usage else []
             events.append(DONE)
         return events

@@ -14,6 +14,7 @@ from ollama_compat.output.jinja_families import family
 from ollama_compat.output.offered import Offered
 from ollama_compat.output.parser import CallParser, Parser
 from ollama_compat.output.thinking import Tags, ThinkingSplitter, tags_of_jinja
+from ollama_compat.output.unsplit import Unsplit
 from ollama_compat.template.gotemplate import Template
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Setup",
     "Thinking",
     "ToolCall",
+    "Unsplit",
     "builtin",
     "generic",
     "names_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from ollama_compat.answer import Finished, Ready, Told
 from ollama_compat.call import Call
 from ollama_compat.errors import BadRequest
 from ollama_compat.fitting import Prompt
+from ollama_compat.output import Unsplit
 from ollama_compat.resident import Resident
 from ollama_compat.schema import GenerateRequest
 from ollama_compat.services import Services, services
@@ -27,10 +29,13 @@ async def generate(request: web.Request) -> web.StreamResponse:
     return await (stream.stream(request, found) if body.stream else stream.gather(found, join))
 
 
-async def begin(parts: Services, body: GenerateRequest, told: Told | None = None) -> dict[str, Any] | stream.Parts:
+async def begin(
+    parts: Services, body: GenerateRequest, told: Told | None = None, *, split: bool = True
+) -> dict[str, Any] | stream.Parts:
     """After the checks: the objects of the answer, which are yet to be made, or the only one where nothing is to be said.
 
-    `told` hears of the end before the last object comes.
+    `told` hears of the end before the last object comes. Without `split`, reasoning stays in the text of a model whose own
+    template makes the prompt.
     """
     started_ns = time.perf_counter_ns()
     call.check_logprobs(body)
@@ -46,7 +51,7 @@ async def begin(parts: Services, body: GenerateRequest, told: Told | None = None
             return replies.generate_reply(body.model, done_reason="load")
     if body.debug_render_only:
         return await _rendered(parts, prepared, body)
-    return reply(parts, prepared, body, told)
+    return reply(parts, prepared, body, told, split=split)
 
 
 async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> dict[str, Any]:
@@ -57,11 +62,16 @@ async def _rendered(parts: Services, prepared: Call, body: GenerateRequest) -> d
     return replies.generate_reply(body.model, debug=replies.debug_info(text, len(_pictures(prepared, body))))
 
 
-async def reply(parts: Services, prepared: Call, body: GenerateRequest, told: Told | None = None) -> stream.Parts:
+async def reply(
+    parts: Services, prepared: Call, body: GenerateRequest, told: Told | None = None, *, split: bool = True
+) -> stream.Parts:
     """The objects of the answer."""
 
     async def make_prompt(resident: Resident) -> Prompt:
-        return await _prompt(parts, prepared, resident, body)
+        found = await _prompt(parts, prepared, resident, body)
+        if split or not found.native or found.parser is None:
+            return found
+        return dataclasses.replace(found, parser=Unsplit(found.parser))
 
     pictures = [{"images": _pictures(prepared, body)}]
     answers = answer.run(parts, prepared, make_prompt, cut=body.truncate, context=body.context or (), shown=pictures)

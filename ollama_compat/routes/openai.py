@@ -6,7 +6,7 @@ import functools
 
 from aiohttp import web
 
-from ollama_compat import call, prompt, several, stream, wire
+from ollama_compat import several, stream, wire
 from ollama_compat.openai import beyond, chat, common, completions, embeddings, response_events, transcriptions
 from ollama_compat.openai.responses import ResponsesRequest, to_native
 from ollama_compat.routes import chat as native_chat
@@ -33,15 +33,13 @@ async def completion(request: web.Request) -> web.StreamResponse:
     """Answers a prompt."""
     body = await wire.read_enveloped(request, completions.CompletionRequest, "openai", common.envelope)
     natives, heard = beyond.answers(body, completions.to_native(body)), Heard()
-    begin = functools.partial(native_generate.begin, services(request))
+    begin = functools.partial(native_generate.begin, services(request), split=False)
     found = [await begin(native, None if at else heard) for at, native in enumerate(natives)]
-    with_thoughts = prompt.is_native(await call.find(services(request), natives[0]))
-    texts = [completions.Texts(with_thoughts=with_thoughts) for _ in natives]
     if natives[0].stream:
-        events = several.convert(found, completions.Chunks(body, heard, texts).feed)
+        events = several.convert(found, completions.Chunks(body, heard, len(natives)).feed)
         return await stream.stream(request, events, stream.data_events(common.failed))
     replies = await several.wholes(found, native_generate.join)
-    return wire.json_response(completions.completion(replies, heard, texts), content_type=wire.PLAIN_JSON)
+    return wire.json_response(completions.completion(replies, heard), content_type=wire.PLAIN_JSON)
 
 
 async def responses(request: web.Request) -> web.StreamResponse:

@@ -356,10 +356,14 @@ async def test_a_streamed_completion_has_usage_in_every_chunk(live: Any) -> None
     assert parts[-1]["choices"] == []
 
 
-async def test_a_completion_shows_reasoning_in_its_tags(live: Any) -> None:
-    said = "<think>\nHm.\n</think>\n\nYes."
-    _, answer = await complete(live, f"say({said})")
-    assert answer["choices"][0]["text"] == said
+@pytest.mark.parametrize(
+    "said",
+    ["<think>\nHm.\n</think>\n\nYes.", "<think>Hm. </think>Yes.", "<think>\n\n</think>\n\nYes.", "<think>\n", "<thi", "Yes.\n"],
+)
+async def test_a_completion_shows_reasoning_as_it_was_written(live: Any, said: str) -> None:
+    _, answer = await complete(live, f"say({said})", logprobs=1)
+    choice = answer["choices"][0]
+    assert choice["text"] == "".join(choice["logprobs"]["tokens"]) == said
     *parts, _ = await events(live, "/v1/completions", model=MODEL, prompt=f"say({said})", stream=True)
     assert "".join(part["choices"][0]["text"] for part in parts) == said
 

@@ -491,3 +491,14 @@ def test_generic_calls_of_a_name_in_another_case() -> None:
 )
 def test_generic_reasoning(text: str, expected: Split) -> None:
     check(lambda: Parser(ThinkingSplitter(Tags("<think>", "</think>"))), text, expected)
+
+
+def test_what_is_not_split_still_tells_where_reasoning_ends() -> None:
+    """A grammar waits for that, whoever reads the answer."""
+    for tail in ("", "<think>\n"):
+        parser = output.native(DEMO, tools=None, prompt_tail=tail)
+        whole = output.Unsplit(parser)
+        assert whole.reasoning == parser.reasoning is not None
+        assert whole.preserved == parser.preserved == ("<think>", "</think>")
+    said = "<think>\nA\n</think>\n\nB"
+    check(lambda: output.Unsplit(output.native(DEMO, tools=None)), said, [("content", said)])
