@@ -58,18 +58,20 @@ def fill(inputs: Any, outputs: Any, width: int) -> None:
 
 
 @inline
-def _add_bias(bias: int, out: int, rows: int) -> None:
-    b, y = f32(bias, rows), f32(out, rows)
-    for i in range(rows):
-        y[i] += b[i]
-
-
-@inline
 def copy(source: int, target: int, count: int) -> None:
     """`count` float32 from one address to another."""
     x, y = f32(source, count), f32(target, count)
     for i in range(count):
         y[i] = x[i]
+
+
+@inline
+def add(source: int, target: int, count: int) -> None:
+    """Add `count` float32 at one address to those at another. Arrays of their own, for an index that is a sum might be negative
+    for all that numba knows, and LLVM takes no vectors then."""
+    x, y = f32(source, count), f32(target, count)
+    for i in range(count):
+        y[i] += x[i]
 
 
 @inline
@@ -160,7 +162,7 @@ def _multiply(matrix: int, weights: int, bias: int, first: int, rows: int, order
             call7(leaves[width], (place, stride, some, pointers, pointers + 8 * MOST, length, after))
             if bias != 0:
                 for c in range(width):
-                    _add_bias(bias + 4 * at, outputs[c], some)
+                    add(bias + 4 * at, outputs[c], some)
             column += width
     return True
 

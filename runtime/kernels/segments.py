@@ -18,7 +18,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, fill, leaf_width
+from runtime.kernels.matmul import WIDEST, add, fill, leaf_width
 from runtime.kernels.memory import call3, call6, call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads
 
@@ -79,14 +79,6 @@ def products(leaves: Any, weights: int, stride: int, rows: int, length: int, x: 
         fill(i64(pointers, WIDEST), i64(pointers + 8 * WIDEST, WIDEST), width)
         call7(leaves[width], (weights, stride, rows, pointers, pointers + 8 * WIDEST, length, weights))
         done += width
-
-
-@inline
-def _add(out: int, more: int, count: int) -> None:
-    """Add so many f32. Their own arrays, for indices that are sums keep LLVM from taking vectors: they might be negative."""
-    x, y = f32(out, count), f32(more, count)
-    for i in range(count):
-        x[i] += y[i]
 
 
 @inline
@@ -194,7 +186,7 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
                 inputs[c], outputs[c] = weights + 4 * ((done + c) * SEGMENT + t - start), sums + 4 * c * size
             call7(leaves[width], (values, stride, count, scratch, scratch + 8 * WIDEST, size, ahead))
             for c in range(width):
-                _add(found + 4 * ((done + c) * record + HEAD), sums + 4 * c * size, size)
+                add(sums + 4 * c * size, found + 4 * ((done + c) * record + HEAD), size)
             done, ahead = done + width, 0
 
 
