@@ -34,6 +34,15 @@ class NoName(OSError):
         super().__init__(socket.EAI_NONAME, f"lookup {host}: no such host")
 
 
+@contextlib.contextmanager
+def named(host: str) -> Iterator[None]:
+    """Raises NoName where Python refuses the text as a name instead of looking it up."""
+    try:
+        yield
+    except UnicodeError:
+        raise NoName(host) from None
+
+
 class _Libc(Exception):
     """Go leaves this name to libc, which does not tell whom it asks."""
 

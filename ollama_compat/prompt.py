@@ -10,7 +10,7 @@ from ollama_compat.call import Call
 from ollama_compat.errors import ApiError
 from ollama_compat.failures import PromptTooLong, engine_error
 from ollama_compat.fitting import Message, Prompt, Tools, fit
-from ollama_compat.output import OutputParser
+from ollama_compat.output import OutputParser, Wrapper
 from ollama_compat.resident import Resident, whole
 from ollama_compat.services import Services
 from ollama_compat.store import StoredModel
@@ -107,16 +107,12 @@ async def _native(services: Services, call: Call, resident: Resident, messages: 
     return Prompt(text, parser, native=True)
 
 
-class _Prefilled:
+class _Prefilled(Wrapper):
     """A parser whose answer begins with the text that the client put into the assistant's mouth."""
 
     def __init__(self, parser: OutputParser, prefill: str) -> None:
-        self._parser = parser
+        super().__init__(parser)
         self._prefill = prefill
-
-    @property
-    def preserved(self) -> tuple[str, ...]:
-        return self._parser.preserved
 
     @property
     def reasoning(self) -> output.Reasoning | None:

@@ -8,7 +8,7 @@ from typing import Any
 from ollama_compat.output import apriel, go_tags, granite_3, hermes, llama, mistral, nemotron_2
 from ollama_compat.output.blocks import Setup
 from ollama_compat.output.builtin import PARSERS, shown_tools
-from ollama_compat.output.events import CallError, Content, Event, OutputParser, Reasoning, Thinking, ToolCall
+from ollama_compat.output.events import CallError, Content, Event, OutputParser, Reasoning, Thinking, ToolCall, Wrapper
 from ollama_compat.output.generic import GenericCalls
 from ollama_compat.output.jinja_families import family
 from ollama_compat.output.offered import Offered
@@ -28,6 +28,7 @@ __all__ = [
     "Thinking",
     "ToolCall",
     "Unsplit",
+    "Wrapper",
     "builtin",
     "generic",
     "names_of",

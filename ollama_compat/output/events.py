@@ -66,3 +66,18 @@ class OutputParser(Protocol):
 
     def finish(self) -> list[Event]:
         """The events of what was held back; nothing is fed afterwards."""
+
+
+class Wrapper:
+    """What a parser around another one has of that."""
+
+    def __init__(self, parser: OutputParser) -> None:
+        self._parser = parser
+
+    @property
+    def preserved(self) -> tuple[str, ...]:
+        return self._parser.preserved
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        return self._parser.reasoning

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ollama_compat.output.events import Event, OutputParser, Reasoning, ToolCall
+from ollama_compat.output.events import Event, OutputParser, ToolCall, Wrapper
 
 
 def meant(name: str, names: Sequence[str]) -> str | None:
@@ -19,19 +19,12 @@ def meant(name: str, names: Sequence[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-class Offered:
+class Offered(Wrapper):
     """A parser whose calls have the names that were offered, where they can be told; others stay as they are."""
 
     def __init__(self, parser: OutputParser, names: Sequence[str]) -> None:
-        self._parser, self._names = parser, names
-
-    @property
-    def preserved(self) -> tuple[str, ...]:
-        return self._parser.preserved
-
-    @property
-    def reasoning(self) -> Reasoning | None:
-        return self._parser.reasoning
+        super().__init__(parser)
+        self._names = names
 
     def feed(self, text: str) -> list[Event]:
         return [self._named(event) for event in self._parser.feed(text)]

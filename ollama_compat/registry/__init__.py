@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from ollama_compat.golookup import NoName
+from ollama_compat import golookup
 from ollama_compat.registry.blobs import Fetcher
 from ollama_compat.registry.client import Access, Client, Patience
 from ollama_compat.registry.pipe import Pipes
@@ -29,10 +29,8 @@ class _Resolver(aiohttp.ThreadedResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[aiohttp.abc.ResolveResult]:
-        try:
+        with golookup.named(host):
             return await super().resolve(host, port, family)
-        except UnicodeError:
-            raise NoName(host) from None
 
 
 class Registry:

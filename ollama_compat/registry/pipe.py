@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from yarl import URL
 
-from ollama_compat.golookup import NoName
+from ollama_compat import golookup
 from ollama_compat.proxy import proxy_for
 from ollama_compat.settings import Address
 
@@ -39,10 +39,8 @@ class Pipe:
 
     def get(self, url: URL, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """The answer to a GET, its body not read yet. Raises OSError or http.client.HTTPException."""
-        try:
+        with golookup.named(url.host or ""):
             return self._get(url, headers)
-        except UnicodeError:
-            raise NoName(url.host or "") from None
 
     def _get(self, url: URL, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         if self._connection is not None and self._origin == url.origin():
