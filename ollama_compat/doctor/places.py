@@ -20,12 +20,13 @@ RAM = "RAM"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model lies: on a card from layer `first` on, with that part of each such layer's experts in VRAM and prompts in
-    steps of `rows`; or not. `on_disk`: the part of all else that memory has no room for."""
+    """Where a model lies: on a card from layer `first` on, with that part of each such layer's experts in VRAM; or not. Prompts
+    are read in steps of `rows`, which the layers before `first` get as a whole too. `on_disk`: the part of all else that memory
+    has no room for."""
 
     words: str
     resident: Sequence[float] = ()
-    rows: int = 0
+    rows: int = STEP
     first: int = 0
     on_card: bool = False
     on_disk: float = 0.0
@@ -118,7 +119,7 @@ class Speeds:
         limit = front.bytes_a_token / self.machine["read_all"] + self._card.limit_seconds(rest, place.resident)
         reading = self._card.prompt_seconds(rest, place.resident, prompt, place.rows)
         if place.first:
-            reading += self.cpu.prompt_seconds(front, prompt, self.machine["threads"])
+            reading += self.cpu.prompt_seconds(front, prompt, self.machine["threads"], place.rows)
         found = Prediction(
             decode=1 / self.decode_seconds(shape, dataclasses.replace(place, on_disk=0.0), context),
             decode_limit=1 / limit,
@@ -146,7 +147,7 @@ class Speeds:
     def _from_disk(self, shape: Shape, place: Place, found: Prediction, prompt: int) -> Prediction:
         """What is left of speeds when a part has to come from the disk: again for every token, and for every step of a prompt."""
         token = self._disk_seconds(shape, place)
-        steps = -(-prompt // (place.rows or STEP))
+        steps = -(-prompt // place.rows)
         step = place.on_disk * self.in_ram(shape, place) / (self.machine["disk"] or math.nan)
         return dataclasses.replace(
             found,

@@ -20,7 +20,7 @@ ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 15, 19, 5  # of the Program: a layer of ei
 PASSES = {"norm": 2, "pack": 2, "add": 2}  # over a token's state in a layer
 COMBINED = 512  # values of a piece of work that combines experts' answers
 NEAR, FAR = 64 * 2048, 512 * 2048  # values of the rows that rates of vectors are of
-STEP = 512  # rows of a step of a prompt
+STEP = 512  # rows of a step of a prompt, where no card asks for more
 # int8 operations a cycle and core, by how tiers' names begin
 PEAK = {"amx": 2048, "avx512": 256, "avxvnni": 128, "avx2": 64, "portable": 8}
 
@@ -95,10 +95,10 @@ class Predictor:
         two thirds of its size, and none of what is read in turn where that fills it."""
         return min(1.0, max(0.0, 3 * nbytes / self._cache_bytes - 2)) if self._cache_bytes else 1.0
 
-    def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0) -> float:
-        """Of a prompt from an empty cache."""
+    def prompt_seconds(self, shape: Shape, tokens: int, threads: int = 0, most: int = STEP) -> float:
+        """Of a prompt from an empty cache, in steps of up to `most` rows."""
         rates, seen = self.rates(shape, threads), sum(map(shape.attended, range(1, tokens + 1)))
-        steps = sum(self._step(shape, rates, min(STEP, tokens - first)) for first in range(0, tokens, STEP))
+        steps = sum(self._step(shape, rates, min(most, tokens - first)) for first in range(0, tokens, most))
         looks = rates["looks"]
         each = shape.query_width * looks["attention_prompt"] + shape.head_count * looks["look_prompt"]
         return self._held(rates) * float(steps + seen * each)

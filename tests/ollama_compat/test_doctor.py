@@ -302,6 +302,8 @@ def test_a_long_prompt_takes_several_steps() -> None:
     predictor = Predictor(machine({"Q4_K": rate(0, 1e-10, 0)}), 0)
     shape_ = model(Weights("Q4_K", 256_000_000, 0, 0.99))
     assert predictor.prompt_seconds(shape_, 2048) == pytest.approx(4 * 144e6 * 1e-10)
+    assert predictor.prompt_seconds(shape_, 2048, most=2048) == pytest.approx(144e6 * 1e-10)
+    assert predictor.prompt_seconds(shape_, 2048, most=1536) == pytest.approx(2 * 144e6 * 1e-10)
 
 
 def test_cores_that_are_slower_than_memory_hold_decode_back() -> None:

@@ -11,7 +11,7 @@ from cpu_rates import of_steps
 from ollama_compat.cli import doctor as command
 from ollama_compat.doctor.card import DENSE_LAUNCHES, VOCABULARY, CardPredictor
 from ollama_compat.doctor.diagnosis import Doctor
-from ollama_compat.doctor.places import RUNNER_BYTES
+from ollama_compat.doctor.places import RUNNER_BYTES, Place, Speeds
 from ollama_compat.doctor.shape import Shape, Weights
 from ollama_compat.doctor.system import System
 
@@ -219,6 +219,18 @@ def test_layers_before_those_of_the_card_cost_what_the_cpu_needs() -> None:
     assert 1 / found.prediction.decode == pytest.approx(4 * 30e6 * 2e-11 + card, rel=1e-3)
     assert found.prediction.prompt < diagnosis(placed(1.0)).prediction.prompt
     assert found.change.what == "0 GB more VRAM"
+
+
+@pytest.mark.parametrize(("rows", "reads"), [(2048, 1), (512, 4), (600, 4)])
+def test_layers_before_those_of_the_card_get_its_steps_as_a_whole(rows: int, reads: int) -> None:
+    """Four of ten layers of 90 MB, whose weights come at 2e-11 s a byte once in each step; multiplying them takes no time."""
+    rates = MACHINE["rates"] | {"types": {"Q4_K": RATE | dict.fromkeys((*NEAR, "prompt"), 0.0)}}
+    speeds = Speeds(SYSTEM, MACHINE | {"rates": rates})
+    place = speeds.place(known(), placed(1.0, first=4) | {"rows": rows})
+    _, rest = known().split(4)
+    card = speeds.predict(rest, Place("", (1.0,) * 6, rows, on_card=True), 0, 2048).prompt
+    front = 2048 / speeds.predict(known(), place, 0, 2048).prompt - 2048 / card
+    assert front == pytest.approx(reads * 4 * 90e6 * 2e-11, rel=1e-3)
 
 
 def test_as_many_whole_layers_as_fit_stand_beside() -> None:
