@@ -9,6 +9,11 @@ from typing import Any
 import gguf
 import numpy as np
 
+from runtime.core import BLOCK_TOKENS
+from runtime.kernels.kept import LARGEST, LENGTH, VALUE, WEIGHTS
+from runtime.kernels.mix_leaves import WHOLE_LANES
+from runtime.kernels.segments import SEGMENT
+
 Array = np.ndarray
 
 ACTIVATION_BLOCK = dict.fromkeys(("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4"), 32) | dict.fromkeys(
@@ -19,7 +24,8 @@ BRAINS = -1  # no such scale, but bfloat16
 
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
-    that the kernels multiply, with `brains` those of BF16 weights to bfloat16, so that what is left is the rounding of sums.
+    that the kernels multiply, with `brains` those of BF16 weights to bfloat16, and attention is one of whole numbers, so that
+    what is left is the rounding of sums.
     `cache`: what is left of keys and values when they are kept, f16 otherwise. `window`: so many tokens are seen, the own one
     included; 0: all."""
 
@@ -32,7 +38,7 @@ class Model:
         cache: Callable[[Array], Array] | None = None,
         window: int = 0,
     ) -> None:
-        self.window = window
+        self.window, self.packed = window, packed
         self.cache = cache or (lambda x: x.astype(np.float16).astype(np.float64))
         reader = gguf.GGUFReader(path)
         blocks = ACTIVATION_BLOCK | ({"BF16": BRAINS} if brains else {}) if packed else {}
@@ -113,6 +119,9 @@ class Model:
             k = rms_norm(k, self.tensors[f"{blk}attn_k_norm.weight"], self._eps)
         q, k = self._turn(q), self._turn(k)
         k, v = self.cache(k), self.cache(v)
+        scales = np.abs(v).max(-1) / VALUE
+        if self.packed:
+            q, k, v = by_length(q), by_length(k), np.rint(v / scales[..., None]) * scales[..., None]
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
         scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
@@ -120,7 +129,10 @@ class Model:
             scores += np.tril(np.full(scores.shape[1:], -np.inf), -self.window)
         sinks = self.tensors.get(f"{blk}attn_sinks.weight", np.full(heads, -np.inf))
         scores = np.concatenate((scores, np.broadcast_to(sinks[:, None, None], (heads, len(x), 1))), -1)
-        mixed = np.einsum("hqk,khd->qhd", softmax(scores)[..., :-1], v)
+        weights = softmax(scores)[..., :-1]
+        if self.packed:
+            weights = whole_weights(weights, np.repeat(scales, heads // kv, 1).T)
+        mixed = np.einsum("hqk,khd->qhd", weights, v)
         return self._linear(f"{blk}attn_output", mixed.reshape(len(x), -1))
 
     def _turn(self, x: Array) -> Array:
@@ -163,6 +175,28 @@ def gelu(x: Array) -> Array:
 def softmax(x: Array) -> Array:
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
+
+
+def by_length(x: Array) -> Array:
+    """Queries or keys as whole numbers times a scale: see runtime.kernels.kept."""
+    length, largest = np.sqrt((x**2).sum(-1, keepdims=True)), np.abs(x).max(-1, keepdims=True)
+    scale = np.maximum(length / LENGTH, largest / LARGEST)
+    return np.rint(x / scale) * scale
+
+
+def whole_weights(weights: Array, scales: Array) -> Array:
+    """Weights (heads, rows, tokens) as whole numbers, which have the scales (heads, tokens) of values in them, times a factor for
+    each segment: see runtime.kernels.mix_leaves."""
+    found, tokens = np.empty_like(weights), weights.shape[-1]
+    for start in range(0, tokens, SEGMENT):
+        part = slice(start, min(start + SEGMENT, tokens))
+        scaled = weights[..., part] * scales[:, None, part]
+        blocks = np.zeros((*scaled.shape[:-1], -(-scaled.shape[-1] // BLOCK_TOKENS) * BLOCK_TOKENS))
+        blocks[..., : scaled.shape[-1]] = scaled
+        lanes = blocks.reshape(*scaled.shape[:-1], -1, BLOCK_TOKENS // WHOLE_LANES, WHOLE_LANES).sum(-2).max(-2).sum(-1)
+        factor = (np.maximum(lanes * (LARGEST / WEIGHTS), scaled.max(-1)) / LARGEST)[..., None]
+        found[..., part] = np.rint(scaled / np.where(factor == 0, 1, factor)) * factor / scales[:, None, part]
+    return found
 
 
 def rounded(x: Array, block: int) -> Array:

@@ -179,9 +179,8 @@ class Recorder:
             attention.attend,
             *(q.count, q.address, out.address, *shape, *where),
             *(self._sums_table("keys"), self._sums_table("values"), self._kept_as.bits, scratch, size),
-            *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap, self._leaves.weigh()),
-            *self._records(heads),
-            *((self._sums_table("opened"), self._leaves.open()) if self._kept_as.bits == 16 else (0, 0)),
+            *(heads.window, self._keep(sinks) if sinks is not None else 0, heads.scale, heads.softcap),
+            *(self._leaves.weigh(self._kept_as), *self._records(heads)),
         )
         return out
 
@@ -403,7 +402,7 @@ class Recorder:
         return self._tables[name]
 
     def _sums_table(self, form: str) -> int:
-        """The same of the leaves that attention takes. `form`: see `Leaves.sums`."""
+        """The same of the leaves that attention takes for "keys" or "values"."""
         if form not in self._tables:
             table: npt.NDArray[np.int64] = aligned_array((matmul.WIDEST + 1,), np.int64)
             for columns in COLUMNS:

@@ -23,12 +23,13 @@ from runtime.kernels.segments import (
     join,
     leaf_rows,
     places,
+    prepare,
     segment,
 )
 from runtime.kernels.store import head_bytes, spread_heads, store_key, store_value
 
 ITEMS = 4  # pieces of work for each thread, where there are rows enough
-LINE_ROWS = 32  # whose keys, f16 and transposed, are one cache line: two threads that write to it would wait for each other
+LINE_ROWS = 32  # whose keys, transposed, are a few cache lines: two threads that write to one would wait for each other
 SPLIT_ROWS = 16  # at the most in a step, where segments are pieces of their own
 LONGEST_PIECE = 4  # segments
 NEOX, INTERLEAVED = 0, 1  # which two values of a head turn together: (i, i + half) or (2 i, 2 i + 1)
@@ -199,7 +200,7 @@ def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> Non
     a = i64(args, FIELDS)
     kv_heads, group, value_size = a[4], a[3] // a[4], a[6]
     record, scratch = 4 * (HEAD + value_size), a[16] + thread * a[17]
-    totals = places(scratch, group, a[5], value_size)[4]
+    totals = places(scratch, group, a[5], value_size)[3]
     while True:
         piece = item = take(desk)
         row = unit = rows = first = segments = 0
@@ -219,6 +220,7 @@ def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> Non
             return
         records += kv * segments * columns * record
         place = records + done * columns * record
+        prepare(args, row, rows, kv, scratch)
         for s in range(n):
             found = (kept if kept != 0 else place) + s * columns * record
             segment(args, row, rows, kv, (first + done + s) * SEGMENT, scratch, found)
@@ -244,8 +246,7 @@ def attend(args: int, desk: int, thread: int, threads: int) -> None:
     Arguments: address of the row count, q, out f32, heads, kv heads, key size, value size, positions, sequences, block
     tables i32, blocks a table, key cache, value cache, leaves for keys, leaves for values, bits of a value in the cache,
     scratch, scratch bytes, window (0: none), sinks (heads,) f32 or 0, scale, softcap (f64), the leaf `weigh`, records, how many
-    there is room for, pieces done (SPLIT_ROWS * kv heads i64, zeros), leaves for blocks that were made f32 and the leaf that does
-    that (both 0 where blocks are quantised).
+    there is room for, pieces done (SPLIT_ROWS * kv heads i64, zeros).
     """
     a = i64(args, FIELDS)
     count = i64(a[0], 1)[0]

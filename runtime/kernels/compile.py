@@ -58,8 +58,7 @@ def names(
     """The kernels that `ahead` means: the slowest to compile first, so that no worker ends long after the others."""
     modules = tuple(modules)
     states = [LEARN] if "delta" in modules else []
-    leaves = dict.fromkeys(mixes(kind) + states + needed(quants, strips, tier))  # both name the one that makes f16 f32
-    return [POOL, *drivers(modules), *reversed(leaves)]
+    return [POOL, *drivers(modules), *reversed(mixes(kind) + states + needed(quants, strips, tier))]
 
 
 def modules_for(tensors: Iterable[str]) -> tuple[str, ...]:

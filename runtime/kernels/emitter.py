@@ -30,6 +30,12 @@ class Emitter(Basics):
         products = self.mul(self.sext(left, I32), self.sext(right, I32))
         return self.add(self.shuffle(products, range(0, count, 2)), self.shuffle(products, range(1, count, 2)))
 
+    adds_words = False  # whether one instruction does `dot_words`
+
+    def dot_words(self, total: Value, left: Value, right: Value) -> Value:
+        """total + i16 x i16, two products to a lane: <n x i16>, <n x i16> -> <n/2 x i32>; of one lane too."""
+        return self.add(total, Emitter.madd16(self, left, right) if total.type.count == 1 else self.madd16(left, right))
+
     def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
         """start + u8 x s8, four products to a lane: -> <n/4 x i32>. |signed| <= 127; unsigned <= 127 on CPUs without VNNI."""
         return self.add(start, self._by_register(lambda u, s: self._quads(self.zext(u, I16), s), unsigned, signed))

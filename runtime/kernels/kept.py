@@ -1,13 +1,23 @@
-"""How keys and values are kept: in f16, or in groups of 32 with a scale: GGUF's Q8_0 and Q4_0, laid out for attention.
+"""How keys and values are kept on the CPU: in 16 bits, or in groups of 32 with a scale (GGUF's Q8_0 and Q4_0), laid out for
+attention.
 
 What a key head has in one block of 64 tokens:
 
-- keys in f16: (size, 64), transposed. Quantised, for each 32 dimensions: their quants, (32, 64) i8 or (16, 64) bytes whose low
-  nibble is dimension i and whose high nibble is dimension i + 16, then the 64 scales in f16.
-- values in f16: (64, size). Quantised: the quants, (64, size) i8 or (64, size / 2) bytes, 16 for each 32 values with nibbles as
-  above, then the scales, (64, size / 32) f16.
+- in 16 bits ("f16", for that is what it replaces, and what a card has): whole numbers, of which a key or a value has one scale.
+  Neighbours that one sum adds stand together, so that one instruction multiplies and adds both: keys are (size / 2, 64, 2), two
+  dimensions of each token, and values (32, size, 2), two tokens of each dimension. Then the 64 scales in f32. An odd size has one
+  more dimension, of zeros.
+- quantised keys, for each 32 dimensions: their quants, (32, 64) i8 or (16, 64) bytes whose low nibble is dimension i and whose
+  high nibble is dimension i + 16, then the 64 scales in f16.
+- quantised values: the quants, (64, size) i8 or (64, size / 2) bytes, 16 for each 32 values with nibbles as above, then the
+  scales, (64, size / 32) f16.
 
-A card has keys as it has values, token by token, and rows of f16 padded to a multiple of CARD_ROW values.
+No sum of products of 16 bits leaves 32 bits: keys and queries have lengths (the root of the sum of squares) of at most LENGTH, so
+that no part of their product is more than LENGTH**2; no number of a value is more than VALUE, and the weights of a block are at
+most WEIGHTS together. They are rounded to f16 before, which loses twice as much: of 128 dimensions that are alike each has 4,000
+levels either side of zero.
+
+A card has f16, keys as it has values, token by token, and rows padded to a multiple of CARD_ROW values.
 
 Vectors that are quantised are spread before (by Hadamard's transform, in `store`): otherwise a few large dimensions, which the
 keys of many models have, would leave the others in their groups few levels.
@@ -24,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GROUP = 32  # values with one scale
 CARD_ROW = 8
+LARGEST = 32700  # of whole numbers; all of these a little below what there is room for, since rounding adds to lengths and sums
+LENGTH, VALUE, WEIGHTS = 46000, 7900, 260000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +51,12 @@ class Kept:
 
     def head_bytes(self, size: int) -> int:
         """Bytes of a head's keys, or values, in one block."""
-        return BLOCK_TOKENS * (2 * size if self.bits == 16 else size // GROUP * (4 * self.bits + 2))
+        return BLOCK_TOKENS * (2 * (size + size % 2) + 4 if self.bits == 16 else size // GROUP * (4 * self.bits + 2))
 
     def card_bytes(self, size: int) -> int:
         """The same on a card."""
-        return self.head_bytes(-(-size // CARD_ROW) * CARD_ROW)
+        padded = -(-size // CARD_ROW) * CARD_ROW
+        return BLOCK_TOKENS * 2 * padded if self.bits == 16 else self.head_bytes(padded)
 
 
 F16 = Kept("f16", 16)

@@ -13,11 +13,10 @@ All arguments are int64 (addresses, counts):
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
     unpack           void(w, w_stride, out, n_blocks)       as interleave, to a strip of blocks as `quants.unpacked` has them
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
-    mix              void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
-                     out_ptrs[c][j] = sum over rows r of x_ptrs[c][r] times element j of weight row r, in f32; weights of floats.
-                     What lies `ahead` bytes behind all that is read is asked for
-    weigh            void(scores, first, end, padded, numbers, out): from scores to weights, see runtime.kernels.mix_leaves
-    keys, values     the arguments of mix, of quantised rows: see runtime.kernels.mix_leaves
+    keys, values     void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
+                     products with keys, sums of values: see runtime.kernels.mix_leaves. What lies `ahead` bytes behind all that
+                     is read is asked for
+    weigh            void(scores, first, end, padded, numbers, scales, out): from scores to weights, see there
     learn            void(state, size, query, key, numbers, value, out): see runtime.kernels.delta_leaves
 
 Nothing is read outside the rows (software prefetch touches addresses beyond, which cannot fault). The sum of one
@@ -46,10 +45,8 @@ from runtime.quants.unpacked import UNPACKED, form_of, signed_type
 
 COLUMNS = (1, 2, 4, 8)
 """Activation columns that dot leaves come for."""
-ATTENTION = ("mix", "keys", "values")
+ATTENTION = ("keys", "values", "weigh")
 """Leaves of attention."""
-OPEN = "dequantize_row.F16"
-"""The leaf that makes a block of f16 f32."""
 LEARN = "learn"
 """The leaf of layers that keep a state."""
 PREFETCH_AHEAD = 4096
@@ -79,9 +76,11 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
 
 def mixes(kind: Kept = F16) -> list[str]:
     """Names of the leaves that attention takes where keys and values are kept so."""
-    forms = ("mix.F16", "mix.F32") if kind.bits == 16 else (f"keys.{kind.name}", f"values.{kind.name}")
-    opening = [OPEN] if kind.bits == 16 else []
-    return ["weigh", *opening, *(f"{form}.{count}" for form in forms for count in COLUMNS)]
+    return [_weigh(kind), *(f"{form}.{kind.name}.{columns}" for form in ("keys", "values") for columns in COLUMNS)]
+
+
+def _weigh(kind: Kept) -> str:
+    return f"weigh.{'whole' if kind.bits == 16 else 'floats'}"
 
 
 def activation_bytes(activation: str, n: int) -> int:
@@ -137,19 +136,12 @@ class Leaves:
         return strip_rows(self.tier)
 
     def sums(self, form: str, kind: Kept, columns: int) -> int:
-        """Address of a leaf of attention: it multiplies with "keys" that are kept so, adds up such "values", or does either with
-        f16 that was "opened", made f32."""
-        if form == "opened" or kind.bits == 16:
-            return self.compile(f"mix.{'F32' if form == 'opened' else 'F16'}.{columns}")
+        """Address of a leaf of attention: it multiplies with "keys" that are kept so, or adds up such "values"."""
         return self.compile(f"{form}.{kind.name}.{columns}")
 
-    def open(self) -> int:
-        """Address of the leaf that makes f16 f32."""
-        return self.compile(OPEN)
-
-    def weigh(self) -> int:
-        """Address of the leaf that makes weights of scores."""
-        return self.compile("weigh")
+    def weigh(self, kind: Kept) -> int:
+        """Address of the leaf that makes weights of scores, for values that are kept so."""
+        return self.compile(_weigh(kind))
 
     def learn(self) -> int:
         """Address of the leaf that takes a state one token on."""
@@ -200,9 +192,6 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
     def seven(a: int, b: int, c: int, d: int, e: int, f: int, g: int) -> None:
         _leaf(name, tier, (a, b, c, d, e, f, g))
 
-    def six(a: int, b: int, c: int, d: int, e: int, f: int) -> None:
-        _leaf(name, tier, (a, b, c, d, e, f))
-
     def four(a: int, b: int, c: int, d: int) -> None:
         _leaf(name, tier, (a, b, c, d))
 
@@ -210,7 +199,7 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"weigh": six, "interleave": four, "unpack": four, "row": four}
+    forms: dict[str, Callable[..., None]] = {"interleave": four, "unpack": four, "row": four}
     function = seven if kind in ("dot", "strip", LEARN, *ATTENTION) else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
@@ -222,11 +211,9 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
 def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     kind, subject, *rest = [*name.split("."), ""]
     if kind == "weigh":
-        mix_leaves.emit_weigh(e, *arguments)
+        mix_leaves.emit_weigh(e, subject == "whole", *arguments)
     elif kind == LEARN:
         delta_leaves.emit_learn(e, *arguments)
-    elif kind == "mix":
-        mix_leaves.emit_mix(e, subject, int(rest[0]), *arguments)
     elif kind in ("keys", "values"):
         emit = mix_leaves.emit_keys if kind == "keys" else mix_leaves.emit_values
         emit(e, subject, int(rest[0]), *arguments)

@@ -36,6 +36,7 @@ def _pointer_intrinsic(kind: Any) -> Any:
 _pointer_i64 = _pointer_intrinsic(types.int64)
 _pointer_f64 = _pointer_intrinsic(types.float64)
 _pointer_i32 = _pointer_intrinsic(types.int32)
+_pointer_i16 = _pointer_intrinsic(types.int16)
 _pointer_u8 = _pointer_intrinsic(types.uint8)
 _pointer_u16 = _pointer_intrinsic(types.uint16)
 _pointer_f32 = _pointer_intrinsic(types.float32)
@@ -57,6 +58,12 @@ def f64(address: int, count: int) -> Any:
 def i32(address: int, count: int) -> Any:
     """`count` int32 at `address`."""
     return carray(_pointer_i32(address), (count,))
+
+
+@njit(inline="always")
+def i16(address: int, count: int) -> Any:
+    """`count` int16 at `address`."""
+    return carray(_pointer_i16(address), (count,))
 
 
 @njit(inline="always")

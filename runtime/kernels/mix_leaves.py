@@ -1,6 +1,7 @@
 """The loops of the leaves of attention: sums of kept rows (see `runtime.kernels.kept`), each times a factor.
 
 Elements of a row lie in the lanes, so no sum crosses lanes; each sum is one chain over the rows. Arguments: see `leaves`.
+Of whole numbers two rows are one, their elements side by side, and so are factors.
 """
 
 from __future__ import annotations
@@ -10,36 +11,38 @@ from collections.abc import Iterator, Sequence
 from runtime.core import BLOCK_TOKENS
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.emitter import Emitter
-from runtime.kernels.kept import GROUP, KINDS
+from runtime.kernels.kept import GROUP, KINDS, LARGEST, WEIGHTS
 
 UNROLLED = 4  # rows of quants in one turn of the loop
 NONE = -3e38  # in the place of a score that does not count
-WIDTHS = {"F16": 2, "F32": 4}
-"""Bytes of an element of the rows that are floats."""
 SUMMED = 4  # vectors of weights in one turn of the loop
+PAIR = 4  # bytes of two whole numbers
+WHOLE_LANES = 16  # weights that are made whole together
 
 
-def emit_mix(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value,
-             ahead: Value) -> None:  # fmt: skip
-    """Rows of floats, "F16" or "F32"."""
+def _words(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value, ahead: Value,
+           scales: Value | None) -> None:  # fmt: skip
+    """Sums of `rows` rows of `n` pairs of whole numbers, each times a pair of factors, as f32; of each element times one of the
+    `scales`, if there are some."""
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
     some, widths = _tile(e, columns)
     for first in range(0, columns, some):
-        asked = ahead if first == 0 and kind == "F16" else None  # what is f32 was just written
-        _mix_columns(e, kind, e.pointer(w), stride, rows, xs[first : first + some], outs[first : first + some], n, widths, asked)
+        asked = ahead if first == 0 else None
+        some_xs, some_outs = xs[first : first + some], outs[first : first + some]
+        _words_columns(e, e.pointer(w), stride, rows, some_xs, some_outs, n, widths, asked, scales)
 
 
 def _tile(e: Emitter, columns: int) -> tuple[int, Sequence[int]]:
-    """How many columns are taken at a time, and how many vectors of a row, falling. With 16 registers four times three: an input
-    then serves three sums and a vector of the row four, and twelve sums do not wait for one another."""
+    """How many columns are taken at a time, and how many vectors of a row, falling. With 16 registers four times two, or three
+    where one instruction multiplies and adds: its sums wait longer for one another, and need no register for products."""
     if columns >= 4 and e.registers == 16:
-        return 4, (3, 2, 1)
+        return 4, (3, 2, 1) if e.adds_words else (2, 1)
     return columns, (_vectors(e, columns), 1)
 
 
-def _mix_columns(e: Emitter, kind: str, w: Value, stride: Value, rows: Value, xs: Sequence[Value], outs: Sequence[Value],
-                 n: Value, widths: Sequence[int], ahead: Value | None) -> None:  # fmt: skip
-    """The sums of some columns. `ahead` as in `mix`, if anything is to be asked for."""
+def _words_columns(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], outs: Sequence[Value], n: Value,
+                   widths: Sequence[int], ahead: Value | None, scales: Value | None) -> None:  # fmt: skip
+    """The sums of some columns. `ahead` as in `keys`, if anything is to be asked for."""
     done = e.index(0)
     for lanes, vectors in (*((e.lanes, width) for width in widths), (1, 1)):
         repeats = e.builder.udiv(e.builder.sub(n, done), e.index(lanes * vectors))
@@ -48,9 +51,13 @@ def _mix_columns(e: Emitter, kind: str, w: Value, stride: Value, rows: Value, xs
 
         def part(i: Value, _: list[Value], first: Value = done, lanes: int = lanes, vectors: int = vectors) -> list[Value]:
             place = e.builder.add(first, e.builder.mul(i, e.index(lanes * vectors)))
-            here = e.at(w, e.builder.mul(place, e.index(WIDTHS[kind])))
-            sums = _mix_part(e, kind, here, stride, rows, xs, lanes, vectors, ahead)
-            _store(e, sums, outs, place, lanes, vectors)
+            at = e.builder.mul(place, e.index(PAIR))
+            sums = _words_part(e, e.at(w, at), stride, rows, xs, lanes, vectors, ahead)
+            found = [e.float(total) for total in sums]
+            if scales is not None:
+                some = [e.load(e.at(scales, at), 4 * lanes * v, e.vector(e.F32, lanes)) for v in range(vectors)]
+                found = [e.mul(value, some[k % vectors]) for k, value in enumerate(found)]
+            _store(e, found, outs, place, lanes, vectors)
             return []
 
         e.loop(repeats, [], part)
@@ -65,39 +72,33 @@ def _threes(e: Emitter, vectors: Value) -> Value:
     return e.builder.sub(e.builder.udiv(vectors, e.index(3)), e.builder.zext(e.builder.and_(alone, enough), e.I64))
 
 
-def _mix_part(
-    e: Emitter,
-    kind: str,
-    w: Value,
-    stride: Value,
-    rows: Value,
-    xs: Sequence[Value],
-    lanes: int,
-    vectors: int,
-    ahead: Value | None,
-) -> list[Value]:
+def _words_part(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequence[Value], lanes: int, vectors: int,
+                ahead: Value | None) -> list[Value]:  # fmt: skip
     """The sums of some elements: `vectors` values of `lanes` lanes for each column."""
 
     def row(r: Value, sums: list[Value]) -> list[Value]:
-        here = e.at(w, e.builder.mul(r, stride))
+        here, at = e.at(w, e.builder.mul(r, stride)), e.builder.mul(r, e.index(PAIR))
         if ahead is not None:
-            _ask(e, e.at(here, ahead), WIDTHS[kind] * lanes * vectors)
-        values = [_floats(e, kind, here, WIDTHS[kind] * lanes * v, lanes) for v in range(vectors)]
-        return _added(e, sums, values, xs, e.builder.mul(r, e.index(4)), lanes)
+            _ask(e, e.at(here, ahead), PAIR * lanes * vectors)
+        pairs = [e.load(here, PAIR * lanes * v, e.vector(e.I16, 2 * lanes)) for v in range(vectors)]
+        added: list[Value] = []
+        for x in xs:
+            factors = e.cast(e.load_splat(x, at, e.I32, lanes), pairs[0].type)
+            added += [e.dot_words(sums[len(added) + v], pair, factors) for v, pair in enumerate(pairs)]
+        return added
 
-    return e.loop(rows, [e.zero(e.vector(e.F32, lanes))] * (len(xs) * vectors), row)
-
-
-def _floats(e: Emitter, kind: str, pointer: Value, offset: int, lanes: int) -> Value:
-    if kind == "F32":
-        return e.load(pointer, offset, e.vector(e.F32, lanes))
-    return e.half(e.load(pointer, offset, e.vector(e.I16, lanes)))
+    return e.loop(rows, [e.zero(e.vector(e.I32, lanes))] * (len(xs) * vectors), row)
 
 
 def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
               n: Value, ahead: Value) -> None:  # fmt: skip
     """out_ptrs[c][t] = x_ptrs[c] . key t, for the 64 keys at w; `rows` is their size."""
     bits = KINDS[kind].bits
+    if bits == 16:
+        pairs = e.builder.udiv(e.builder.add(rows, e.index(1)), e.index(2))
+        scales = e.at(e.pointer(w), e.builder.mul(pairs, stride))
+        _words(e, columns, w, stride, pairs, x_ptrs, out_ptrs, n, ahead, scales)
+        return
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
     vectors, group_rows = _vectors(e, columns), GROUP * bits // 8
     group_bytes = BLOCK_TOKENS * (group_rows + 2)
@@ -132,8 +133,12 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
 
 def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
                 n: Value, ahead: Value) -> None:  # fmt: skip
-    """As `mix`, of `rows` values of `n` elements; `stride` is the bytes of a row's quants."""
+    """out_ptrs[c][j] = sum over the `rows` values at w of x_ptrs[c][r] times element j of `n`; `stride` is the bytes of a row's
+    quants. Of whole numbers `rows` counts pairs, and their scales are not looked at."""
     bits = KINDS[kind].bits
+    if bits == 16:
+        _words(e, columns, w, stride, rows, x_ptrs, out_ptrs, n, ahead, None)
+        return
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
     weights, groups = e.pointer(w), e.builder.udiv(n, e.index(GROUP))
     scales = e.at(weights, e.builder.mul(stride, e.index(BLOCK_TOKENS)))
@@ -187,10 +192,13 @@ def _float(e: Emitter, quants: Value, bits: int, part: int) -> Value:
     return e.float(e.sub(e.shr(wide, 4) if part else e.band(wide, 15), e.constant(wide.type, 8)))
 
 
-def emit_weigh(e: Emitter, scores: Value, first: Value, end: Value, padded: Value, numbers: Value, out: Value) -> None:
+def emit_weigh(e: Emitter, whole: bool, scores: Value, first: Value, end: Value, padded: Value, numbers: Value, scales: Value,
+               out: Value) -> None:  # fmt: skip
     """The scores in [first, end) become e**(score * scale - maximum), the others up to `padded`, a multiple of 64, become 0.
 
-    `numbers` (2,) f32: scale, and what the maximum is at least. `out` (2,) f32: the maximum, and the sum of the weights.
+    `numbers` (2,) f32: scale, and what the maximum is at least. `out` (3,) f32: the maximum, the sum of the weights, and, if
+    weights are made `whole`, what these have to be multiplied with; else it is left alone. Whole weights are i16 and have the
+    `scales` (padded,) f32 of values in them; none is more than LARGEST, and those of 64 neighbours are at most WEIGHTS together.
     """
     x, given, results = e.pointer(scores), e.pointer(numbers), e.pointer(out)
     scale, none = e.load_splat(given, 0, e.F32, e.lanes), e.constant(e.floats(e.lanes), NONE)
@@ -208,10 +216,7 @@ def emit_weigh(e: Emitter, scores: Value, first: Value, end: Value, padded: Valu
 
     start = e.load_splat(given, 4, e.F32, e.lanes)
     tops = e.loop(turns, [start] * SUMMED, largest)
-    peak = e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3]))
-    while peak.type.count > 1:
-        peak = e.maximum(*e.halves(peak))
-    peak = e.lane(peak, 0)
+    peak = _largest(e, e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3])))
     top = e.splat(peak, e.lanes)
 
     def weights(i: Value, sums: list[Value]) -> list[Value]:
@@ -226,6 +231,61 @@ def emit_weigh(e: Emitter, scores: Value, first: Value, end: Value, padded: Valu
     sums = e.loop(turns, [e.zero(e.floats(e.lanes))] * SUMMED, weights)
     e.store(peak, results, 0)
     e.store(e.sum(e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]))), results, 4)
+    if whole:
+        _make_whole(e, x, e.builder.udiv(padded, e.index(BLOCK_TOKENS)), e.pointer(scales), results)
+
+
+def _make_whole(e: Emitter, x: Value, blocks: Value, scales: Value, results: Value) -> None:
+    """See `emit_weigh`. A number takes the place of half a float, so each is written where all was read. The same lanes on every
+    CPU, so that it makes the same numbers."""
+    kind = e.floats(WHOLE_LANES)
+    none = e.zero(kind)
+
+    def products(block: Value) -> list[Value]:
+        at = e.builder.mul(block, e.index(4 * BLOCK_TOKENS))
+        here, of_values = e.at(x, at), e.at(scales, at)
+        found = []
+        for place in range(0, 4 * BLOCK_TOKENS, 4 * WHOLE_LANES):
+            weight = e.load(here, place, kind)
+            scaled = e.mul(weight, e.load(of_values, place, kind))
+            found.append(e.where_above(weight, none, scaled))  # scales of tokens not yet there may be anything
+        return found
+
+    def highest(block: Value, so_far: list[Value]) -> list[Value]:
+        largest, most, total = so_far
+        together, *others = products(block)
+        largest = e.maximum(largest, together)
+        for other in others:
+            largest, together = e.maximum(largest, other), e.add(together, other)
+        return [largest, e.maximum(most, together), e.add(total, together)]
+
+    # of each lane the most that a block has: together at least what any block has; what is not a number shows in the whole sum
+    largest, most, total = e.loop(blocks, [none] * 3, highest)
+    share = e.fma(e.sum(total), e.constant(e.F32, 0), e.mul(e.sum(most), LARGEST / WEIGHTS))
+    share = _at_least(e, _at_least(e, share, _largest(e, largest)), e.constant(e.F32, 1e-30))
+    inverse = e.builder.fdiv(e.constant(e.F32, LARGEST), share)
+    e.store(e.builder.fdiv(e.constant(e.F32, 1), inverse), results, 8)
+    factor, half = e.splat(inverse, WHOLE_LANES), e.constant(kind, 0.5)
+
+    def rounded(block: Value, _: list[Value]) -> list[Value]:
+        target = e.at(x, e.builder.mul(block, e.index(2 * BLOCK_TOKENS)))
+        for k, scaled in enumerate(products(block)):
+            e.store(e.trunc(e.truncated(e.fma(scaled, factor, half)), e.I16), target, 2 * WHOLE_LANES * k)
+        return []
+
+    e.loop(blocks, [], rounded)
+
+
+def _largest(e: Emitter, vector: Value) -> Value:
+    """Of all lanes."""
+    while vector.type.count > 1:
+        vector = e.maximum(*e.halves(vector))
+    return e.lane(vector, 0)
+
+
+def _at_least(e: Emitter, value: Value, least: Value) -> Value:
+    """The larger one; if `value` is not a number, that."""
+    return e.builder.select(e.builder.fcmp_unordered(">", value, least), value, least)
 
 
 def _fill(e: Emitter, x: Value, first: Value, end: Value, number: float) -> None:

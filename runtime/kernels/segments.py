@@ -5,7 +5,8 @@ weights, and the weighted sum of the values. Records are added up in the order o
 depends on the position of its row alone, however the work is divided.
 
 One layer's cache: keys and values, (blocks, kv heads) of what `kept` describes. Keys are transposed: so scores and weighted sums
-are both sums of rows, each times a factor, and the leaves need no sum across lanes.
+are both sums of rows, each times a factor, and the leaves need no sum across lanes. Where they are kept in 16 bits queries and
+weights are such whole numbers too: products and their sums are exact, whatever the number of columns.
 """
 
 from __future__ import annotations
@@ -18,35 +19,43 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, add, fill, leaf_width
-from runtime.kernels.memory import call3, call6, call7, f32, f64, i32, i64
-from runtime.kernels.store import head_bytes, spread_heads
+from runtime.kernels.matmul import WIDEST, add, copy, fill, leaf_width
+from runtime.kernels.memory import call7, f32, f64, i32, i64
+from runtime.kernels.store import head_bytes, spread_heads, store_query, words_bytes
 
 SEGMENT = 512  # keys whose scores a thread holds at a time
 COLUMNS = 128  # at the most (heads of rows) that share what is read of a segment, while it is in the core's cache
-OPENED = 24  # columns from which on a block is made f32 for all of them
-HEAD = 16  # floats of a record before the values: the maximum, the sum of weights, and what brings them to a cache line
+HEAD = 16  # floats of a record before the values: the maximum, the sum of weights, what values have yet to be multiplied with,
+# and what brings them to a cache line
 LEAST = np.float32(-1e30)  # below every score
-FIELDS = 28  # of the arguments of `attention.attend`
+FIELDS = 26  # of the arguments of `attention.attend`
 
 
 def scratch_bytes(group: int, size: int, value_size: int) -> int:
-    """Bytes of scratch that `attend` needs a thread: pointers, an opened block, the sums of a leaf, and scores and two
-    records a column."""
+    """Bytes of scratch that `attend` needs a thread: pointers, the sums of a leaf, scores, queries with their scales, and two
+    records a column, and the scales of a segment's values."""
     columns = max(group, COLUMNS)
-    opened, sums = BLOCK_TOKENS * max(size, value_size), WIDEST * value_size
-    return (16 * WIDEST + 4 * (opened + sums + columns * (SEGMENT + 2 * (HEAD + value_size))) + 63) // 64 * 64
+    a_column = SEGMENT + (size + 1) // 2 + 1 + 2 * (HEAD + value_size)
+    return (16 * WIDEST + 4 * (WIDEST * value_size + columns * a_column + SEGMENT) + 63) // 64 * 64
 
 
 @inline
-def places(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int, int, int]:
-    """Where in scratch an opened block lies, the sums of a leaf, scores, the records of a segment, and those of all before it."""
+def places(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int, int]:
+    """Where in scratch the sums of a leaf lie, scores, the records of a segment, and those of all before it."""
     columns = max(group, COLUMNS)
-    opened = scratch + 16 * WIDEST
-    sums = opened + 4 * BLOCK_TOKENS * max(size, value_size)
+    sums = scratch + 16 * WIDEST
     scores = sums + 4 * WIDEST * value_size
     found = scores + 4 * columns * SEGMENT
-    return opened, sums, scores, found, found + 4 * columns * (HEAD + value_size)
+    return sums, scores, found, found + 4 * columns * (HEAD + value_size)
+
+
+@inline
+def _words(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int]:
+    """Where queries in whole numbers lie, their scales, and those of a segment's values."""
+    columns = max(group, COLUMNS)
+    queries = places(scratch, group, size, value_size)[3] + 4 * columns * (HEAD + value_size)
+    scales = queries + columns * words_bytes(size)
+    return queries, scales, scales + 4 * columns
 
 
 @inline
@@ -105,69 +114,91 @@ def _block(a: Any, field: int, row: int, kv: int, t: int, head: int) -> Any:
 
 
 @inline
-def _opens(a: Any, columns: int) -> bool:
-    """Whether so many columns pass over blocks that were made f32 for all of them."""
-    return a[26] != 0 and columns >= OPENED
+def prepare(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
+    """The queries of some rows in the heads that share a key head as whole numbers, where keys are such."""
+    a = i64(args, FIELDS)
+    heads, size, group = a[3], a[5], a[3] // a[4]
+    if a[15] != 16:
+        return
+    words, scales_at, _ = _words(scratch, group, size, a[6])
+    scales = f32(scales_at, rows * group)
+    for c in range(rows * group):
+        query = a[1] + 4 * ((row + c // group) * heads + kv * group + c % group) * size
+        scales[c] = store_query(query, size, words + c * words_bytes(size))
 
 
 @inline
 def _score(args: int, row: int, rows: int, kv: int, start: int, first: int, end: int, scratch: int) -> None:
     """The scores of the keys from `first` on, block by block for all columns. A row's own block is the last that it looks at."""
     a = i64(args, FIELDS)
-    heads, size = a[3], a[5]
+    heads, size, leaves = a[3], a[5], i64(a[13], WIDEST + 1)
     group, head = heads // a[4], head_bytes(a[15], size)
     columns, positions = rows * group, i32(a[7] + 4 * row, rows)
-    opens = _opens(a, columns)
-    leaves, stride = i64(a[26] if opens else a[13], WIDEST + 1), (4 if opens else 2) * BLOCK_TOKENS
-    opened, _, scores, _, _ = places(scratch, group, size, a[6])
-    queries = a[1] + 4 * (row * heads + kv * group) * size
+    scores = places(scratch, group, size, a[6])[1]
+    queries, of_row, of_head = a[1] + 4 * (row * heads + kv * group) * size, 4 * heads * size, 4 * size
+    if a[15] == 16:
+        queries, of_head = _words(scratch, group, size, a[6])[0], words_bytes(size)
+        of_row = group * of_head
     for t in range(first, end, BLOCK_TOKENS):
         keys, following = _block(a, 11, row, kv, t, head), t + BLOCK_TOKENS
         if following < end:
             ahead = _block(a, 11, row, kv, following, head) - keys
         else:
             ahead = _block(a, 12, row, kv, first, head_bytes(a[15], a[6])) - keys
-        if opens:
-            call3(a[27], (keys, opened, size * BLOCK_TOKENS))
-            keys = opened
         done = _before(positions, t) * group
         while done < columns:
             width = leaf_width(leaves, columns - done)
-            _point(scratch, done, width, queries, 4 * heads * size, 4 * size, group, scores + 4 * (t - start), 4 * SEGMENT)
-            call7(leaves[width], (keys, stride, size, scratch, scratch + 8 * WIDEST, BLOCK_TOKENS, ahead))
+            _point(scratch, done, width, queries, of_row, of_head, group, scores + 4 * (t - start), 4 * SEGMENT)
+            call7(leaves[width], (keys, 4 * BLOCK_TOKENS, size, scratch, scratch + 8 * WIDEST, BLOCK_TOKENS, ahead))
             done, ahead = done + width, 0
 
 
 @inline
-def _weigh(args: int, row: int, rows: int, start: int, padded: int, scratch: int, found: int) -> None:
-    """Weights of the scores of `padded` keys, with the head of each column's record."""
+def _value_scales(args: int, row: int, kv: int, start: int, first: int, end: int, scratch: int) -> Any:
+    """Bring the scales of a segment's values together; where they lie then, or 0 where values are not whole numbers."""
+    a = i64(args, FIELDS)
+    size, bits = a[6], a[15]
+    if bits != 16:
+        return 0
+    together, head = _words(scratch, a[3] // a[4], a[5], size)[2], head_bytes(bits, size)
+    for t in range(first, end, BLOCK_TOKENS):
+        scales = _block(a, 12, row, kv, t, head) + words_bytes(size) * BLOCK_TOKENS
+        copy(scales, together + 4 * (t - start), BLOCK_TOKENS)
+    return together
+
+
+@inline
+def _weigh(args: int, row: int, rows: int, start: int, padded: int, scales: int, scratch: int, found: int) -> None:
+    """Weights of the scores of `padded` keys, with the head of each column's record. `scales`: those of the values, or 0."""
     a = i64(args, FIELDS)
     group, window, record = a[3] // a[4], a[18], HEAD + a[6]
-    scale, softcap = np.float32(f64(args, FIELDS)[20]), np.float32(f64(args, FIELDS)[21])
-    positions, numbers = i32(a[7] + 4 * row, rows), f32(scratch, 4)
-    _, _, scores, _, _ = places(scratch, group, a[5], a[6])
+    softcap, positions, numbers = np.float32(f64(args, FIELDS)[21]), i32(a[7] + 4 * row, rows), f32(scratch, 5)
+    scores = places(scratch, group, a[5], a[6])[1]
+    queries = f32(_words(scratch, group, a[5], a[6])[1], rows * group)
     for c in range(rows * group):
-        position, of_column = positions[c // group], scores + 4 * c * SEGMENT
+        position, of_column, scale = positions[c // group], scores + 4 * c * SEGMENT, np.float32(f64(args, FIELDS)[20])
+        if scales != 0:
+            scale *= queries[c]
         known = min(max(position + 1 - start, 0), SEGMENT)
         low = max(position + 1 - window - start, 0) if window != 0 else 0
         if softcap != np.float32(0):
             _cap(f32(of_column, SEGMENT), known, scale, softcap)
-        numbers[0], numbers[1] = scale, LEAST
-        call6(a[22], (of_column, min(low, known), known, padded, scratch, scratch + 8))
-        head = f32(found + 4 * c * record, 2)
-        head[0], head[1] = numbers[2], numbers[3]
+        numbers[0], numbers[1], numbers[4] = scale, LEAST, np.float32(1)
+        call7(a[22], (of_column, min(low, known), known, padded, scratch, scales, scratch + 8))
+        head = f32(found + 4 * c * record, 3)
+        head[0], head[1], head[2] = numbers[2], numbers[3], numbers[4]
 
 
 @inline
 def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: int, scratch: int, found: int) -> None:
     """Add the values from `first` on, times their weights, to the records, block by block for all columns."""
     a = i64(args, FIELDS)
-    size, bits = a[6], a[15]
+    size, bits, leaves = a[6], a[15], i64(a[14], WIDEST + 1)
     group, head, record = a[3] // a[4], head_bytes(bits, size), HEAD + size
     columns, positions = rows * group, i32(a[7] + 4 * row, rows)
-    opens = _opens(a, columns)
-    leaves, stride = i64(a[26] if opens else a[14], WIDEST + 1), 4 * size if opens else size * bits // 8
-    opened, sums, weights, _, _ = places(scratch, group, a[5], size)
+    sums, weights, _, _ = places(scratch, group, a[5], size)
+    together = 2 if bits == 16 else 1  # tokens of a row, and ...
+    stride, weight = (4 * size, 2) if bits == 16 else (size * bits // 8, 4)  # ... bytes of it, and of a weight
     inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
     for t in range(first, end, BLOCK_TOKENS):
         values, following, ahead = _block(a, 12, row, kv, t, head), t + BLOCK_TOKENS, 0
@@ -175,15 +206,13 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
             ahead = _block(a, 12, row, kv, following, head) - values
         elif following <= positions[rows - 1]:
             ahead = _block(a, 11, row, kv, following, head_bytes(bits, a[5])) - values
-        count = min(BLOCK_TOKENS, end - t)
-        if opens:
-            call3(a[27], (values, opened, size * count))
-            values = opened
+        count = (min(BLOCK_TOKENS, end - t) + together - 1) // together
         done = _before(positions, t) * group
         while done < columns:
             width = leaf_width(leaves, columns - done)
             for c in range(width):
-                inputs[c], outputs[c] = weights + 4 * ((done + c) * SEGMENT + t - start), sums + 4 * c * size
+                inputs[c] = weights + 4 * (done + c) * SEGMENT + weight * (t - start)
+                outputs[c] = sums + 4 * c * size
             call7(leaves[width], (values, stride, count, scratch, scratch + 8 * WIDEST, size, ahead))
             for c in range(width):
                 add(sums + 4 * c * size, found + 4 * ((done + c) * record + HEAD), size)
@@ -193,7 +222,7 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
 @njit(nogil=True, error_model="numpy", fastmath=FAST)
 def segment(args: int, row: int, rows: int, kv: int, start: int, scratch: int, found: int) -> None:
     """What the SEGMENT keys from `start` on give some rows of a text, of at most COLUMNS heads, in `found`: a record a column.
-    Arguments: those of `attention.attend`."""
+    `prepare` comes before. Arguments: those of `attention.attend`."""
     a = i64(args, FIELDS)
     columns, window, positions = rows * (a[3] // a[4]), a[18], i32(a[7] + 4 * row, rows)
     records = f32(found, columns * (HEAD + a[6]))
@@ -206,7 +235,8 @@ def segment(args: int, row: int, rows: int, kv: int, start: int, scratch: int, f
         return
     padded = (end - start + BLOCK_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     _score(args, row, rows, kv, start, first, end, scratch)
-    _weigh(args, row, rows, start, padded, scratch, found)
+    scales = _value_scales(args, row, kv, start, first, end, scratch)
+    _weigh(args, row, rows, start, padded, scales, scratch, found)
     _sum(args, row, rows, kv, start, first, end, scratch, found)
 
 
@@ -234,6 +264,7 @@ def join(totals: int, found: int, columns: int, value_size: int) -> None:
             top = max(total[0], more[0])
             old, new = exp(total[0] - top), exp(more[0] - top)
             total[0], total[1] = top, total[1] * old + more[1] * new
+            new *= more[2]
             for i in range(HEAD, record):
                 total[i] = total[i] * old + more[i] * new
 
@@ -264,7 +295,8 @@ def attend_rows(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
     """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attention.attend`."""
     a = i64(args, FIELDS)
     group = a[3] // a[4]
-    _, _, _, found, totals = places(scratch, group, a[5], a[6])
+    _, _, found, totals = places(scratch, group, a[5], a[6])
+    prepare(args, row, rows, kv, scratch)
     begin(args, kv, rows * group, totals)
     positions = i32(a[7] + 4 * row, rows)
     for number in range(first_segment(positions[0], a[18]), positions[rows - 1] // SEGMENT + 1):

@@ -1,4 +1,4 @@
-"""Writing keys and values into the cache, as `kept` describes it: rounded to f16, or spread and quantised."""
+"""Writing keys and values into the cache, as `kept` describes it: as whole numbers, or spread and quantised."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from runtime.core import BLOCK_TOKENS
 from runtime.kernels.driver import FAST, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.kept import GROUP
-from runtime.kernels.memory import bits_f32, f32, f32_bits, u8, u16
+from runtime.kernels.kept import GROUP, LARGEST, LENGTH, VALUE
+from runtime.kernels.memory import bits_f32, f32, f32_bits, i16, u8, u16
+
+LEAST_SCALE = np.float32(1e-20)
 
 
 @inline
@@ -26,6 +28,20 @@ def _f16_bits(x: Any) -> Any:
     magnitude = np.uint32(0x7C00) if a >= np.uint32(0x477FF000) else magnitude
     magnitude = np.uint32(0x7E00) if a > np.uint32(0x7F800000) else magnitude
     return np.uint16(sign | magnitude)
+
+
+@inline
+def _round(x: Any, size: int) -> None:
+    """Numbers as f16 has them, in place, as other programs keep them: a small difference may choose another expert."""
+    for i in range(size):
+        u = np.uint32(f32_bits(x[i]))
+        sign, a = u & np.uint32(0x80000000), u & np.uint32(0x7FFFFFFF)
+        normal = a + np.uint32(0xFFF) + ((a >> np.uint32(13)) & np.uint32(1)) & np.uint32(0xFFFFE000)
+        steps = np.int32(f32_bits(bits_f32(np.int32(a)) + np.float32(0.5))) - np.int32(0x3F000000)  # of f16's last place
+        tiny = np.uint32(f32_bits(np.float32(steps) * np.float32(2.0**-24)))
+        magnitude = tiny if a < np.uint32(0x38800000) else normal
+        magnitude = np.uint32(0x7F800000) if np.uint32(0x477FF000) <= a < np.uint32(0x7F800000) else magnitude
+        x[i] = bits_f32(np.int32(sign | magnitude))
 
 
 @inline
@@ -48,7 +64,52 @@ def _spread(x: Any, size: int) -> None:
 @inline
 def head_bytes(bits: int, size: int) -> int:
     """Kept.head_bytes."""
-    return BLOCK_TOKENS * (2 * size if bits == 16 else size // GROUP * (4 * bits + 2))
+    return BLOCK_TOKENS * (2 * (size + size % 2) + 4 if bits == 16 else size // GROUP * (4 * bits + 2))
+
+
+@inline
+def _largest(x: Any, size: int) -> Any:
+    """Of the magnitudes."""
+    largest = np.float32(0)
+    for i in range(size):
+        largest = max(largest, abs(x[i]))
+    return largest
+
+
+@inline
+def _length_scale(x: Any, size: int) -> Any:
+    """What whole numbers that stand for x have to be multiplied with, if their length is to be at most LENGTH. Scales are never
+    0, by which softcaps divide; what is not a number stays that."""
+    total = np.float32(0)
+    for i in range(size):
+        total += x[i] * x[i]
+    length = np.float32(np.sqrt(total))
+    return max(length / np.float32(LENGTH), _largest(x, size) / np.float32(LARGEST)) + LEAST_SCALE
+
+
+@inline
+def _whole(x: Any, inverse: Any) -> Any:
+    """x * inverse, below 32768, as the nearest i16."""
+    return np.int16(np.int32(x * inverse + np.float32(32768.5)) - np.int32(32768))
+
+
+@inline
+def words_bytes(size: int) -> int:
+    """Bytes of a query in whole numbers."""
+    return 2 * (size + size % 2)
+
+
+@inline
+def store_query(x: int, size: int, out: int) -> Any:
+    """A query as whole numbers, `words_bytes` of them. Returns their scale."""
+    row, words = f32(x, size), i16(out, size + size % 2)
+    scale = _length_scale(row, size)
+    inverse = np.float32(1) / scale
+    for i in range(size):
+        words[i] = _whole(row[i], inverse)
+    if size % 2 != 0:
+        words[size] = np.int16(0)
+    return scale
 
 
 @inline
@@ -76,9 +137,15 @@ def _pack_group(x: Any, bits: int, out: int, step: int, scale_at: int) -> None:
 def store_key(x: int, size: int, bits: int, keys: int, slot: int) -> None:
     """A key to its place among the 64 of its head's block at `keys`."""
     if bits == 16:
-        row, kept = f32(x, size), u16(keys, size * BLOCK_TOKENS)
+        row, words, even = f32(x, size), i16(keys, (size + 1) * BLOCK_TOKENS), size + size % 2
+        _round(row, size)
+        scale = _length_scale(row, size)
+        inverse = np.float32(1) / scale
         for i in range(size):
-            kept[i * BLOCK_TOKENS + slot] = _f16_bits(row[i])
+            words[(i // 2 * BLOCK_TOKENS + slot) * 2 + i % 2] = _whole(row[i], inverse)
+        if even != size:
+            words[(size // 2 * BLOCK_TOKENS + slot) * 2 + 1] = np.int16(0)
+        f32(keys + 2 * even * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
         return
     _spread(f32(x, size), size)
     for g in range(size // GROUP):
@@ -91,9 +158,13 @@ def store_key(x: int, size: int, bits: int, keys: int, slot: int) -> None:
 def store_value(x: int, size: int, bits: int, values: int, slot: int) -> None:
     """A value to its place among the 64 of its head's block at `values`."""
     if bits == 16:
-        row, kept = f32(x, size), u16(values + 2 * slot * size, size)
+        row, words = f32(x, size), i16(values + 4 * (slot // 2) * size, 2 * size)
+        _round(row, size)
+        scale = _largest(row, size) / np.float32(VALUE) + LEAST_SCALE
+        inverse = np.float32(1) / scale
         for i in range(size):
-            kept[i] = _f16_bits(row[i])
+            words[2 * i + slot % 2] = _whole(row[i], inverse)
+        f32(values + 2 * (size + size % 2) * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
         return
     _spread(f32(x, size), size)
     row_bytes, scales = size * bits // 8, values + BLOCK_TOKENS * size * bits // 8

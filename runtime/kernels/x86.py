@@ -213,6 +213,7 @@ class AvxVnni(VnniStripEmitter, Avx2):
     """AVX2 with the VEX-coded `vpdpbusd` and `vpdpwssd`."""
 
     tier = "avxvnni"
+    adds_words = True
 
     def _vnni(self, name: str, element: Type, start: Value, left: Value, right: Value) -> Value:
         bits = 32 * start.type.count
@@ -224,6 +225,9 @@ class AvxVnni(VnniStripEmitter, Avx2):
 
     def _dpwssd(self, start: Value, left: Value, right: Value) -> Value:
         return self._vnni("vpdpwssd", I16, start, left, right)
+
+    def dot_words(self, total: Value, left: Value, right: Value) -> Value:
+        return super().dot_words(total, left, right) if total.type.count == 1 else self._dpwssd(total, left, right)
 
     def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
         return self._by_register(self._dpbusd, start, unsigned, signed)

@@ -87,7 +87,7 @@ def kernels(leaves: Leaves, types: list[str], kind: Kept, *, steps: bool, states
     modules = kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES
     names = kernel_compile.names(leaves.tier, types, (*modules, "probes"), woven, kind)
     others = {f"dot.{name}.{count}" for name in woven for count in COLUMNS}
-    looks = mixes(kind)  # a row of f16 is made f32 for them
+    looks = mixes(kind)
     timed = [name for name in names if name in looks or (name not in others and not UNTIMED.match(name))]
     return timed if steps else [name for name in timed if PRODUCTS.match(name)]
 

@@ -50,7 +50,7 @@ class Stage:
 
     @property
     def kept_share(self) -> float:
-        """Bytes of keys and values over those that they have in f16."""
+        """Bytes of keys and values over those that they have in 16 bits."""
         return self.kept.head_bytes(GROUP) / F16.head_bytes(GROUP)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from leaf_twins import Array, Guarded
 
 from runtime.core import BLOCK_TOKENS
-from runtime.kernels.kept import GROUP, KINDS, Kept
+from runtime.kernels.kept import GROUP, KINDS, LARGEST, LENGTH, VALUE, WEIGHTS, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves
 
 SEVEN = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
@@ -70,36 +70,115 @@ def assert_near(out: Array, factors: Array, weights: Array) -> None:
     assert (np.abs(out - expected) <= 1e-6 * bound).all()
 
 
+def words_of(rng: np.random.Generator, *shape: int) -> Array:
+    """Whole numbers as large as they may be: of each row, which is what one sum multiplies."""
+    values = rng.normal(size=shape) * rng.choice([0.01, 1, 50], shape)
+    lengths, largest = np.linalg.norm(values, axis=-1, keepdims=True), np.abs(values).max(-1, keepdims=True)
+    return np.rint(values / np.maximum(lengths / LENGTH, largest / LARGEST)).astype(np.int16)
+
+
+def paired(words: Array) -> Array:
+    """(rows, n) -> (rows / 2, n, 2): neighbours that one sum adds, side by side; zeros after an odd row."""
+    even = np.concatenate([words, np.zeros((len(words) % 2, words.shape[1]), np.int16)])
+    return np.ascontiguousarray(even.reshape(-1, 2, words.shape[1]).transpose(0, 2, 1))
+
+
+@at_either_end
+@pytest.mark.parametrize("size", [1, 2, 7, 31, *SIZES])
+def test_whole_products_with_keys(leaves: Leaves, size: int, at_end: bool, rng: np.random.Generator) -> None:
+    keys, scales = words_of(rng, BLOCK_TOKENS, size), rng.random(BLOCK_TOKENS).astype(np.float32)
+    head = np.concatenate([paired(keys.T).reshape(-1).view(np.uint8), scales.view(np.uint8)])
+    assert len(head) == KINDS["f16"].head_bytes(size)
+    queries = words_of(rng, 8, size)
+    queries[:2], keys[:2] = keys[:2] * [[1], [-1]], keys[:2]  # the largest sums that there are
+    factors = paired(queries.T).transpose(1, 0, 2).reshape(8, -1).copy()
+    outs = [
+        run(leaves.sums("keys", KINDS["f16"], c), c, head, 4 * BLOCK_TOKENS, size, factors, BLOCK_TOKENS, at_end=at_end)
+        for c in COLUMNS
+    ]
+    expected = (queries.astype(np.int64) @ keys.T.astype(np.int64)).astype(np.float32) * scales
+    for out in outs:
+        np.testing.assert_array_equal(out, expected)
+
+
 @at_either_end
 @pytest.mark.parametrize("rows", [1, 3, 64])
 @pytest.mark.parametrize("n", [1, 7, 8, 16, 31, 32, 64, 80, 131])
-@pytest.mark.parametrize("form", ["keys", "opened"])
-def test_sums_of_floats(leaves: Leaves, rows: int, n: int, form: str, at_end: bool, rng: np.random.Generator) -> None:
-    weights = rng.normal(size=(rows, n)).astype(np.float16 if form == "keys" else np.float32)
-    factors, stride = rng.normal(size=(8, rows)).astype(np.float32), weights.itemsize * n
-    outs = [run(leaves.sums(form, KINDS["f16"], c), c, weights, stride, rows, factors, n, at_end=at_end) for c in COLUMNS]
-    assert_near(outs[0], factors, weights)
-    for out in outs[1:]:
-        np.testing.assert_array_equal(out, outs[0])
+def test_whole_sums_of_values(leaves: Leaves, rows: int, n: int, at_end: bool, rng: np.random.Generator) -> None:
+    values = rng.integers(-VALUE, VALUE, (rows, n), np.int16, endpoint=True)
+    values[:, 0] = VALUE * (-1) ** n
+    shares = rng.random((8, rows)) ** 3
+    weights = np.minimum(np.floor(shares / shares.sum(1, keepdims=True) * WEIGHTS), LARGEST).astype(np.int16)
+    factors = paired(weights.T).transpose(1, 0, 2).reshape(8, -1).copy()
+    pairs = paired(values)
+    outs = [
+        run(leaves.sums("values", KINDS["f16"], c), c, pairs, 4 * n, len(pairs), factors, n, at_end=at_end) for c in COLUMNS
+    ]
+    expected = (weights.astype(np.int64) @ values.astype(np.int64)).astype(np.float32)
+    for out in outs:
+        np.testing.assert_array_equal(out, expected)
+
+
+SPANS = [(0, 64, 64), (0, 1, 64), (3, 100, 128), (17, 17, 64), (0, 0, 64), (60, 512, 512)]
+
+
+def weighed(leaves: Leaves, kind: str, scores: Array, span: tuple[int, int, int], top: float, scales: Array, *, at_end: bool
+            ) -> tuple[Array, Array]:  # fmt: skip
+    """What the leaf leaves in the place of the scores, and what it tells: maximum, sum, factor."""
+    x, of_values, numbers = (Guarded.copy(each, at_end=at_end) for each in (scores, scales, np.array([0.25, top], np.float32)))
+    out = Guarded.copy(np.array([0, 0, -1], np.float32), at_end=at_end)
+    SEVEN(leaves.weigh(KINDS[kind]))(x.address, *span, numbers.address, of_values.address, out.address)
+    return x.array, out.array.view(np.float32)
 
 
 @at_either_end
-@pytest.mark.parametrize("span", [(0, 64, 64), (0, 1, 64), (3, 100, 128), (17, 17, 64), (0, 0, 64), (60, 512, 512)])
+@pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("top", [-1e30, 2.5])
 def test_weights_of_scores(
     leaves: Leaves, span: tuple[int, int, int], top: float, at_end: bool, rng: np.random.Generator
 ) -> None:
     first, end, padded = span
     scores = rng.normal(0, 30, padded).astype(np.float32)
-    x, numbers = Guarded.copy(scores, at_end=at_end), np.array([0.25, top, 0, 0], np.float32)
-    address = numbers.ctypes.data
-    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(leaves.weigh())(x.address, first, end, padded, address, address + 8)
-    scaled, weights = scores[first:end].astype(np.float64) * 0.25, x.array.view(np.float32)
+    made, (peak, total, factor) = weighed(leaves, "q8_0", scores, span, top, scores[:1], at_end=at_end)
+    scaled, weights = scores[first:end].astype(np.float64) * 0.25, made.view(np.float32)
     highest = max([top, *scaled])
-    assert numbers[2] == np.float32(highest)
+    assert (peak, factor) == (np.float32(highest), -1)
     assert not np.any(np.delete(weights, range(first, end)))
     np.testing.assert_allclose(weights[first:end], np.exp(scaled - highest), rtol=3e-6)
-    np.testing.assert_allclose(numbers[3], np.exp(scaled - highest).sum(), rtol=3e-6)
+    np.testing.assert_allclose(total, np.exp(scaled - highest).sum(), rtol=3e-6)
+
+
+@at_either_end
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("spread", [0.01, 3, 60])
+def test_whole_weights_of_scores(
+    leaves: Leaves, span: tuple[int, int, int], spread: float, at_end: bool, rng: np.random.Generator
+) -> None:
+    first, end, padded = span
+    scores, scales = rng.normal(0, spread, padded).astype(np.float32), (rng.random(padded) * 1e-3).astype(np.float32)
+    scales[:first], scales[end:] = np.nan, np.inf  # of what is not there
+    made, (peak, total, factor) = weighed(leaves, "f16", scores, span, -1e30, scales, at_end=at_end)
+    scaled, weights = scores[first:end].astype(np.float64) * 0.25, made.view(np.int16)[:padded]
+    assert not np.any(np.delete(weights, range(first, end)))
+    assert (weights >= 0).all()
+    assert weights.reshape(-1, BLOCK_TOKENS).sum(1, dtype=np.int64).max() <= WEIGHTS + BLOCK_TOKENS
+    if first < end:
+        expected = np.exp(scaled - scaled.max())
+        np.testing.assert_allclose([peak, total], [scaled.max(), expected.sum()], rtol=3e-6)
+        wanted = expected * scales[first:end]
+        assert np.abs(weights[first:end] * np.float64(factor) - wanted).max() <= 0.501 * factor + 3e-6 * wanted.max()
+        blocks = np.zeros(padded)
+        blocks[first:end] = wanted
+        of_lanes = blocks.reshape(-1, BLOCK_TOKENS).max(0).sum()
+        assert factor <= max(of_lanes / WEIGHTS, blocks.max() / LARGEST) * 1.001  # no smaller than they may be
+
+
+def test_what_is_no_number_shows(leaves: Leaves) -> None:
+    scales = np.full(128, 0.1, np.float32)
+    scales[70] = np.nan
+    for end, shows in ((71, True), (70, False)):
+        factor = weighed(leaves, "f16", np.zeros(128, np.float32), (0, end, 128), -1e30, scales, at_end=True)[1][2]
+        assert np.isnan(factor) == shows
 
 
 def random_head(kind: Kept, size: int, scales_at: Array, rng: np.random.Generator) -> Array:
