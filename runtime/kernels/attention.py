@@ -200,7 +200,7 @@ def _attend_few(args: int, desk: int, thread: int, count: int, span: int) -> Non
     a = i64(args, FIELDS)
     kv_heads, group, value_size = a[4], a[3] // a[4], a[6]
     record, scratch = 4 * (HEAD + value_size), a[16] + thread * a[17]
-    totals = places(scratch, group, a[5], value_size)[3]
+    totals = places(scratch, group, value_size)[2]
     while True:
         piece = item = take(desk)
         row = unit = rows = first = segments = 0

@@ -22,8 +22,8 @@ WHOLE_LANES = 16  # weights that are made whole together
 
 def _words(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value, ahead: Value,
            scales: Value | None) -> None:  # fmt: skip
-    """Sums of `rows` rows of `n` pairs of whole numbers, each times a pair of factors, as f32; of each element times one of the
-    `scales`, if there are some."""
+    """Sums of `rows` rows of `n` pairs of whole numbers, each times a pair of factors, as f32: each element times one of the
+    `scales`, or, if there are none, added to what is there."""
     xs, outs = _pointers(e, columns, x_ptrs, out_ptrs)
     some, widths = _tile(e, columns)
     for first in range(0, columns, some):
@@ -54,10 +54,12 @@ def _words_columns(e: Emitter, w: Value, stride: Value, rows: Value, xs: Sequenc
             at = e.builder.mul(place, e.index(PAIR))
             sums = _words_part(e, e.at(w, at), stride, rows, xs, lanes, vectors, ahead)
             found = [e.float(total) for total in sums]
-            if scales is not None:
+            if scales is None:
+                _add(e, found, outs, place, lanes, vectors)
+            else:
                 some = [e.load(e.at(scales, at), 4 * lanes * v, e.vector(e.F32, lanes)) for v in range(vectors)]
                 found = [e.mul(value, some[k % vectors]) for k, value in enumerate(found)]
-            _store(e, found, outs, place, lanes, vectors)
+                _store(e, found, outs, place, lanes, vectors)
             return []
 
         e.loop(repeats, [], part)
@@ -133,7 +135,7 @@ def emit_keys(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows
 
 def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value,
                 n: Value, ahead: Value) -> None:  # fmt: skip
-    """out_ptrs[c][j] = sum over the `rows` values at w of x_ptrs[c][r] times element j of `n`; `stride` is the bytes of a row's
+    """out_ptrs[c][j] += sum over the `rows` values at w of x_ptrs[c][r] times element j of `n`; `stride` is the bytes of a row's
     quants. Of whole numbers `rows` counts pairs, and their scales are not looked at."""
     bits = KINDS[kind].bits
     if bits == 16:
@@ -153,7 +155,7 @@ def emit_values(e: Emitter, kind: str, columns: int, w: Value, stride: Value, ro
             for place in range(0, span * GROUP, vectors * e.lanes):
                 places = [place + v * e.lanes for v in range(vectors)]
                 sums = _values_part(e, here, stride, scale, groups, rows, xs, bits, places, ahead)
-                _store(e, sums, outs, e.builder.add(e.builder.mul(g, e.index(GROUP)), e.index(place)), e.lanes, vectors)
+                _add(e, sums, outs, e.builder.add(e.builder.mul(g, e.index(GROUP)), e.index(place)), e.lanes, vectors)
             return []
 
         e.loop(repeats, [], turn)
@@ -326,6 +328,13 @@ def _store(e: Emitter, sums: Sequence[Value], outs: Sequence[Value], place: Valu
     """Sums, `vectors` of each column, to element `place` and after it."""
     for k, total in enumerate(sums):
         e.store(total, e.at(outs[k // vectors], e.builder.mul(place, e.index(4))), 4 * lanes * (k % vectors))
+
+
+def _add(e: Emitter, sums: Sequence[Value], outs: Sequence[Value], place: Value, lanes: int, vectors: int) -> None:
+    """The same, added to what is there."""
+    at = [e.at(out, e.builder.mul(place, e.index(4))) for out in outs]
+    before = [e.load(at[k // vectors], 4 * lanes * (k % vectors), total.type) for k, total in enumerate(sums)]
+    _store(e, [e.add(old, total) for old, total in zip(before, sums, strict=True)], outs, place, lanes, vectors)
 
 
 def _ask(e: Emitter, pointer: Value, length: int) -> None:

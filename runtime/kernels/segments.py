@@ -19,7 +19,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, add, copy, fill, leaf_width
+from runtime.kernels.matmul import WIDEST, copy, fill, leaf_width
 from runtime.kernels.memory import call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads, store_query, words_bytes
 
@@ -32,28 +32,26 @@ FIELDS = 26  # of the arguments of `attention.attend`
 
 
 def scratch_bytes(group: int, size: int, value_size: int) -> int:
-    """Bytes of scratch that `attend` needs a thread: pointers, the sums of a leaf, scores, queries with their scales, and two
-    records a column, and the scales of a segment's values."""
-    columns = max(group, COLUMNS)
+    """Bytes of scratch that `attend` needs a thread: pointers, scores, a query with its scale, and two records for each column,
+    and the scales of a segment's values."""
     a_column = SEGMENT + (size + 1) // 2 + 1 + 2 * (HEAD + value_size)
-    return (16 * WIDEST + 4 * (WIDEST * value_size + columns * a_column + SEGMENT) + 63) // 64 * 64
+    return (16 * WIDEST + 4 * (max(group, COLUMNS) * a_column + SEGMENT) + 63) // 64 * 64
 
 
 @inline
-def places(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int, int]:
-    """Where in scratch the sums of a leaf lie, scores, the records of a segment, and those of all before it."""
+def places(scratch: int, group: int, value_size: int) -> tuple[int, int, int]:
+    """Where in scratch scores lie, the records of a segment, and those of all before it."""
     columns = max(group, COLUMNS)
-    sums = scratch + 16 * WIDEST
-    scores = sums + 4 * WIDEST * value_size
+    scores = scratch + 16 * WIDEST
     found = scores + 4 * columns * SEGMENT
-    return sums, scores, found, found + 4 * columns * (HEAD + value_size)
+    return scores, found, found + 4 * columns * (HEAD + value_size)
 
 
 @inline
 def _words(scratch: int, group: int, size: int, value_size: int) -> tuple[int, int, int]:
     """Where queries in whole numbers lie, their scales, and those of a segment's values."""
     columns = max(group, COLUMNS)
-    queries = places(scratch, group, size, value_size)[3] + 4 * columns * (HEAD + value_size)
+    queries = places(scratch, group, value_size)[2] + 4 * columns * (HEAD + value_size)
     scales = queries + columns * words_bytes(size)
     return queries, scales, scales + 4 * columns
 
@@ -134,7 +132,7 @@ def _score(args: int, row: int, rows: int, kv: int, start: int, first: int, end:
     heads, size, leaves = a[3], a[5], i64(a[13], WIDEST + 1)
     group, head = heads // a[4], head_bytes(a[15], size)
     columns, positions = rows * group, i32(a[7] + 4 * row, rows)
-    scores = places(scratch, group, size, a[6])[1]
+    scores = places(scratch, group, a[6])[0]
     queries, of_row, of_head = a[1] + 4 * (row * heads + kv * group) * size, 4 * heads * size, 4 * size
     if a[15] == 16:
         queries, of_head = _words(scratch, group, size, a[6])[0], words_bytes(size)
@@ -173,7 +171,7 @@ def _weigh(args: int, row: int, rows: int, start: int, padded: int, scales: int,
     a = i64(args, FIELDS)
     group, window, record = a[3] // a[4], a[18], HEAD + a[6]
     softcap, positions, numbers = np.float32(f64(args, FIELDS)[21]), i32(a[7] + 4 * row, rows), f32(scratch, 5)
-    scores = places(scratch, group, a[5], a[6])[1]
+    scores = places(scratch, group, a[6])[0]
     queries = f32(_words(scratch, group, a[5], a[6])[1], rows * group)
     for c in range(rows * group):
         position, of_column, scale = positions[c // group], scores + 4 * c * SEGMENT, np.float32(f64(args, FIELDS)[20])
@@ -196,7 +194,7 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
     size, bits, leaves = a[6], a[15], i64(a[14], WIDEST + 1)
     group, head, record = a[3] // a[4], head_bytes(bits, size), HEAD + size
     columns, positions = rows * group, i32(a[7] + 4 * row, rows)
-    sums, weights, _, _ = places(scratch, group, a[5], size)
+    weights = places(scratch, group, size)[0]
     together = 2 if bits == 16 else 1  # tokens of a row, and ...
     stride, weight = (4 * size, 2) if bits == 16 else (size * bits // 8, 4)  # ... bytes of it, and of a weight
     inputs, outputs = i64(scratch, WIDEST), i64(scratch + 8 * WIDEST, WIDEST)
@@ -212,10 +210,8 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
             width = leaf_width(leaves, columns - done)
             for c in range(width):
                 inputs[c] = weights + 4 * (done + c) * SEGMENT + weight * (t - start)
-                outputs[c] = sums + 4 * c * size
+                outputs[c] = found + 4 * ((done + c) * record + HEAD)
             call7(leaves[width], (values, stride, count, scratch, scratch + 8 * WIDEST, size, ahead))
-            for c in range(width):
-                add(sums + 4 * c * size, found + 4 * ((done + c) * record + HEAD), size)
             done, ahead = done + width, 0
 
 
@@ -295,7 +291,7 @@ def attend_rows(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
     """Attention of `rows` rows of one text in the heads that share key head `kv`. Arguments: those of `attention.attend`."""
     a = i64(args, FIELDS)
     group = a[3] // a[4]
-    _, _, found, totals = places(scratch, group, a[5], a[6])
+    _, found, totals = places(scratch, group, a[6])
     prepare(args, row, rows, kv, scratch)
     begin(args, kv, rows * group, totals)
     positions = i32(a[7] + 4 * row, rows)

@@ -10,7 +10,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.driver import FAST, inline
 from runtime.kernels.jit import njit
 from runtime.kernels.kept import GROUP, LARGEST, LENGTH, VALUE
-from runtime.kernels.memory import bits_f32, f32, f32_bits, i16, u8, u16
+from runtime.kernels.memory import bits_f32, f32, f32_bits, i16, i32, u8, u16
 
 LEAST_SCALE = np.float32(1e-20)
 
@@ -33,15 +33,17 @@ def _f16_bits(x: Any) -> Any:
 @inline
 def _round(x: Any, size: int) -> None:
     """Numbers as f16 has them, in place, as other programs keep them: a small difference may choose another expert."""
-    for i in range(size):
-        u = np.uint32(f32_bits(x[i]))
-        sign, a = u & np.uint32(0x80000000), u & np.uint32(0x7FFFFFFF)
-        normal = a + np.uint32(0xFFF) + ((a >> np.uint32(13)) & np.uint32(1)) & np.uint32(0xFFFFE000)
-        steps = np.int32(f32_bits(bits_f32(np.int32(a)) + np.float32(0.5))) - np.int32(0x3F000000)  # of f16's last place
-        tiny = np.uint32(f32_bits(np.float32(steps) * np.float32(2.0**-24)))
-        magnitude = tiny if a < np.uint32(0x38800000) else normal
-        magnitude = np.uint32(0x7F800000) if np.uint32(0x477FF000) <= a < np.uint32(0x7F800000) else magnitude
-        x[i] = bits_f32(np.int32(sign | magnitude))
+    i = np.int32  # around every operation: numba widens them, and the loop would not be vectorised
+    for k in range(size):
+        bits = f32_bits(x[k])
+        a = i(bits & i(0x7FFFFFFF))
+        normal = i(i(a + i(0xFFF)) + i(i(a >> i(13)) & i(1))) & i(-0x2000)
+        steps = i(f32_bits(bits_f32(a) + np.float32(0.5)) - i(0x3F000000))  # of f16's last place
+        tiny = f32_bits(np.float32(steps) * np.float32(2.0**-24))
+        rounded = i(tiny if a < i(0x38800000) else normal)
+        rounded = i(i(0x7F800000) if a >= i(0x477FF000) else rounded)
+        rounded = i(a if a > i(0x7F800000) else rounded)
+        x[k] = bits_f32(i(i(bits ^ a) | rounded))
 
 
 @inline
@@ -69,11 +71,11 @@ def head_bytes(bits: int, size: int) -> int:
 
 @inline
 def _largest(x: Any, size: int) -> Any:
-    """Of the magnitudes."""
-    largest = np.float32(0)
+    """Of the magnitudes, by their bits, which have the same order, so that it is vectorised; what is no number is the largest."""
+    largest = np.int32(0)
     for i in range(size):
-        largest = max(largest, abs(x[i]))
-    return largest
+        largest = max(largest, np.int32(f32_bits(x[i]) & np.int32(0x7FFFFFFF)))
+    return bits_f32(largest)
 
 
 @inline
@@ -88,9 +90,11 @@ def _length_scale(x: Any, size: int) -> Any:
 
 
 @inline
-def _whole(x: Any, inverse: Any) -> Any:
-    """x * inverse, below 32768, as the nearest i16."""
-    return np.int16(np.int32(x * inverse + np.float32(32768.5)) - np.int32(32768))
+def _whole(x: Any, size: int, scale: Any) -> None:
+    """x / scale, below 32768, as whole numbers: bits of i32, in place. A loop of its own, which is vectorised."""
+    inverse = np.float32(1) / scale
+    for i in range(size):
+        x[i] = bits_f32(np.int32(x[i] * inverse + np.float32(32768.5)) - np.int32(32768))
 
 
 @inline
@@ -106,7 +110,7 @@ def store_query(x: int, size: int, out: int) -> Any:
     scale = _length_scale(row, size)
     inverse = np.float32(1) / scale
     for i in range(size):
-        words[i] = _whole(row[i], inverse)
+        words[i] = np.int16(np.int32(row[i] * inverse + np.float32(32768.5)) - np.int32(32768))
     if size % 2 != 0:
         words[size] = np.int16(0)
     return scale
@@ -137,15 +141,15 @@ def _pack_group(x: Any, bits: int, out: int, step: int, scale_at: int) -> None:
 def store_key(x: int, size: int, bits: int, keys: int, slot: int) -> None:
     """A key to its place among the 64 of its head's block at `keys`."""
     if bits == 16:
-        row, words, even = f32(x, size), i16(keys, (size + 1) * BLOCK_TOKENS), size + size % 2
+        row, pairs = f32(x, size), i32(keys, (size + 1) // 2 * BLOCK_TOKENS)
         _round(row, size)
         scale = _length_scale(row, size)
-        inverse = np.float32(1) / scale
-        for i in range(size):
-            words[(i // 2 * BLOCK_TOKENS + slot) * 2 + i % 2] = _whole(row[i], inverse)
-        if even != size:
-            words[(size // 2 * BLOCK_TOKENS + slot) * 2 + 1] = np.int16(0)
-        f32(keys + 2 * even * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
+        _whole(row, size, scale)
+        for p in range(size // 2):
+            pairs[p * BLOCK_TOKENS + slot] = f32_bits(row[2 * p]) & np.int32(0xFFFF) | f32_bits(row[2 * p + 1]) << np.int32(16)
+        if size % 2 != 0:
+            pairs[size // 2 * BLOCK_TOKENS + slot] = f32_bits(row[size - 1]) & np.int32(0xFFFF)
+        f32(keys + words_bytes(size) * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
         return
     _spread(f32(x, size), size)
     for g in range(size // GROUP):
@@ -158,13 +162,13 @@ def store_key(x: int, size: int, bits: int, keys: int, slot: int) -> None:
 def store_value(x: int, size: int, bits: int, values: int, slot: int) -> None:
     """A value to its place among the 64 of its head's block at `values`."""
     if bits == 16:
-        row, words = f32(x, size), i16(values + 4 * (slot // 2) * size, 2 * size)
+        row, words = f32(x, size), i16(values + 4 * (slot // 2) * size + 2 * (slot % 2), 2 * size)
         _round(row, size)
         scale = _largest(row, size) / np.float32(VALUE) + LEAST_SCALE
-        inverse = np.float32(1) / scale
+        _whole(row, size, scale)
         for i in range(size):
-            words[2 * i + slot % 2] = _whole(row[i], inverse)
-        f32(values + 2 * (size + size % 2) * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
+            words[2 * i] = np.int16(f32_bits(row[i]))
+        f32(values + words_bytes(size) * BLOCK_TOKENS, BLOCK_TOKENS)[slot] = scale
         return
     _spread(f32(x, size), size)
     row_bytes, scales = size * bits // 8, values + BLOCK_TOKENS * size * bits // 8

@@ -29,12 +29,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
-def run(leaf: int, columns: int, weights: Array, stride: int, rows: int, factors: Array, n: int, *, at_end: bool = True) -> Array:
-    """All `factors` (a multiple of `columns`, rows) f32 through a leaf, between guard pages: (factors, n)."""
+def run(leaf: int, columns: int, weights: Array, stride: int, rows: int, factors: Array, n: int, *, at_end: bool = True,
+        before: float = 0.0) -> Array:  # fmt: skip
+    """All `factors` (a multiple of `columns`) through a leaf, between guard pages: (factors, n). `before`: what is there."""
     guarded, out = Guarded.copy(weights, at_end=at_end), np.empty((len(factors), n), np.float32)
     for first in range(0, len(factors), columns):
         xs = [Guarded.copy(factor, at_end=at_end) for factor in factors[first : first + columns]]
-        outs = [Guarded(4 * n, at_end=at_end) for _ in xs]
+        outs = [Guarded.copy(np.full(n, before, np.float32), at_end=at_end) for _ in xs]
         inputs, outputs = (np.array([each.address for each in some], np.int64) for some in (xs, outs))
         SEVEN(leaf)(guarded.address, stride, rows, inputs.ctypes.data, outputs.ctypes.data, n, 1 << 20)
         out[first : first + columns] = [each.array.view(np.float32) for each in outs]
@@ -93,7 +94,7 @@ def test_whole_products_with_keys(leaves: Leaves, size: int, at_end: bool, rng: 
     queries[:2], keys[:2] = keys[:2] * [[1], [-1]], keys[:2]  # the largest sums that there are
     factors = paired(queries.T).transpose(1, 0, 2).reshape(8, -1).copy()
     outs = [
-        run(leaves.sums("keys", KINDS["f16"], c), c, head, 4 * BLOCK_TOKENS, size, factors, BLOCK_TOKENS, at_end=at_end)
+        run(leaves.sums("keys", KINDS["f16"], c), c, head, 4 * BLOCK_TOKENS, size, factors, BLOCK_TOKENS, at_end=at_end, before=3)
         for c in COLUMNS
     ]
     expected = (queries.astype(np.int64) @ keys.T.astype(np.int64)).astype(np.float32) * scales
@@ -112,9 +113,10 @@ def test_whole_sums_of_values(leaves: Leaves, rows: int, n: int, at_end: bool, r
     factors = paired(weights.T).transpose(1, 0, 2).reshape(8, -1).copy()
     pairs = paired(values)
     outs = [
-        run(leaves.sums("values", KINDS["f16"], c), c, pairs, 4 * n, len(pairs), factors, n, at_end=at_end) for c in COLUMNS
+        run(leaves.sums("values", KINDS["f16"], c), c, pairs, 4 * n, len(pairs), factors, n, at_end=at_end, before=77e3)
+        for c in COLUMNS
     ]
-    expected = (weights.astype(np.int64) @ values.astype(np.int64)).astype(np.float32)
+    expected = (weights.astype(np.int64) @ values.astype(np.int64)).astype(np.float32) + np.float32(77e3)
     for out in outs:
         np.testing.assert_array_equal(out, expected)
 
@@ -210,7 +212,10 @@ def test_sums_of_values(leaves: Leaves, kind: Kept, size: int, at_end: bool, rng
     for rows in (1, 5, BLOCK_TOKENS):
         factors = rng.normal(size=(8, rows)).astype(np.float32)
         stride = size * kind.bits // 8
-        outs = [run(leaves.sums("values", kind, c), c, head, stride, rows, factors, size, at_end=at_end) for c in COLUMNS]
-        assert_near(outs[0], factors, values_of(kind, head, size)[:rows])
+        outs = [
+            run(leaves.sums("values", kind, c), c, head, stride, rows, factors, size, at_end=at_end, before=0.5) for c in COLUMNS
+        ]
+        ones = np.ones((len(factors), 1), np.float32)
+        assert_near(outs[0], np.hstack((factors, ones)), np.vstack((values_of(kind, head, size)[:rows], np.full(size, 0.5))))
         for out in outs[1:]:
             np.testing.assert_array_equal(out, outs[0])
