@@ -24,6 +24,7 @@ from runtime.kernels.memory import call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads, store_query, words_bytes
 
 SEGMENT = 512  # keys whose scores a thread holds at a time
+LANES = 16  # keys of a block are taken so many at a time: what no row sees of it is left out
 COLUMNS = 128  # at the most (heads of rows) that share what is read of a segment, while it is in the core's cache
 HEAD = 16  # floats of a record before the values: the maximum, the sum of weights, what values have yet to be multiplied with,
 # and what brings them to a cache line
@@ -112,6 +113,12 @@ def _block(a: Any, field: int, row: int, kv: int, t: int, head: int) -> Any:
 
 
 @inline
+def _tokens_seen(positions: Any, group: int, columns: int, t: int) -> Any:
+    """How many tokens of the block that begins with t the row of the last of so many columns sees; it sees some."""
+    return min(positions[(columns - 1) // group] + 1 - t, BLOCK_TOKENS)
+
+
+@inline
 def prepare(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
     """The queries of some rows in the heads that share a key head as whole numbers, where keys are such."""
     a = i64(args, FIELDS)
@@ -146,8 +153,9 @@ def _score(args: int, row: int, rows: int, kv: int, start: int, first: int, end:
         done = _before(positions, t) * group
         while done < columns:
             width = leaf_width(leaves, columns - done)
+            seen = (_tokens_seen(positions, group, done + width, t) + LANES - 1) // LANES * LANES
             _point(scratch, done, width, queries, of_row, of_head, group, scores + 4 * (t - start), 4 * SEGMENT)
-            call7(leaves[width], (keys, 4 * BLOCK_TOKENS, size, scratch, scratch + 8 * WIDEST, BLOCK_TOKENS, ahead))
+            call7(leaves[width], (keys, 4 * BLOCK_TOKENS, size, scratch, scratch + 8 * WIDEST, seen, ahead))
             done, ahead = done + width, 0
 
 
@@ -204,13 +212,13 @@ def _sum(args: int, row: int, rows: int, kv: int, start: int, first: int, end: i
             ahead = _block(a, 12, row, kv, following, head) - values
         elif following <= positions[rows - 1]:
             ahead = _block(a, 11, row, kv, following, head_bytes(bits, a[5])) - values
-        count = (min(BLOCK_TOKENS, end - t) + together - 1) // together
         done = _before(positions, t) * group
         while done < columns:
             width = leaf_width(leaves, columns - done)
             for c in range(width):
                 inputs[c] = weights + 4 * (done + c) * SEGMENT + weight * (t - start)
                 outputs[c] = found + 4 * ((done + c) * record + HEAD)
+            count = (_tokens_seen(positions, group, done + width, t) + together - 1) // together
             call7(leaves[width], (values, stride, count, scratch, scratch + 8 * WIDEST, size, ahead))
             done, ahead = done + width, 0
 
