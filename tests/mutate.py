@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEAVES, MODELS, KEPT = "tests/runtime/leaf_cases.py", "tests/runtime/test_models.py", "tests/runtime/kept_cases.py"
 WHOLE, DELTA = "tests/runtime/test_kept.py", "tests/runtime/test_delta.py"
 PRODUCTS, BASICS = "tests/runtime/test_matmul.py", "tests/runtime/test_basics.py"
+STORE = "tests/runtime/test_store.py"
 POOL, SEGMENTS, TILES = "tests/runtime/test_pool.py", "tests/runtime/test_segments.py", "tests/runtime/test_tiles.py"
 
 
@@ -134,17 +135,31 @@ FAULTS = (
     Fault("kernels/x86.py", "if i % 8 < 7 else 1", "if i % 8 < 7 else 0", "IQ2_XS and dot_is", tier="avx2"),
     Fault("kernels/matmul.py", "kept + 4 * at if kept", "kept if kept", "unpacked", tests=PRODUCTS),
     Fault("kernels/matmul.py", "outputs[width] = inputs[width - 1]", "outputs[width] = inputs[0]", "any_number", tests=PRODUCTS),
-    Fault("kernels/mix_leaves.py", "4 * lanes * (k % vectors)", "2 * lanes * (k % vectors)", "floats", tests=KEPT),
-    Fault("kernels/mix_leaves.py", "outs[first : first + some], n", "outs[:some], n", "floats", tests=KEPT, tier="avx2"),
+    Fault("kernels/mix_leaves.py", "(k % vectors), total", "(k % 2), total", "whole", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "outs[first : first + some]", "outs[:some]", "whole", tests=KEPT, tier="avx2"),
+    Fault("kernels/mix_leaves.py", "PAIR * lanes * v, e", "PAIR * lanes, e", "whole", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "some[k % vectors]", "some[0]", "whole", tests=KEPT, tier="avx2"),
+    Fault("kernels/mix_leaves.py", "builder.add(rows, e.index(1)), e", "builder.add(rows, e.index(0)), e", "whole", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "e.mul(e.sum(most), LARGEST", "e.mul(e.lane(most, 0), LARGEST", "whole_weights", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "e.where_above(weight, none, scaled)", "scaled", "whole", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "e.fma(e.sum(total), e", "e.fma(e.sum(most), e", "no_number", tests=KEPT),
+    Fault("kernels/x86.py", "self._dpwssd(total, left, right)", "self._dpwssd(total, left, left)", "whole", tests=KEPT),
     Fault("kernels/mix_leaves.py", "_fill(e, x, end, padded, NONE)", "_fill(e, x, end, end, NONE)", "weights", tests=KEPT),
     Fault("kernels/mix_leaves.py", "(1 / 720, 1 / 120, 1 / 24", "(1 / 720, 1 / 120, 1 / 25", "weights", tests=KEPT),
     Fault("kernels/mix_leaves.py", "group_rows * BLOCK_TOKENS + place", "group_rows * BLOCK_TOKENS", "keys", tests=KEPT),
     Fault("kernels/mix_leaves.py", ".mul(r, groups), e.index(2)", ".mul(r, groups), e.index(1)", "values", tests=KEPT),
     Fault("kernels/mix_leaves.py", "e.shr(wide, 4) if part", "e.shr(wide, 3) if part", "values and q4_0", tests=KEPT),
-    Fault("kernels/segments.py", "positions[rows] < t", "positions[rows] <= t", "opened", tests=SEGMENTS),
-    Fault("kernels/segments.py", "(values, opened, size * count)", "(values, opened, size)", "opened", tests=SEGMENTS),
-    Fault("kernels/segments.py", "((done + c) * record + HEAD)", "(c * record + HEAD)", "opened", tests=SEGMENTS),
-    Fault("kernels/mix_leaves.py", '{"F16": 2, "F32": 4}', '{"F16": 2, "F32": 2}', "floats", tests=KEPT),
+    Fault("kernels/segments.py", "positions[rows] < t", "positions[rows] <= t", "alone", tests=SEGMENTS),
+    Fault("kernels/segments.py", "(columns - 1) // group] + 1 - t", "(columns - 1) // group] - t", "alone", tests=SEGMENTS),
+    Fault("kernels/segments.py", "((done + c) * record + HEAD)", "(c * record + HEAD)", "alone", tests=SEGMENTS),
+    Fault("kernels/segments.py", "new *= more[2]", "pass", "softmax", tests=SEGMENTS),
+    Fault("kernels/segments.py", "scale *= queries[c]", "scale *= queries[0]", "softmax", tests=SEGMENTS),
+    Fault("kernels/segments.py", "together + 4 * (t - start)", "together", "softmax", tests=SEGMENTS),
+    Fault("kernels/store.py", "p * BLOCK_TOKENS + slot]", "p + slot * BLOCK_TOKENS]", "keys", tests=STORE),
+    Fault("kernels/store.py", "(slot // 2) * size", "slot // 2 * BLOCK_TOKENS", "values", tests=STORE),
+    Fault("kernels/store.py", "size) / np.float32(LARGEST))", "size) / np.float32(LENGTH))", "", tests=STORE),
+    Fault("kernels/store.py", "i(0x477FF000) else", "i(0x47800000) else", "", tests=STORE),
+    Fault("kernels/store.py", "steps) * np.float32(2.0**-24)", "steps) * np.float32(2.0**-23)", "nothing", tests=STORE),
     Fault("kernels/store.py", "first | second <<", "second | first <<", "twin", tests=WHOLE),
     Fault("kernels/store.py", "1.0 / np.sqrt(span)", "1.0 / span", "twin", tests=WHOLE),
     Fault("kernels/x86.py", "(weights), flipped)", "(weights), signed)", "Q8_0 and dot_is", tier="avx2"),

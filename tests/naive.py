@@ -24,8 +24,8 @@ BRAINS = -1  # no such scale, but bfloat16
 
 class Model:
     """A GGUF file with every tensor dequantised; shapes rows first. `packed`: activations are rounded to the int8 blocks
-    that the kernels multiply, with `brains` those of BF16 weights to bfloat16, and attention is one of whole numbers, so that
-    what is left is the rounding of sums.
+    that the kernels multiply, with `brains` those of BF16 weights to bfloat16, so that what is left is the rounding of sums.
+    `whole`: attention is one of whole numbers, as the CPU's.
     `cache`: what is left of keys and values when they are kept, f16 otherwise. `window`: so many tokens are seen, the own one
     included; 0: all."""
 
@@ -34,11 +34,12 @@ class Model:
         path: Path,
         *,
         packed: bool = False,
+        whole: bool = False,
         brains: bool = False,
         cache: Callable[[Array], Array] | None = None,
         window: int = 0,
     ) -> None:
-        self.window, self.packed = window, packed
+        self.window, self.whole = window, whole
         self.cache = cache or (lambda x: x.astype(np.float16).astype(np.float64))
         reader = gguf.GGUFReader(path)
         blocks = ACTIVATION_BLOCK | ({"BF16": BRAINS} if brains else {}) if packed else {}
@@ -120,7 +121,7 @@ class Model:
         q, k = self._turn(q), self._turn(k)
         k, v = self.cache(k), self.cache(v)
         scales = np.abs(v).max(-1) / VALUE
-        if self.packed:
+        if self.whole:
             q, k, v = by_length(q), by_length(k), np.rint(v / scales[..., None]) * scales[..., None]
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
@@ -130,7 +131,7 @@ class Model:
         sinks = self.tensors.get(f"{blk}attn_sinks.weight", np.full(heads, -np.inf))
         scores = np.concatenate((scores, np.broadcast_to(sinks[:, None, None], (heads, len(x), 1))), -1)
         weights = softmax(scores)[..., :-1]
-        if self.packed:
+        if self.whole:
             weights = whole_weights(weights, np.repeat(scales, heads // kv, 1).T)
         mixed = np.einsum("hqk,khd->qhd", weights, v)
         return self._linear(f"{blk}attn_output", mixed.reshape(len(x), -1))

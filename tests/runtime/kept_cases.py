@@ -35,7 +35,7 @@ def run(leaf: int, columns: int, weights: Array, stride: int, rows: int, factors
     guarded, out = Guarded.copy(weights, at_end=at_end), np.empty((len(factors), n), np.float32)
     for first in range(0, len(factors), columns):
         xs = [Guarded.copy(factor, at_end=at_end) for factor in factors[first : first + columns]]
-        outs = [Guarded.copy(np.full(n, before, np.float32), at_end=at_end) for _ in xs]
+        outs = [Guarded.copy(before * np.arange(1, n + 1, dtype=np.float32), at_end=at_end) for _ in xs]
         inputs, outputs = (np.array([each.address for each in some], np.int64) for some in (xs, outs))
         SEVEN(leaf)(guarded.address, stride, rows, inputs.ctypes.data, outputs.ctypes.data, n, 1 << 20)
         out[first : first + columns] = [each.array.view(np.float32) for each in outs]
@@ -116,7 +116,8 @@ def test_whole_sums_of_values(leaves: Leaves, rows: int, n: int, at_end: bool, r
         run(leaves.sums("values", KINDS["f16"], c), c, pairs, 4 * n, len(pairs), factors, n, at_end=at_end, before=77e3)
         for c in COLUMNS
     ]
-    expected = (weights.astype(np.int64) @ values.astype(np.int64)).astype(np.float32) + np.float32(77e3)
+    before = np.float32(77e3) * np.arange(1, n + 1, dtype=np.float32)
+    expected = (weights.astype(np.int64) @ values.astype(np.int64)).astype(np.float32) + before
     for out in outs:
         np.testing.assert_array_equal(out, expected)
 
@@ -176,10 +177,10 @@ def test_whole_weights_of_scores(
 
 
 def test_what_is_no_number_shows(leaves: Leaves) -> None:
-    scales = np.full(128, 0.1, np.float32)
+    scales = np.full(192, 0.1, np.float32)
     scales[70] = np.nan
-    for end, shows in ((71, True), (70, False)):
-        factor = weighed(leaves, "f16", np.zeros(128, np.float32), (0, end, 128), -1e30, scales, at_end=True)[1][2]
+    for end, shows in ((71, True), (190, True), (70, False)):
+        factor = weighed(leaves, "f16", np.zeros(192, np.float32), (0, end, 192), -1e30, scales, at_end=True)[1][2]
         assert np.isnan(factor) == shows
 
 
@@ -215,7 +216,7 @@ def test_sums_of_values(leaves: Leaves, kind: Kept, size: int, at_end: bool, rng
         outs = [
             run(leaves.sums("values", kind, c), c, head, stride, rows, factors, size, at_end=at_end, before=0.5) for c in COLUMNS
         ]
-        ones = np.ones((len(factors), 1), np.float32)
-        assert_near(outs[0], np.hstack((factors, ones)), np.vstack((values_of(kind, head, size)[:rows], np.full(size, 0.5))))
+        values, before = values_of(kind, head, size)[:rows], 0.5 * np.arange(1, size + 1)
+        assert_near(outs[0], np.hstack((factors, np.ones((len(factors), 1)))), np.vstack((values, before)))
         for out in outs[1:]:
             np.testing.assert_array_equal(out, outs[0])

@@ -50,7 +50,7 @@ def test_logits_match_twin(architecture: str, kind: str, tmp_path: Path, executo
     tokens = np.random.default_rng(2).integers(0, 300, 70).tolist()
     logits = Text(executors(path), blocks_for(128)).feed(tokens)
     brains = kind == "BF16" and tiers.activation_of(BY_NAME[kind], jit.TIER.name) == "bf16"
-    expected = naive.Model(path, packed=True, brains=brains).logits(tokens)
+    expected = naive.Model(path, packed=True, whole=True, brains=brains).logits(tokens)
     assert naive.nmse(logits, expected) <= (EXACT if "F" in kind and not brains else ROUNDED)
 
 
@@ -61,7 +61,7 @@ def test_rows_after_the_last_strip(kind: str, tied: bool, tmp_path: Path, execut
     path = tiny_gguf.write(tmp_path / "m.gguf", shape)
     tokens = [*range(316, 333), 0, 17, 332]
     brains = kind == "BF16" and tiers.activation_of(BY_NAME[kind], jit.TIER.name) == "bf16"
-    expected = naive.Model(path, packed=True, brains=brains).logits(tokens)
+    expected = naive.Model(path, packed=True, whole=True, brains=brains).logits(tokens)
     logits = Text(executors(path), blocks_for(64)).feed(tokens)
     limit = EXACT if "F" in kind and not brains else ROUNDED
     assert naive.nmse(logits, expected) <= limit
@@ -72,14 +72,15 @@ def test_biases_of_rows_after_the_last_strip(tmp_path: Path, executors: Open) ->
     shape = dataclasses.replace(tiny_gguf.variant("qwen2", "F32"), heads=4, kv_heads=1, head=20)
     path = tiny_gguf.write(tmp_path / "m.gguf", shape)
     tokens = list(range(30))
-    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), naive.Model(path, packed=True).logits(tokens)) <= EXACT
+    expected = naive.Model(path, packed=True, whole=True).logits(tokens)
+    assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), expected) <= EXACT
 
 
 def test_types_mix_within_a_model(tmp_path: Path, executors: Open) -> None:
     shape = dataclasses.replace(tiny_gguf.ARCHITECTURES["mixtral"], type=Type.Q4_K, down=Type.Q8_0)
     path = tiny_gguf.write(tmp_path / "m.gguf", shape)
     tokens = list(range(40))
-    expected = naive.Model(path, packed=True).logits(tokens)
+    expected = naive.Model(path, packed=True, whole=True).logits(tokens)
     assert naive.nmse(Text(executors(path), blocks_for(64)).feed(tokens), expected) <= ROUNDED
 
 

@@ -73,12 +73,12 @@ def test_segments_make_what_one_softmax_makes(executors: Callable[..., CpuExecut
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt-oss", "gemma2", "deepseek2"])
-def test_blocks_that_are_opened_make_the_same_bits(
+def test_rows_together_and_alone_make_the_same_bits(
     executors: Callable[..., CpuExecutor], tmp_path: Path, architecture: str
 ) -> None:
     executor = executors(tiny_gguf.write(tmp_path / "model.gguf", longer(architecture, "F32")), threads=1, ctx=1408)
     tokens, found = np.random.default_rng(0).integers(0, 300, 700).tolist(), []
-    for rows in (128, 1):  # one row has fewer columns than pay for it, if not all heads share a key head
+    for rows in (128, 1):
         text = Text(executor, blocks_for(1408))
         for start in range(0, 640, 128):
             text.feed(tokens[start : start + 128])
