@@ -16,7 +16,7 @@ from typing import Any, cast
 from ollama_compat.doctor.products import Product
 from ollama_compat.doctor.shape import Shape, Weights
 
-ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 15, 19, 5  # of the Program: a layer of either kind; before and after the layers
+ROWS_DENSE, ROWS_EXPERTS, ROWS_ENDS = 12, 17, 5  # of the Program: a layer of either kind; before and after the layers
 PASSES = {"norm": 2, "pack": 2, "add": 2}  # over a token's state in a layer
 COMBINED = 512  # values of a piece of work that combines experts' answers
 NEAR, FAR = 64 * 2048, 512 * 2048  # values of the rows that rates of vectors are of

@@ -41,6 +41,8 @@ from runtime.quants.unpacked import form_of
 from runtime.weights import Tensor, aligned_array
 
 SMALLEST_PIECE = 4  # weight rows
+PACKING = {rows.rms_norm: (3, 6), rows.gated: (1, 5)}
+"""Kernels that can pack what they make: which argument is its address, and which the first of those that say how to."""
 PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
 
 class Recorder:
@@ -141,7 +143,7 @@ class Recorder:
 
     def rms_norm(self, x: Value, weight: FloatArray, eps: float) -> Value:
         out = self._like(x, x.width)
-        self._row(rows.rms_norm, x.count, x.address, self._keep(weight), out.address, x.width, eps)
+        self._row(rows.rms_norm, x.count, x.address, self._keep(weight), out.address, x.width, eps, 0, 0, 0)
         return out
 
     def layer_norm(self, x: Value, weight: FloatArray, bias: FloatArray, eps: float) -> Value:
@@ -214,7 +216,7 @@ class Recorder:
         return out
 
     def gated(self, gate: Value, up: Value, activation: Activation) -> Value:
-        self._row(rows.gated, gate.count, gate.address, up.address, gate.width, activations.CODES[activation])
+        self._row(rows.gated, gate.count, gate.address, up.address, gate.width, activations.CODES[activation], 0, 0, 0)
         return gate
 
     def gelu(self, x: Value) -> Value:
@@ -326,8 +328,21 @@ class Recorder:
             stride = activation_bytes(form, x.width)
             out = x.packed[form] = self._buffers.take(x.limit * stride)
             leaf = self._leaves.quantize(form)
-            self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf, per_row=per_count)
+            if not self._packed_by_maker(x, leaf, out.address, stride):
+                self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf, per_row=per_count)
         return x.packed[form]
+
+    def _packed_by_maker(self, x: Value, leaf: int, out: int, stride: int) -> bool:
+        """Whether the last row of the Program makes x and can pack it as well: then it will, while x is in the core's cache. An
+        earlier one must not: the memory of `out` may have been another value's since."""
+        last = self.program[-1] if self.program else None
+        if last is None or last.kernel not in PACKING:
+            return False
+        made, packing = PACKING[last.kernel]
+        if last.arguments[made] != x.address or last.arguments[packing] != 0:
+            return False
+        last.arguments[packing : packing + 3] = leaf, out, stride
+        return True
 
     def _matrix(
         self,
