@@ -141,7 +141,7 @@ FAULTS = (
     Fault("kernels/mix_leaves.py", "some[k % vectors]", "some[0]", "whole", tests=KEPT, tier="avx2"),
     Fault("kernels/mix_leaves.py", "builder.add(rows, e.index(1)), e", "builder.add(rows, e.index(0)), e", "whole", tests=KEPT),
     Fault("kernels/mix_leaves.py", "e.mul(e.sum(most), LARGEST", "e.mul(e.lane(most, 0), LARGEST", "whole_weights", tests=KEPT),
-    Fault("kernels/mix_leaves.py", "e.where_above(weight, none, scaled)", "scaled", "whole", tests=KEPT),
+    Fault("kernels/mix_leaves.py", "where_above(score, none, e.mul(w", "add(zero, e.mul(w", "whole", tests=KEPT),
     Fault("kernels/mix_leaves.py", "e.fma(e.sum(total), e", "e.fma(e.sum(most), e", "no_number", tests=KEPT),
     Fault("kernels/x86.py", "self._dpwssd(total, left, right)", "self._dpwssd(total, left, left)", "whole", tests=KEPT),
     Fault("kernels/mix_leaves.py", "_fill(e, x, end, padded, NONE)", "_fill(e, x, end, end, NONE)", "weights", tests=KEPT),

@@ -219,6 +219,10 @@ def emit_weigh(e: Emitter, whole: bool, scores: Value, first: Value, end: Value,
     start = e.load_splat(given, 4, e.F32, e.lanes)
     tops = e.loop(turns, [start] * SUMMED, largest)
     peak = _largest(e, e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3])))
+    e.store(peak, results, 0)
+    if whole:
+        _whole_weights(e, x, e.builder.udiv(padded, e.index(BLOCK_TOKENS)), given, peak, e.pointer(scales), results)
+        return
     top = e.splat(peak, e.lanes)
 
     def weights(i: Value, sums: list[Value]) -> list[Value]:
@@ -231,38 +235,35 @@ def emit_weigh(e: Emitter, whole: bool, scores: Value, first: Value, end: Value,
         return added
 
     sums = e.loop(turns, [e.zero(e.floats(e.lanes))] * SUMMED, weights)
-    e.store(peak, results, 0)
     e.store(e.sum(e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]))), results, 4)
-    if whole:
-        _make_whole(e, x, e.builder.udiv(padded, e.index(BLOCK_TOKENS)), e.pointer(scales), results)
 
 
-def _make_whole(e: Emitter, x: Value, blocks: Value, scales: Value, results: Value) -> None:
-    """See `emit_weigh`. A number takes the place of half a float, so each is written where all was read. The same lanes on every
-    CPU, so that it makes the same numbers."""
+def _whole_weights(e: Emitter, x: Value, blocks: Value, given: Value, peak: Value, scales: Value, results: Value) -> None:
+    """The second half of `emit_weigh`. A number takes the place of half a float, so each is written where all was read. The same
+    lanes on every CPU, so that it makes the same numbers."""
     kind = e.floats(WHOLE_LANES)
-    none = e.zero(kind)
+    scale, top = e.load_splat(given, 0, e.F32, WHOLE_LANES), e.splat(peak, WHOLE_LANES)
+    zero, none = e.zero(kind), e.constant(kind, NONE)
+    places = range(0, 4 * BLOCK_TOKENS, 4 * WHOLE_LANES)
 
-    def products(block: Value) -> list[Value]:
+    def weights(block: Value, so_far: list[Value]) -> list[Value]:
         at = e.builder.mul(block, e.index(4 * BLOCK_TOKENS))
         here, of_values = e.at(x, at), e.at(scales, at)
-        found = []
-        for place in range(0, 4 * BLOCK_TOKENS, 4 * WHOLE_LANES):
-            weight = e.load(here, place, kind)
-            scaled = e.mul(weight, e.load(of_values, place, kind))
-            found.append(e.where_above(weight, none, scaled))  # scales of tokens not yet there may be anything
-        return found
-
-    def highest(block: Value, so_far: list[Value]) -> list[Value]:
-        largest, most, total = so_far
-        together, *others = products(block)
-        largest = e.maximum(largest, together)
-        for other in others:
-            largest, together = e.maximum(largest, other), e.add(together, other)
-        return [largest, e.maximum(most, together), e.add(total, together)]
+        weighed, largest, most, total = so_far
+        together = zero
+        for place in places:
+            score = e.load(here, place, kind)
+            weight = _exp(e, e.sub(e.mul(score, scale), top))
+            # not before, for the scale of a token that is not there yet may be anything
+            scaled = e.where_above(score, none, e.mul(weight, e.load(of_values, place, kind)))
+            e.store(scaled, here, place)
+            weighed, together = e.add(weighed, e.where_above(score, none, weight)), e.add(together, scaled)
+            largest = e.maximum(largest, scaled)
+        return [weighed, largest, e.maximum(most, together), e.add(total, together)]
 
     # of each lane the most that a block has: together at least what any block has; what is not a number shows in the whole sum
-    largest, most, total = e.loop(blocks, [none] * 3, highest)
+    weighed, largest, most, total = e.loop(blocks, [zero] * 4, weights)
+    e.store(e.sum(weighed), results, 4)
     share = e.fma(e.sum(total), e.constant(e.F32, 0), e.mul(e.sum(most), LARGEST / WEIGHTS))
     share = _at_least(e, _at_least(e, share, _largest(e, largest)), e.constant(e.F32, 1e-30))
     inverse = e.builder.fdiv(e.constant(e.F32, LARGEST), share)
@@ -270,9 +271,11 @@ def _make_whole(e: Emitter, x: Value, blocks: Value, scales: Value, results: Val
     factor, half = e.splat(inverse, WHOLE_LANES), e.constant(kind, 0.5)
 
     def rounded(block: Value, _: list[Value]) -> list[Value]:
-        target = e.at(x, e.builder.mul(block, e.index(2 * BLOCK_TOKENS)))
-        for k, scaled in enumerate(products(block)):
-            e.store(e.trunc(e.truncated(e.fma(scaled, factor, half)), e.I16), target, 2 * WHOLE_LANES * k)
+        at = e.builder.mul(block, e.index(2 * BLOCK_TOKENS))
+        here, target = e.at(x, e.builder.shl(at, e.index(1))), e.at(x, at)
+        for place in places:
+            number = e.truncated(e.fma(e.load(here, place, kind), factor, half))
+            e.store(e.trunc(number, e.I16), target, place // 2)
         return []
 
     e.loop(blocks, [], rounded)
