@@ -328,7 +328,7 @@ class Recorder:
             stride = activation_bytes(form, x.width)
             out = x.packed[form] = self._buffers.take(x.limit * stride)
             leaf = self._leaves.quantize(form)
-            if not self._packed_by_maker(x, leaf, out.address, stride):
+            if per_count > 1 or not self._packed_by_maker(x, leaf, out.address, stride):
                 self._row(rows.pack, x.count, per_count, x.address, x.width, out.address, stride, leaf, per_row=per_count)
         return x.packed[form]
 

@@ -110,8 +110,8 @@ def turn_heads(q: int, k: int, q_norm: int, k_norm: int, table: Any, half: int, 
 
 @driver
 def rotate_store(args: int, desk: int, thread: int, threads: int) -> None:
-    """Norm (where there is one) and turn q and k in place, and write k and v into the cache. Where that is quantised, all are
-    spread in place.
+    """Norm (where there is one) and turn q and k in place, and write k and v into the cache, which leaves nothing of use where
+    they were. Where that is quantised, q is spread too.
 
     Arguments: address of the row count, q, k, v f32, q norm, k norm (f32 or 0), rotary table, half, style, heads, kv heads,
     key size, value size, positions, sequences, block tables i32, blocks a table, key cache, value cache, bits of a value
