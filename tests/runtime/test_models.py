@@ -34,12 +34,13 @@ TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K")
 @pytest.mark.parametrize(("architecture", "kind"), [(name, kind) for name in ARCHITECTURES for kind in tiny_gguf.kinds(name)])
 def test_logits_match_llama_cpp(architecture: str, kind: str, tmp_path: Path, executors: Open) -> None:
     golden = np.load(GOLDEN / f"tiny-{architecture}-{kind}.npz")
-    executor = executors(tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind)))
-    logits = Text(executor, blocks_for(64)).feed(golden["tokens"].tolist())
+    shape = tiny_gguf.variant(architecture, kind)
+    logits = Text(executors(tiny_gguf.write(tmp_path / "m.gguf", shape)), blocks_for(64)).feed(golden["tokens"].tolist())
     errors = [naive.nmse(row, expected) for row, expected in zip(logits, golden["logits"], strict=True)]
     # a router's choice that is as good as a tie may fall the other way: where activations are rounded in many rows, else in one
-    others = np.arange(len(errors)) != np.argmax(errors)
-    error = np.median(errors) if kind == "MIX" else naive.nmse(logits[others], golden["logits"][others])
+    # (deepseek2's on CPUs that round products and sums apart)
+    counted = np.arange(len(errors)) != (np.argmax(errors) if shape.experts else -1)
+    error = np.median(errors) if kind == "MIX" else naive.nmse(logits[counted], golden["logits"][counted])
     assert error <= LIKE_LLAMA_CPP[kind]
 
 
