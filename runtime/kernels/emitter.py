@@ -34,7 +34,7 @@ class Emitter(Basics):
 
     def dot_words(self, total: Value, left: Value, right: Value) -> Value:
         """total + i16 x i16, two products to a lane: <n x i16>, <n x i16> -> <n/2 x i32>; of one lane too."""
-        return self.add(total, Emitter.madd16(self, left, right) if total.type.count == 1 else self.madd16(left, right))
+        return self.add(total, self.madd16(left, right))
 
     def dot(self, start: Value, unsigned: Value, signed: Value) -> Value:
         """start + u8 x s8, four products to a lane: -> <n/4 x i32>. |signed| <= 127; unsigned <= 127 on CPUs without VNNI."""

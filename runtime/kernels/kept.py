@@ -14,8 +14,8 @@ What a key head has in one block of 64 tokens:
 
 No sum of products of 16 bits leaves 32 bits: keys and queries have lengths (the root of the sum of squares) of at most LENGTH, so
 that no part of their product is more than LENGTH**2; no number of a value is more than VALUE, and the weights of a block are at
-most WEIGHTS together. They are rounded to f16 before, which loses twice as much: of 128 dimensions that are alike each has 4,000
-levels either side of zero.
+most WEIGHTS together. Keys and values are rounded to f16 before, which loses twice as much: of 128 dimensions that are alike each
+has 4,000 levels either side of zero.
 
 A card has f16, keys as it has values, token by token, and rows padded to a multiple of CARD_ROW values.
 

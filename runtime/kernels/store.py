@@ -12,7 +12,7 @@ from runtime.kernels.jit import njit
 from runtime.kernels.kept import GROUP, LARGEST, LENGTH, VALUE
 from runtime.kernels.memory import bits_f32, f32, f32_bits, i16, i32, u8, u16
 
-LEAST_SCALE = np.float32(1e-20)
+LEAST_SCALE = np.float32(1e-20)  # added to scales of whole numbers
 
 
 @inline
@@ -64,9 +64,15 @@ def _spread(x: Any, size: int) -> None:
 
 
 @inline
+def words_bytes(size: int) -> int:
+    """Bytes of a key, a value or a query in whole numbers."""
+    return 2 * (size + size % 2)
+
+
+@inline
 def head_bytes(bits: int, size: int) -> int:
     """Kept.head_bytes."""
-    return BLOCK_TOKENS * (2 * (size + size % 2) + 4 if bits == 16 else size // GROUP * (4 * bits + 2))
+    return BLOCK_TOKENS * (words_bytes(size) + 4 if bits == 16 else size // GROUP * (4 * bits + 2))
 
 
 @inline
@@ -90,17 +96,17 @@ def _length_scale(x: Any, size: int) -> Any:
 
 
 @inline
-def _whole(x: Any, size: int, scale: Any) -> None:
-    """x / scale, below 32768, as whole numbers: bits of i32, in place. A loop of its own, which is vectorised."""
-    inverse = np.float32(1) / scale
-    for i in range(size):
-        x[i] = bits_f32(np.int32(x[i] * inverse + np.float32(32768.5)) - np.int32(32768))
+def _nearest(x: Any) -> Any:
+    """The whole number next to x, which is below 32768."""
+    return np.int32(x + np.float32(32768.5)) - np.int32(32768)
 
 
 @inline
-def words_bytes(size: int) -> int:
-    """Bytes of a query in whole numbers."""
-    return 2 * (size + size % 2)
+def _whole(x: Any, size: int, scale: Any) -> None:
+    """x / scale as whole numbers: bits of i32, in place. A loop of its own, which is vectorised."""
+    inverse = np.float32(1) / scale
+    for i in range(size):
+        x[i] = bits_f32(_nearest(x[i] * inverse))
 
 
 @inline
@@ -110,7 +116,7 @@ def store_query(x: int, size: int, out: int) -> Any:
     scale = _length_scale(row, size)
     inverse = np.float32(1) / scale
     for i in range(size):
-        words[i] = np.int16(np.int32(row[i] * inverse + np.float32(32768.5)) - np.int32(32768))
+        words[i] = np.int16(_nearest(row[i] * inverse))
     if size % 2 != 0:
         words[size] = np.int16(0)
     return scale

@@ -49,6 +49,8 @@ class Avx2(StripEmitter):
         return self._by_register(self._signed_by, values, negative)
 
     def madd16(self, left: Value, right: Value) -> Value:
+        if left.type.count < 8:  # no instruction takes so few
+            return super().madd16(left, right)
         return self._by_register(self._madd16, left, right)
 
     def _madd16(self, left: Value, right: Value) -> Value:

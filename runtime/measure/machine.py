@@ -20,7 +20,7 @@ from runtime.frames import CALM, Load
 from runtime.kernels import cache, cores, isa, jit
 from runtime.kernels import compile as kernel_compile
 from runtime.kernels.kept import KINDS, Kept
-from runtime.kernels.leaves import COLUMNS, Leaves, mixes
+from runtime.kernels.leaves import COLUMNS, Leaves
 from runtime.measure import disk, memory
 from runtime.measure.others import Others
 from runtime.measure.rates import Rates, middle, products_alone, rates
@@ -87,8 +87,7 @@ def kernels(leaves: Leaves, types: list[str], kind: Kept, *, steps: bool, states
     modules = kernel_compile.RECURRENT_MODULES if states else kernel_compile.DRIVER_MODULES
     names = kernel_compile.names(leaves.tier, types, (*modules, "probes"), woven, kind)
     others = {f"dot.{name}.{count}" for name in woven for count in COLUMNS}
-    looks = mixes(kind)
-    timed = [name for name in names if name in looks or (name not in others and not UNTIMED.match(name))]
+    timed = [name for name in names if name not in others and not UNTIMED.match(name)]
     return timed if steps else [name for name in timed if PRODUCTS.match(name)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ ROWS = {
     "next to nothing": lambda rng, size: rng.normal(size=size) * 1e-6,  # below f16's normal numbers
     "less": lambda rng, size: rng.normal(size=size) * 1e-25,
 }
+every_row = pytest.mark.parametrize(("kind", "size"), list(itertools.product(ROWS, (1, 7, 64, 80, 128))))
 
 
 @njit(nogil=True, error_model="numpy", fastmath=FAST)
@@ -50,12 +53,15 @@ def head(form: int, x: Array) -> tuple[Array, Array]:
     return out[: -4 * tokens].view(np.int16), out[-4 * tokens :].view(np.float32)
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("size", [1, 7, 64, 80, 128])
-def test_keys(kind: str, size: int) -> None:
+def stored(form: int, kind: str, size: int) -> tuple[Array, Array, Array]:
+    """The same of `rows`, and these in f16."""
     x = rows(kind, size)
-    numbers, scales = head(0, x)
-    halves = x.astype(np.float16).astype(np.float64)
+    return *head(form, x), x.astype(np.float16).astype(np.float64)
+
+
+@every_row
+def test_keys(kind: str, size: int) -> None:
+    numbers, scales, halves = stored(0, kind, size)
     length, largest = np.sqrt((halves**2).sum(1)), np.abs(halves).max(1)
     np.testing.assert_allclose(scales, np.maximum(length / LENGTH, largest / LARGEST), rtol=1e-6, atol=2e-20)
     words = numbers.reshape(-1, BLOCK_TOKENS, 2).transpose(1, 0, 2).reshape(BLOCK_TOKENS, -1)
@@ -64,20 +70,16 @@ def test_keys(kind: str, size: int) -> None:
     assert (words.astype(np.int64) ** 2).sum(1).max() < LENGTH**2 * 1.01 < 2**31
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("size", [1, 7, 64, 80, 128])
+@every_row
 def test_values(kind: str, size: int) -> None:
-    x = rows(kind, size)
-    numbers, scales = head(1, x)
-    halves = x.astype(np.float16).astype(np.float64)
+    numbers, scales, halves = stored(1, kind, size)
     np.testing.assert_allclose(scales, np.abs(halves).max(1) / VALUE, rtol=1e-6, atol=2e-20)
     wanted = np.rint(halves / scales[:, None]).astype(np.int16)
     found = numbers[: BLOCK_TOKENS * size].reshape(-1, size, 2).transpose(0, 2, 1).reshape(BLOCK_TOKENS, size)
     assert np.abs(found.astype(np.int32) - wanted).max() <= 1  # of what lies between two numbers
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("size", [1, 7, 64, 80, 128])
+@every_row
 def test_queries(kind: str, size: int) -> None:
     x, out = rows(kind, size)[0], np.full(size + size % 2 + 1, 77, np.int16)
     scale = write(2, x.ctypes.data, size, out.ctypes.data, 0)
