@@ -37,12 +37,12 @@ from runtime.kernels.kept import F16, Kept
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.kernels.matmul import PIECES
 from runtime.layers.ops import Activation, Attending, DeltaWeights, Experts, Heads, Of, Part, Recurrence, Rotation, Routing
-from runtime.quants.unpacked import form_of
 from runtime.weights import Tensor, aligned_array
 
 SMALLEST_PIECE = 4  # weight rows
 PACKING = {rows.rms_norm: (3, 6), rows.gated: (1, 5)}
 """Kernels that can pack what they make: which argument is its address, and which the first of those that say how to."""
+UNPACKED_BYTES = 256 << 10  # of unpacked rows that a thread has at a time
 PIECE_BYTES = 512 << 10  # of weights at the most, so that they stay in the L2 cache for all rows of a prompt
 
 class Recorder:
@@ -358,7 +358,7 @@ class Recorder:
         return (
             *(tensor.address, tensor.row_bytes, tensor.rows, x.address + first, stride, out.address + to, 4 * out.width),
             *(tensor.row_blocks, self._leaf_table(tensor.quant.name, form), self._keep(bias) if bias is not None else 0),
-            *self._unpacking(tensor),
+            *self._unpacking(tensor, form),
         )
 
     def _divided(self, parts: list[Tensor], x: Buffer, out: Value, bias: FloatArray | None) -> list[int]:
@@ -371,14 +371,16 @@ class Recorder:
             first += part.rows
         return fields
 
-    def _unpacking(self, tensor: Tensor) -> tuple[int, int, int, int, int]:
+    def _unpacking(self, tensor: Tensor, form: str) -> tuple[int, ...]:
         """The fields of matmul.MATRIX that say how rows are unpacked for many columns."""
-        lanes, form = self._leaves.strip_rows, form_of(tensor.quant)
-        if not lanes or form is None:
-            return 0, 0, 0, 0, 0
-        size = lanes * tensor.row_blocks * form.block_bytes
-        place = self._own("unpacked rows", self._threads * size)
-        return self._leaves.unpack(tensor.quant.name), self._leaf_table(form.name, "strip"), place, size, lanes
+        unpacked, lanes = self._leaves.unpacked_form(tensor.quant.name, form), self._leaves.strip_rows
+        if unpacked is None:
+            return 0, 0, 0, 0, 0, 0, 0
+        row_bytes = tensor.row_blocks * unpacked.block_bytes
+        some = max(UNPACKED_BYTES // row_bytes // lanes, 1) * lanes
+        place = self._own("unpacked rows", self._threads * max(UNPACKED_BYTES, some * row_bytes))
+        table = self._leaf_table(unpacked.name, "strip")
+        return self._leaves.unpack(tensor.quant.name), table, place, row_bytes, some, lanes, unpacked.pays_from
 
     def _in_strips(self, tensor: Tensor) -> bool:
         if not self._strips.take(tensor):

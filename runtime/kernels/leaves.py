@@ -11,7 +11,8 @@ All arguments are int64 (addresses, counts):
                      as dot, of rows in strips (see runtime.quants.strips); `rows` is a multiple of those of a strip. The
                      leaf for most columns takes fewer of them too: see runtime.kernels.tile_leaves
     interleave       void(w, w_stride, out, n_blocks)       the rows of a strip -> the strip
-    unpack           void(w, w_stride, out, n_blocks)       as interleave, to a strip of blocks as `quants.unpacked` has them
+    unpack           void(w, w_stride, rows, out, n_blocks) rows of whole strips -> strips of blocks as `quants.unpacked` has,
+                     or, where the rows lie in strips, as `quants.opened` does
     row              void(strip, row, out, n_blocks)        one row of a strip, as it was
     keys, values     void(w, w_stride, rows, x_ptrs, out_ptrs, n, ahead)
                      products with keys, sums of values: see runtime.kernels.mix_leaves. What lies `ahead` bytes behind all that
@@ -39,7 +40,7 @@ from runtime.kernels.kept import F16, Kept
 from runtime.kernels.tiers import activation_of, emitter, few_registers, has_tiles, strip_rows
 from runtime.quants import BY_NAME, LeafType
 from runtime.quants.activations import ACTIVATIONS
-from runtime.quants.signed_block import SignedBlockType
+from runtime.quants.opened import OPENED, opened_form
 from runtime.quants.strips import StripType, Woven
 from runtime.quants.unpacked import UNPACKED, form_of, signed_type
 
@@ -56,8 +57,22 @@ PREFETCH_AHEAD = 4096
 def strip_columns(quant: str, tier: str) -> tuple[int, ...]:
     """The column counts that leaves for strips of this type come for."""
     kind = _woven(quant)
-    tiles = (tile_leaves.MOST,) if has_tiles(tier) and tile_leaves.pays(kind) else ()
+    if kind.only_widest:
+        return COLUMNS[-1:]
+    tiles = (tile_leaves.MOST,) if _in_tiles(kind, tier) else ()
     return *(count for count in COLUMNS if count <= kind.widest or not few_registers(tier)), *tiles
+
+
+def _in_tiles(kind: Woven, tier: str) -> bool:
+    return has_tiles(tier) and tile_leaves.pays(kind)
+
+
+def unpacked_form(quant: str, form: str, tier: str) -> Woven | None:
+    """What rows of that type, as they are ("dot") or in strips ("strip"), are made for many columns, if anything."""
+    if form == "strip":
+        opened = opened_form(BY_NAME[quant])
+        return opened if opened and not _in_tiles(opened.kind, tier) else None
+    return form_of(BY_NAME[quant]) if strip_rows(tier) else None
 
 
 def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = jit.TIER.name) -> list[str]:
@@ -67,7 +82,8 @@ def needed(type_names: Iterable[str], strips: Iterable[str] = (), tier: str = ji
     dots += [f"strip.{name}.{count}" for name in sorted(woven) for count in strip_columns(name, tier)]
     packs = [f"quantize.{name}" for name in sorted({activation_of(BY_NAME[name], tier) for name in plain | woven})]
     moves = [f"{move}.{name}" for name in sorted(woven) for move in ("interleave", "row")]
-    apart = {name: form for name in sorted(plain) if strip_rows(tier) and (form := form_of(BY_NAME[name]))}
+    places = dict.fromkeys(sorted(plain), "dot") | dict.fromkeys(sorted(woven), "strip")
+    apart = {name: form for name, place in places.items() if (form := unpacked_form(name, place, tier))}
     moves += [f"unpack.{name}" for name in apart]
     forms = dict.fromkeys(form.name for form in apart.values())
     dots += [f"strip.{name}.{count}" for name in forms for count in strip_columns(name, tier)]
@@ -102,6 +118,8 @@ class Leaves:
 
     def filled(self, quant: str, form: str = "dot") -> dict[int, int]:
         """Numbers of columns that the leaf for more of them takes sooner than several leaves do: see `matmul.fill`."""
+        if self.columns(quant, form) == COLUMNS[-1:]:
+            return dict.fromkeys(range(1, COLUMNS[-1]), COLUMNS[-1])
         tiles = self.columns(quant, form)[-1] == tile_leaves.MOST
         few = {7: 8} if form == "strip" and few_registers(self.tier) else {3: 4, 7: 8}
         return few | (dict.fromkeys(range(COLUMNS[-1] + 1, tile_leaves.MOST), tile_leaves.MOST) if tiles else {})
@@ -118,8 +136,12 @@ class Leaves:
         """Address of the leaf that makes a strip of rows."""
         return self.compile(f"interleave.{quant}")
 
+    def unpacked_form(self, quant: str, form: str) -> Woven | None:
+        """What rows of that type, as they are ("dot") or in strips ("strip"), are made for many columns, if anything."""
+        return unpacked_form(quant, form, self.tier)
+
     def unpack(self, quant: str) -> int:
-        """Address of the leaf that makes a strip of unpacked blocks of rows."""
+        """Address of the leaf that makes strips of unpacked blocks of rows."""
         return self.compile(f"unpack.{quant}")
 
     def row(self, quant: str) -> int:
@@ -195,11 +217,14 @@ def _kernel(name: str, tier: str) -> tuple[Callable[..., None], str]:
     def four(a: int, b: int, c: int, d: int) -> None:
         _leaf(name, tier, (a, b, c, d))
 
+    def five(a: int, b: int, c: int, d: int, e: int) -> None:
+        _leaf(name, tier, (a, b, c, d, e))
+
     def three(a: int, b: int, c: int) -> None:
         _leaf(name, tier, (a, b, c))
 
     kind = name.split(".")[0]
-    forms: dict[str, Callable[..., None]] = {"interleave": four, "unpack": four, "row": four}
+    forms: dict[str, Callable[..., None]] = {"interleave": four, "row": four, "unpack": five}
     function = seven if kind in ("dot", "strip", LEARN, *ATTENTION) else forms.get(kind, three)
     function.__qualname__ = function.__name__ = f"{name.replace('.', '_')}_{tier}"
     return function, f"void({','.join(['int64'] * function.__code__.co_argcount)})"
@@ -224,7 +249,7 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
     elif kind == "interleave":
         strip_leaves.emit_interleave(e, _strip_type(subject), *arguments)
     elif kind == "unpack":
-        _emit_unpacked(e, signed_type(subject), *arguments)
+        _emit_unpack(e, subject, *arguments)
     elif kind == "row":
         strip_leaves.emit_row(e, _strip_type(subject), *arguments)
     elif kind == "quantize":
@@ -233,10 +258,14 @@ def _emit(e: Emitter, name: str, arguments: Sequence[Value]) -> None:
         _emit_dequantize_row(e, _leaf_type(subject), *arguments)
 
 
-def _emit_unpacked(e: Emitter, kind: SignedBlockType, w: Value, stride: Value, out: Value, n_blocks: Value) -> None:
-    form = form_of(kind)
-    assert form is not None, kind.name
-    strip_leaves.emit_unpacked(e, kind, form, w, stride, out, n_blocks)
+def _emit_unpack(e: Emitter, quant: str, *arguments: Value) -> None:
+    form = form_of(BY_NAME[quant])
+    if form is not None:
+        strip_leaves.emit_unpacked(e, signed_type(quant), form, *arguments)
+        return
+    opened = opened_form(BY_NAME[quant])
+    assert opened is not None, quant
+    strip_leaves.emit_opened(e, opened, *arguments)
 
 
 def _leaf_type(name: str) -> LeafType:
@@ -276,7 +305,7 @@ def _emit_dot(e: Emitter, kind: LeafType, columns: int, w: Value, stride: Value,
 
 
 def _woven(name: str) -> Woven:
-    return UNPACKED[name] if name in UNPACKED else _strip_type(name)
+    return UNPACKED.get(name) or OPENED.get(name) or _strip_type(name)
 
 
 def _strip_type(name: str) -> StripType:

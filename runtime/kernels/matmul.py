@@ -19,16 +19,16 @@ from typing import Any
 from runtime.kernels.activations import activate
 from runtime.kernels.desk import commit, show, still, take
 from runtime.kernels.driver import driver, inline
-from runtime.kernels.memory import call4, call7, f32, i32, i64
+from runtime.kernels.memory import call5, call7, f32, i32, i64
 from runtime.kernels.tile_leaves import GROUP, MOST
 
 WIDEST = 8  # columns of the widest leaf without tiles
 PIECES = 4  # pieces a thread should find in a product: fewer stream better, more even out threads of different speed
-MANY = 5  # columns for which unpacking pays
 LINEAR, EXPERTS = 5, 8  # int64 fields in the arguments of the two drivers before those of their matrices
-MATRIX = 15  # int64 fields of one matrix in the arguments, in this order:
+MATRIX = 17  # int64 fields of one matrix in the arguments, in this order:
 # weights, bytes a row, rows, activations, bytes an activation row, outputs, bytes an output row, blocks a row, leaves, bias,
-# leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes there a thread, rows that it takes
+# leaf that unpacks (or 0), leaves for what it makes, where it makes that, bytes of a row there, rows that it makes at a time, and
+# what they are a multiple of, columns for which that pays
 # `leaves`: MOST + 1 int64; [c] is the address of the leaf for c columns (see `fill`), 0 where there is none, and [0] the most
 # columns that there is one for. `bias`: f32 or 0.
 
@@ -46,15 +46,16 @@ def leaf_width(leaves: Any, columns: int) -> int:
 def fill(inputs: Any, outputs: Any, width: int) -> None:
     """Complete the pointers of `width` columns: three and seven, where a table has leaves for them, are multiplied by those for
     four and eight, in which the last column stands twice. That takes less time than a leaf more. More than WIDEST are made groups
-    in the same way, as the leaf with tiles wants them."""
+    in the same way, as the leaf with tiles wants them. Where there is one leaf alone, that is so with fewer too."""
     if width > WIDEST:
         end = (width + GROUP - 1) // GROUP * GROUP
         for c in range(width, end):
             inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
         for c in range(end, MOST, GROUP):
             inputs[c] = 0
-    elif width % 4 == 3:
-        inputs[width], outputs[width] = inputs[width - 1], outputs[width - 1]
+    else:
+        for c in range(width, WIDEST):
+            inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
 
 
 @inline
@@ -99,24 +100,25 @@ def _after_piece(args: int, m: int, matrices: int, first: int, step: int) -> int
 
 
 @inline
-def _strips(matrix: int, rows: int, columns: int) -> tuple[int, int]:
-    """Of a piece of so many rows, the strips that are unpacked for so many columns, and the parts: these, and what is left."""
+def _parts(matrix: int, rows: int, columns: int) -> tuple[int, int]:
+    """Of a piece of so many rows, those that are unpacked for so many columns, and the parts: of these, and of what is left."""
     w = i64(matrix, MATRIX)
-    strips = rows // w[14] if w[10] != 0 and columns >= MANY else 0
-    return strips, strips + 1 if strips * w[14] < rows else strips
+    unpacked = rows // w[15] * w[15] if w[10] != 0 and columns >= w[16] else 0
+    parts = (unpacked + w[14] - 1) // w[14] if unpacked > 0 else 0
+    return unpacked, parts + 1 if unpacked < rows else parts
 
 
 @inline
-def _part(matrix: int, weights: int, rows: int, strips: int, number: int, thread: int) -> tuple[int, int, int, int, int]:
-    """Part `number` of a piece, a strip, which is unpacked now, or all rows that are not in strips: the first row and how many,
-    where they lie, their stride, and their leaves."""
+def _part(matrix: int, weights: int, rows: int, unpacked: int, number: int, thread: int) -> tuple[int, int, int, int, int]:
+    """Part `number` of a piece, some rows, which are unpacked now, or all that are not: the first row and how many, where they
+    lie, their stride, and their leaves."""
     w = i64(matrix, MATRIX)
     at = number * w[14]
-    if number == strips:
-        return at, rows - at, weights + at * w[1], w[1], w[8]
-    place = w[12] + thread * w[13]
-    call4(w[10], (weights + at * w[1], w[1], place, w[7]))
-    return at, w[14], place, w[13] // w[14], w[11]
+    if at >= unpacked:
+        return unpacked, rows - unpacked, weights + unpacked * w[1], w[1], w[8]
+    place, some = w[12] + thread * w[13] * w[14], min(w[14], unpacked - at)
+    call5(w[10], (weights + at * w[1], w[1], some, place, w[7]))
+    return at, some, place, w[13], w[11]
 
 
 @inline
@@ -148,9 +150,9 @@ def _multiply(matrix: int, weights: int, bias: int, first: int, rows: int, order
     What lies at `following` is read next. False: the row of the Program is over, and the caller has to leave it."""
     length = i64(matrix, MATRIX)[7]
     outputs = i64(pointers + 8 * MOST, MOST)
-    strips, parts = _strips(matrix, rows, count)
+    unpacked, parts = _parts(matrix, rows, count)
     for number in range(parts):
-        at, some, place, stride, table = _part(matrix, weights, rows, strips, number, thread)
+        at, some, place, stride, table = _part(matrix, weights, rows, unpacked, number, thread)
         leaves = i64(table, MOST + 1)
         column = 0
         while column < count:

@@ -184,6 +184,7 @@ def call_intrinsic(n_args: int) -> Any:
 
 call3 = call_intrinsic(3)
 call4 = call_intrinsic(4)
+call5 = call_intrinsic(5)
 call6 = call_intrinsic(6)
 call7 = call_intrinsic(7)
 

@@ -14,6 +14,7 @@ from runtime.kernels.strips import StripEmitter
 from runtime.kernels.tiers import activation_of
 from runtime.kernels.vbmi import Avx512Vbmi
 from runtime.quants.activations import ACTIVATIONS
+from runtime.quants.opened import Opened
 from runtime.quants.signed_block import SignedBlockType
 from runtime.quants.strips import Strip, StripType, Woven
 from runtime.quants.unpacked import Unpacked, emit_unpack, emit_unpack_lanes
@@ -136,17 +137,48 @@ def emit_interleave(e: Emitter, kind: StripType, w: Value, stride: Value, out: V
     e.loop(e.builder.udiv(n_blocks, e.index(kind.strip_blocks)), [], block)
 
 
-def emit_unpacked(e: Emitter, kind: SignedBlockType, form: Unpacked, w: Value, stride: Value, out: Value, n_blocks: Value
-                  ) -> None:  # fmt: skip
-    """Rows of a type -> a strip of unpacked blocks. The rows after them, which are probably next, are asked for meanwhile."""
-    size = form.block_bytes
-    source, target = e.pointer(w), e.pointer(out)
-    after = e.at(source, e.builder.mul(stride, e.index(e.lanes)))
+def emit_opened(e: Emitter, kind: Opened, w: Value, stride: Value, rows: Value, out: Value, n_blocks: Value) -> None:
+    """Strips of a type -> opened strips."""
+    assert isinstance(e, StripEmitter)
+    packed, size = e.lanes * kind.kind.block_bytes, e.lanes * kind.block_bytes
 
-    def block(b: Value, _: list[Value]) -> list[Value]:
+    def block(source: Value, to: Value, b: Value) -> None:
+        at = e.at(source, e.builder.mul(b, e.index(packed)))
+        e.prefetch(e.at(at, PREFETCH_AHEAD[e.registers]), 0)
+        kind.emit_open(e, at, e.at(to, e.builder.mul(b, e.index(size))))
+
+    _each_block(e, w, stride, rows, out, n_blocks, size, block)
+
+
+def _each_block(e: Emitter, w: Value, stride: Value, rows: Value, out: Value, n_blocks: Value, size: int,
+                block: Callable[[Value, Value, Value], None]) -> None:  # fmt: skip
+    """`block(first row of a strip, where its blocks of `size` bytes go, number of the block)` for every block of whole strips."""
+    source, target = e.pointer(w), e.pointer(out)
+    from_bytes, to_bytes = e.builder.mul(stride, e.index(e.lanes)), e.builder.mul(n_blocks, e.index(size))
+
+    def strip(s: Value, _: list[Value]) -> list[Value]:
+        start, to = e.at(source, e.builder.mul(s, from_bytes)), e.at(target, e.builder.mul(s, to_bytes))
+
+        def one(b: Value, _: list[Value]) -> list[Value]:
+            block(start, to, b)
+            return []
+
+        e.loop(n_blocks, [], one)
+        return []
+
+    e.loop(e.builder.udiv(rows, e.index(e.lanes)), [], strip)
+
+
+def emit_unpacked(e: Emitter, kind: SignedBlockType, form: Unpacked, w: Value, stride: Value, rows: Value, out: Value,
+                  n_blocks: Value) -> None:  # fmt: skip
+    """Rows of a type -> strips of unpacked blocks. The rows after them, which are probably next, are asked for meanwhile."""
+    size = e.lanes * form.block_bytes
+    strip_bytes = e.builder.mul(stride, e.index(e.lanes))
+
+    def block(source: Value, strip: Value, b: Value) -> None:
         start = e.at(source, e.builder.mul(b, e.index(kind.block_bytes)))
-        to = e.at(target, e.builder.mul(b, e.index(e.lanes * size)))
-        ahead = e.at(after, e.builder.mul(b, e.index(e.lanes * kind.block_bytes)))
+        to = e.at(strip, e.builder.mul(b, e.index(size)))
+        ahead = e.at(e.at(source, strip_bytes), e.builder.mul(b, e.index(e.lanes * kind.block_bytes)))
         for line in range(-(-e.lanes * kind.block_bytes // CACHE_LINE)):
             e.prefetch(ahead, line)
         if isinstance(e, Avx512Vbmi):
@@ -154,9 +186,8 @@ def emit_unpacked(e: Emitter, kind: SignedBlockType, form: Unpacked, w: Value, s
             emit_unpack_lanes(e, kind, form, blocks, to)
         else:
             _emit_unpack_rows(e, kind, form, start, stride, to)
-        return []
 
-    e.loop(n_blocks, [], block)
+    _each_block(e, w, stride, rows, out, n_blocks, size, block)
 
 
 def _emit_unpack_rows(e: Emitter, kind: SignedBlockType, form: Unpacked, start: Value, stride: Value, to: Value) -> None:

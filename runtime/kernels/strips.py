@@ -76,7 +76,8 @@ class StripEmitter(Emitter):
                 products = [self._maddubs(u, self._inputs(xs[c], offset)) for u, offset in part]
                 total = self.add(total, self._madd16(functools.reduce(self.add, products), scale))
             results.append(self._finished(xs, c, total))
-        wait(results[-1])
+        for last in results[-1:]:  # none where weights are only taken apart
+            wait(last)
         return results
 
     def strip_dot_signed(
@@ -91,7 +92,8 @@ class StripEmitter(Emitter):
                 pairs = self._maddubs(magnitude, self._signed_by(self._inputs(xs[c], offset), w))
                 total = self.add(total, self._madd16(pairs, scale))
             results.append(self._finished(xs, c, total))
-        wait(results[-1])
+        for last in results[-1:]:  # none where weights are only taken apart
+            wait(last)
         return results
 
     def _unpacked(self, weights: Iterable[Value], columns: int, wait: Wait) -> list[Value]:
@@ -192,7 +194,8 @@ class VnniStripEmitter(StripEmitter):
                 products = self._dpbusd(products, u, self._inputs(xs[c], offset))
             total = products if scale is None else self.add(total, self.mul(products, scale))
             results.append(self._finished(xs, c, total))
-        wait(results[-1])
+        for last in results[-1:]:  # none where weights are only taken apart
+            wait(last)
         return results
 
     def strip_dot_signed(

@@ -27,6 +27,7 @@ class IQ4_XS(SignedBlockType, StripType):
     block_bytes = 136
     elements = (2, 2) + (4,) * 33
     long = True
+    opens = 17
     LARGEST = 127
     cuda = """
     int group = p >> 2, low = b[4 + (group >> 1)] >> 4 * (group & 1) & 15, upper = short_at(b + 2) >> 2 * group & 3;
@@ -79,10 +80,10 @@ class IQ4_XS(SignedBlockType, StripType):
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         if e.signed_offset:
             doubled = [e.strip_twice(scales[half], first) for half in (0, 1) for first in (0, 2)]
-            totals = [e.mul(offset, e.signed_offset) for offset in strip_offsets(e, xs, doubled, signed=True)]
+            totals = [e.mul(offset, e.signed_offset) for offset in strip_offsets(e, w, xs, doubled, signed=True)]
         table = [value + e.signed_offset for value in VALUES]
         for group in range(8):
-            scale = e.strip_scale(scales[group // 4], group % 4, signed=True)
+            scale = w.made(e.strip_scale(scales[group // 4], group % 4, signed=True))
             weights = strip_entries(e, w, 8 + 16 * group, table)
             inputs = range(32 * group, 32 * group + 32, 4)
             totals = e.strip_dot_signed(totals, w.paced(weights), xs, inputs, scale, w.wait)

@@ -26,6 +26,7 @@ class Q2_K(SuperBlockType, StripType):
     block_bytes = 84
     elements = (4,) * 20 + (2, 2)
     long = True
+    opens = 26
     QUANTS = 16
     D = 80
     cuda = """
@@ -72,10 +73,10 @@ class Q2_K(SuperBlockType, StripType):
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         packed = [w.bytes(4 * k) for k in range(4)]
-        offsets = strip_offsets(e, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)
+        offsets = strip_offsets(e, w, xs, [e.shift_bytes(four, (-4,), 15) for four in packed], signed=False)
         totals = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         for group in CRUMB_ORDER:
-            scale = e.strip_scale(e.band(packed[group // 4], 15), group % 4)
+            scale = w.made(e.strip_scale(e.band(packed[group // 4], 15), group % 4))
             quants = strip_crumbs(e, w, self.QUANTS, group)
             totals = e.strip_dot(totals, w.paced(quants), xs, range(16 * group, 16 * group + 16, 4), scale, 3, w.wait)
         d, dmin = w.half(self.D), w.half(self.D + 2)

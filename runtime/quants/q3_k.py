@@ -28,6 +28,7 @@ class Q3_K(OffsetBlockType, StripType):
     block_bytes = 110
     elements = (4,) * 27 + (2,)
     long = True
+    opens = 25
     shared = True
     OFFSET = 4
     QUANTS = 32
@@ -91,7 +92,7 @@ class Q3_K(OffsetBlockType, StripType):
         return e.registers == 32
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        scales = StripScales(e, xs, [self._strip_scales(e, w, k) for k in range(4)], 2)  # OFFSET is 4
+        scales = StripScales(e, w, xs, [self._strip_scales(e, w, k) for k in range(4)], 2)  # OFFSET is 4
         totals = scales.starts()
         for group in CRUMB_ORDER:
             third = 2 - group // 2  # where the bit of this group has to go

@@ -29,6 +29,7 @@ class Q6_K(SuperBlockType, StripType):
     block_bytes = 210
     elements = (4,) * 52 + (2,)
     long = True
+    opens = 25
     SCALES = 192
     D = 208
     cuda = """
@@ -116,7 +117,7 @@ class Q6_K(SuperBlockType, StripType):
         return e.registers == 16
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
-        scales = StripScales(e, xs, [w.bytes(self.SCALES + 4 * k) for k in range(4)], 5)
+        scales = StripScales(e, w, xs, [w.bytes(self.SCALES + 4 * k) for k in range(4)], 5)
         totals = scales.starts()
         for group in range(16):
             quants, inputs = self._strip_quants(e, w, group), range(16 * group, 16 * group + 16, 4)

@@ -29,6 +29,7 @@ class ScaleMinType(SuperBlockType, StripType):
     """value = d * scale[group] * q - dmin * min[group]; the block starts with f16 d, f16 dmin, u8 scales[12]."""
 
     LARGEST: int  # quant
+    opens = 14
 
     @abc.abstractmethod
     def quants(self, blocks: Bytes) -> Bytes:
@@ -66,11 +67,11 @@ class ScaleMinType(SuperBlockType, StripType):
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales, mins = strip_scales_and_mins(e, w)
-        pairs = [e.strip_pairs(mins[k // 2], 2 * (k % 2), 2 * (k % 2) + 1) for k in range(4)]
+        pairs = [w.made(e.strip_pairs(mins[k // 2], 2 * (k % 2), 2 * (k % 2) + 1)) for k in range(4)]
         totals = offsets = [e.zero(e.vector(e.I32, e.lanes)) for _ in xs]
         between = len(xs) == 1 and e.registers == 32  # more even from memory; several columns have no room for it
         for group in range(8):
-            scale = e.strip_scale(scales[group // 4], group % 4)
+            scale = w.made(e.strip_scale(scales[group // 4], group % 4))
             inputs = range(32 * group, 32 * group + 32, 4)
             quants = w.paced(self.strip_quants(e, w, group))
             totals = e.strip_dot(totals, quants, xs, inputs, scale, self.LARGEST, w.wait)

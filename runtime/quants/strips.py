@@ -69,7 +69,11 @@ class Strip:
 
     def half(self, offset: int) -> Value:
         """An f16 of each row as f32."""
-        return self.e.half(self.words(offset))
+        return self.made(self.e.half(self.words(offset)))
+
+    def made(self, register: Value) -> Value:
+        """A register that is made of the block alone, and that products need: opened strips have it ready."""
+        return register
 
     def wait(self, value: Value) -> None:
         """Let no later load come before `value`. Long code asks for lines there, and jumps (see `StripEmitter.after_asking`)."""
@@ -142,6 +146,10 @@ class Woven(abc.ABC):
     streamed: bool = True  # whether one column asks for lines as read once: they leave the second level of the cache sooner
     widest: int = 8
     """Columns of the widest leaf that pays on a tier of 16 registers."""
+    only_widest: bool = False
+    """Whether there is no other leaf."""
+    pays_from: int = 1
+    """Columns for which rows are made these."""
 
     def strips_together(self, columns: int, e: StripEmitter) -> int:
         """Strips that a leaf for so many columns takes at a time."""
@@ -167,6 +175,10 @@ class Woven(abc.ABC):
 
 class StripType(LeafType, Woven):
     """A type that has leaves for strips too."""
+
+    opens: int = 0
+    """Registers beside those of weights that products need of a block, where strips are opened for many columns (see
+    `runtime.quants.opened`), because taking them apart is much of the work."""
 
     def arranged(self, blocks: Bytes) -> Bytes:
         """(n, block_bytes): blocks of single rows, as a strip has them; the same information in as many bytes."""

@@ -61,7 +61,7 @@ def strip_scales_and_mins(e: StripEmitter, w: Strip) -> tuple[list[Value], list[
 
 
 def strip_offsets(
-    e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], *, signed: bool, together: int = 1
+    e: StripEmitter, w: Strip, xs: Sequence[Value], scales: Sequence[Value], *, signed: bool, together: int = 1
 ) -> list[Value]:
     """For each column the sum of (scale times minus the sum of the inputs) over a block's sixteen groups, <lanes x i32>.
 
@@ -70,7 +70,7 @@ def strip_offsets(
     sums = Q8K.SUMS if together == 1 else Q8K.PAIRS
     for pair in range(8 // together):
         four, first = divmod(2 * together * pair, 4)
-        both = e.strip_pairs(scales[four], first, first + together, signed=signed)
+        both = w.made(e.strip_pairs(scales[four], first, first + together, signed=signed))
         totals = [e.strip_madd(total, both, x, sums + 4 * pair) for total, x in zip(totals, xs, strict=True)]
     return totals
 
@@ -82,8 +82,8 @@ class StripScales:
     One column has that added up as scales are asked for where both need the same pairs.
     """
 
-    def __init__(self, e: StripEmitter, xs: Sequence[Value], scales: Sequence[Value], shift: int) -> None:
-        self._e, self._xs, self._scales, self._shift = e, xs, scales, shift
+    def __init__(self, e: StripEmitter, w: Strip, xs: Sequence[Value], scales: Sequence[Value], shift: int) -> None:
+        self._e, self._w, self._xs, self._scales, self._shift = e, w, xs, scales, shift
         self._alone = len(xs) == 1 and e.scales_are_pairs
         self._made: dict[int, Value] = {}
         self._offset = e.zero(e.vector(e.I32, e.lanes))
@@ -92,17 +92,20 @@ class StripScales:
         """The sums of the columns before the first group."""
         if self._alone:
             return [self._offset]
-        return [self._e.shl(offset, self._shift) for offset in strip_offsets(self._e, self._xs, self._scales, signed=True)]
+        return [self._e.shl(offset, self._shift) for offset in self._offsets()]
 
     def __getitem__(self, group: int) -> Value:
         four, place = self._scales[group // 4], group % 4
         if not self._alone:
-            return self._e.strip_scale(four, place, signed=True)
+            return self._w.made(self._e.strip_scale(four, place, signed=True))
         if group not in self._made:
             first = group - group % 2
             pairs, self._made[first], self._made[first + 1] = self._e.strip_scales(four, first % 4)
             self._offset = self._e.strip_madd(self._offset, pairs, self._xs[0], Q8K.SUMS + 2 * first)
         return self._made[group]
+
+    def _offsets(self) -> list[Value]:
+        return strip_offsets(self._e, self._w, self._xs, self._scales, signed=True)
 
     def ends(self, totals: Sequence[Value]) -> list[Value]:
         """The sums after the last group."""

@@ -39,13 +39,14 @@ class Unpacked(Woven):
     elements = (4,) * 69
     near = True
     long = True
+    pays_from = 5
 
     def __init__(self, offset: int, group: int) -> None:
         self.name, self.offset, self.group = f"unpacked{offset}x{group}", offset, group
 
     def emit_strip(self, e: StripEmitter, w: Strip, xs: list[Value], sums: Sequence[Value]) -> list[Value]:
         scales = [w.bytes(SCALES + 4 * k) for k in range(4)]
-        offsets = strip_offsets(e, xs, scales, signed=True, together=self.group // 16)
+        offsets = strip_offsets(e, w, xs, scales, signed=True, together=self.group // 16)
         totals = [e.shl(offset, self.offset.bit_length() - 1) for offset in offsets]
         for first in range(0, self.block_size, self.group):
             scale = e.strip_scale(scales[first // 64], first % 64 // 16, signed=True)

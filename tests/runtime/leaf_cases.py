@@ -17,12 +17,14 @@ from runtime.kernels.cache import KernelCache
 from runtime.kernels.leaves import COLUMNS, Leaves, activation_bytes
 from runtime.quants.activations import ACTIVATIONS
 from runtime.quants.base import LeafType
+from runtime.quants.opened import OPENED, Opened
 from runtime.quants.signed_block import SignedBlockType
 from runtime.quants.strips import StripType
 from runtime.quants.unpacked import form_of, unpack
 
 THREE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
 FOUR = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+FIVE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 SEVEN = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 7)
 
 every_type = pytest.mark.parametrize("kind", LEAF_TYPES, ids=lambda kind: kind.name)
@@ -290,11 +292,12 @@ every_unpacked = pytest.mark.parametrize("kind", [kind for kind in LEAF_TYPES if
 
 
 def unpacked(kind: SignedBlockType, rows: Array) -> Array:
-    """A strip of rows as in a file, as the twin unpacks it."""
-    form = form_of(kind)
+    """Rows as in a file, as the twin unpacks them to strips."""
+    form, lanes = form_of(kind), tiers.strip_rows(jit.TIER.name)
     assert form is not None
-    blocks = unpack(kind, form, rows.reshape(-1, kind.block_bytes)).reshape(len(rows), -1, form.block_bytes // 4, 4)
-    return np.ascontiguousarray(blocks.transpose(1, 2, 0, 3)).reshape(-1)
+    blocks = unpack(kind, form, rows.reshape(-1, kind.block_bytes))
+    blocks = blocks.reshape(len(rows) // lanes, lanes, -1, form.block_bytes // 4, 4)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1, 4)).reshape(-1)
 
 
 @every_unpacked
@@ -302,12 +305,12 @@ def unpacked(kind: SignedBlockType, rows: Array) -> Array:
 def test_rows_are_unpacked_as_by_the_twin(
     leaves: Leaves, lanes: int, kind: SignedBlockType, at_end: bool, rng: np.random.Generator
 ) -> None:
-    for blocks in (1, 3):
-        rows = twins.random_blocks(kind, lanes * blocks, rng).reshape(lanes, -1)
+    for blocks, strips in ((1, 1), (3, 1), (2, 3)):
+        rows = twins.random_blocks(kind, strips * lanes * blocks, rng).reshape(strips * lanes, -1)
         expected = unpacked(kind, rows)
-        source, strip = Guarded.copy(rows, at_end=at_end), Guarded(expected.nbytes, at_end=at_end)
-        FOUR(leaves.unpack(kind.name))(source.address, rows.shape[1], strip.address, blocks)
-        assert np.array_equal(strip.array, expected)
+        source, made = Guarded.copy(rows, at_end=at_end), Guarded(expected.nbytes, at_end=at_end)
+        FIVE(leaves.unpack(kind.name))(source.address, rows.shape[1], len(rows), made.address, blocks)
+        assert np.array_equal(made.array, expected)
 
 
 @every_unpacked
@@ -333,6 +336,30 @@ def test_unpacked_rows_give_the_bits_of_packed_ones(
             for out, wanted in zip(outs[:columns], expected, strict=False):
                 assert np.array_equal(out.array.view(np.float32), wanted)
                 out.array[:] = 0
+
+
+@pytest.mark.parametrize("form", OPENED.values(), ids=lambda form: form.name)
+@at_either_end
+def test_opened_strips_give_the_bits_of_closed_ones(
+    leaves: Leaves, lanes: int, form: Opened, at_end: bool, rng: np.random.Generator
+) -> None:
+    kind = form.kind
+    limits = np.concatenate([np.repeat(block, 4, axis=0) for block in twins.limit_blocks(kind)]).reshape(-1, 4 * kind.block_bytes)
+    limits = np.resize(limits, (-(-len(limits) // lanes) * lanes, limits.shape[1]))
+    for rows in (twins.random_blocks(kind, 3 * lanes * 5, rng).reshape(3 * lanes, -1), limits):
+        blocks = rows.shape[1] // kind.block_bytes
+        inputs = [*twins.limit_inputs(blocks * 256), *rng.normal(0, 1, (8, blocks * 256)).astype(np.float32)][-8:]
+        packed = [twins.pack("q8_k", row) for row in inputs]
+        expected = run_strips(leaves, kind, rows, packed, 1)
+        closed = Guarded.copy(np.ascontiguousarray(kind.interleave(rows, lanes)), at_end=at_end)
+        opened = Guarded(len(rows) * blocks * form.block_bytes, at_end=at_end)
+        FIVE(leaves.unpack(kind.name))(closed.address, rows.shape[1], len(rows), opened.address, blocks)
+        xs, outs = ([Guarded.copy(x, at_end=at_end) for x in packed], [Guarded(4 * len(rows), at_end=at_end) for _ in packed])
+        inputs, outputs = (twins.pointers([guarded.array for guarded in some], 8) for some in (xs, outs))
+        leaf = SEVEN(leaves.strip(form.name, 8))
+        leaf(opened.address, blocks * form.block_bytes, len(rows), inputs.ctypes.data, outputs.ctypes.data, blocks, 0)
+        for out, wanted in zip(outs, expected, strict=True):
+            assert np.array_equal(out.array.view(np.float32), wanted)
 
 
 def test_no_rows_and_no_blocks(leaves: Leaves, rng: np.random.Generator) -> None:

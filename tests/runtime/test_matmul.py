@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +14,11 @@ import pytest
 import tiny_gguf
 from stepping import Text, open_model
 
-from runtime.kernels.matmul import MANY, PIECES, piece_rows
+from runtime.kernels import jit, tiers
+from runtime.kernels.matmul import PIECES, piece_rows
+from runtime.quants.opened import Opened
+from runtime.quants.strips import Woven
+from runtime.quants.unpacked import Unpacked
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
@@ -31,19 +38,28 @@ def test_pieces_are_no_smaller_than_the_least_and_no_larger_than_the_most() -> N
     assert piece_rows(5, 4, 5, 8, 1) == 5
 
 
-@pytest.mark.parametrize("kind", ["IQ2_XXS", "IQ3_S"])
+@pytest.mark.parametrize(("kind", "form"), [("IQ3_S", Unpacked), ("Q4_K", Opened), ("Q6_K", Opened)])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
-def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(architecture: str, kind: str, tmp_path: Path) -> None:
+def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(
+    architecture: str, kind: str, form: type[Woven], tmp_path: Path
+) -> None:
     path = tiny_gguf.write(tmp_path / "m.gguf", tiny_gguf.variant(architecture, kind))
-    tokens = np.random.default_rng(3).integers(0, 300, 12 * MANY).tolist()
+    tokens = np.random.default_rng(3).integers(0, 300, 3 * Opened.pays_from).tolist()
     logits = []
-    for step in (1, MANY - 1, len(tokens)):
+    for step in (1, form.pays_from - 1, len(tokens)):
         with closing(open_model(path, threads=2)) as executor:
             text = Text(executor, [0, 1])
             logits.append(np.concatenate([text.feed(tokens[at : at + step]) for at in range(0, len(tokens), step)]))
     assert np.ptp(logits[0]) > 0
     assert np.array_equal(logits[0], logits[1])
     assert np.array_equal(logits[0], logits[2])
+
+
+@pytest.mark.skipif(not tiers.has_tiles(jit.TIER.name), reason="the tests before ran without tiles")
+def test_the_same_without_tiles() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "unpacked"]
+    done = subprocess.run(command, env=os.environ | {"MOELLAMA_ISA": "avx512bf16"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("kind", ["Q4_K", "IQ3_S"])
