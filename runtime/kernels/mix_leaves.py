@@ -6,18 +6,20 @@ Of whole numbers two rows are one, their elements side by side, and so are facto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from runtime.core import BLOCK_TOKENS
 from runtime.kernels.basics import CACHE_LINE, Value
 from runtime.kernels.emitter import Emitter
 from runtime.kernels.kept import GROUP, KINDS, LARGEST, WEIGHTS
+from runtime.quants.activations import ROUND
 
 UNROLLED = 4  # rows of quants in one turn of the loop
 NONE = -3e38  # in the place of a score that does not count
 SUMMED = 4  # vectors of weights in one turn of the loop
 PAIR = 4  # bytes of two whole numbers
 WHOLE_LANES = 16  # weights that are made whole together
+EXP = (8.31250132e-3, 4.18903318e-2, 1.66671154e-1, 4.99992302e-1, 1.0, 1.0)  # of e**r, |r| <= ln 2 / 2, relative error 1.1e-7
 
 
 def _words(e: Emitter, columns: int, w: Value, stride: Value, rows: Value, x_ptrs: Value, out_ptrs: Value, n: Value, ahead: Value,
@@ -213,15 +215,14 @@ def emit_weigh(e: Emitter, whole: bool, scores: Value, first: Value, end: Value,
         return [(here, 4 * e.lanes * v) for v in range(SUMMED)]
 
     def largest(i: Value, so_far: list[Value]) -> list[Value]:
-        places = zip(vectors(i), so_far, strict=True)
-        return [e.maximum(e.mul(e.load(*place, e.floats(e.lanes)), scale), before) for place, before in places]
+        return [e.maximum(e.load(*place, e.floats(e.lanes)), before) for place, before in zip(vectors(i), so_far, strict=True)]
 
-    start = e.load_splat(given, 4, e.F32, e.lanes)
-    tops = e.loop(turns, [start] * SUMMED, largest)
-    peak = _largest(e, e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3])))
+    tops = e.loop(turns, [none] * SUMMED, largest)
+    highest = _largest(e, e.maximum(e.maximum(tops[0], tops[1]), e.maximum(tops[2], tops[3])))
+    peak = e.maximum(e.mul(highest, e.load(given, 0, e.F32)), e.load(given, 4, e.F32))  # scales are positive
     e.store(peak, results, 0)
     if whole:
-        _whole_weights(e, x, e.builder.udiv(padded, e.index(BLOCK_TOKENS)), given, peak, e.pointer(scales), results)
+        _whole_weights(e, x, _blocks(e, first, end, padded), given, peak, e.pointer(scales), results)
         return
     top = e.splat(peak, e.lanes)
 
@@ -238,31 +239,46 @@ def emit_weigh(e: Emitter, whole: bool, scores: Value, first: Value, end: Value,
     e.store(e.sum(e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]))), results, 4)
 
 
-def _whole_weights(e: Emitter, x: Value, blocks: Value, given: Value, peak: Value, scales: Value, results: Value) -> None:
+def _blocks(e: Emitter, first: Value, end: Value, padded: Value) -> tuple[Value, Value, Value]:
+    """The first of the blocks that lie in [first, end), the one after the last of them, and the number of all."""
+    size = e.index(BLOCK_TOKENS)
+    begin, after = e.builder.udiv(e.builder.add(first, e.index(BLOCK_TOKENS - 1)), size), e.builder.udiv(end, size)
+    after = e.builder.select(e.builder.icmp_unsigned(">", after, begin), after, begin)
+    return begin, after, e.builder.udiv(padded, size)
+
+
+def _whole_weights(e: Emitter, x: Value, blocks: tuple[Value, Value, Value], given: Value, peak: Value, scales: Value,
+                   results: Value) -> None:  # fmt: skip
     """The second half of `emit_weigh`. A number takes the place of half a float, so each is written where all was read. The same
     lanes on every CPU, so that it makes the same numbers."""
     kind = e.floats(WHOLE_LANES)
-    scale, top = e.load_splat(given, 0, e.F32, WHOLE_LANES), e.splat(peak, WHOLE_LANES)
+    scale, under = e.load_splat(given, 0, e.F32, WHOLE_LANES), e.splat(e.builder.fneg(peak), WHOLE_LANES)
     zero, none = e.zero(kind), e.constant(kind, NONE)
+    inside, after, count = blocks
     places = range(0, 4 * BLOCK_TOKENS, 4 * WHOLE_LANES)
 
-    def weights(block: Value, so_far: list[Value]) -> list[Value]:
-        at = e.builder.mul(block, e.index(4 * BLOCK_TOKENS))
-        here, of_values = e.at(x, at), e.at(scales, at)
-        weighed, largest, most, total = so_far
-        together = zero
-        for place in places:
-            score = e.load(here, place, kind)
-            weight = _exp(e, e.sub(e.mul(score, scale), top))
-            # not before, for the scale of a token that is not there yet may be anything
-            scaled = e.where_above(score, none, e.mul(weight, e.load(of_values, place, kind)))
-            e.store(scaled, here, place)
-            weighed, together = e.add(weighed, e.where_above(score, none, weight)), e.add(together, scaled)
-            largest = e.maximum(largest, scaled)
-        return [weighed, largest, e.maximum(most, together), e.add(total, together)]
+    def weights(start: Value, *, all_count: bool) -> Callable[[Value, list[Value]], list[Value]]:
+        def body(i: Value, so_far: list[Value]) -> list[Value]:
+            at = e.builder.mul(e.builder.add(start, i), e.index(4 * BLOCK_TOKENS))
+            here, of_values = e.at(x, at), e.at(scales, at)
+            weighed, largest, most, total = so_far
+            together = zero
+            for place in places:
+                score = e.load(here, place, kind)
+                weight = _exp(e, e.fma(score, scale, under))
+                scaled = e.mul(weight, e.load(of_values, place, kind))
+                if not all_count:  # the scale of a token that is not there yet may be anything
+                    weight, scaled = e.where_above(score, none, weight), e.where_above(score, none, scaled)
+                e.store(scaled, here, place)
+                weighed, together, largest = e.add(weighed, weight), e.add(together, scaled), e.maximum(largest, scaled)
+            return [weighed, largest, e.maximum(most, together), e.add(total, together)]
+
+        return body
 
     # of each lane the most that a block has: together at least what any block has; what is not a number shows in the whole sum
-    weighed, largest, most, total = e.loop(blocks, [zero] * 4, weights)
+    sums = e.loop(inside, [zero] * 4, weights(e.index(0), all_count=False))
+    sums = e.loop(e.builder.sub(after, inside), sums, weights(inside, all_count=True))
+    weighed, largest, most, total = e.loop(e.builder.sub(count, after), sums, weights(after, all_count=False))
     e.store(e.sum(weighed), results, 4)
     share = e.fma(e.sum(total), e.constant(e.F32, 0), e.mul(e.sum(most), LARGEST / WEIGHTS))
     share = _at_least(e, _at_least(e, share, _largest(e, largest)), e.constant(e.F32, 1e-30))
@@ -278,7 +294,7 @@ def _whole_weights(e: Emitter, x: Value, blocks: Value, given: Value, peak: Valu
             e.store(e.trunc(number, e.I16), target, place // 2)
         return []
 
-    e.loop(blocks, [], rounded)
+    e.loop(count, [], rounded)
 
 
 def _largest(e: Emitter, vector: Value) -> Value:
@@ -304,18 +320,17 @@ def _fill(e: Emitter, x: Value, first: Value, end: Value, number: float) -> None
 
 
 def _exp(e: Emitter, x: Value) -> Value:
-    """e**x for x up to 0, as `driver.exp`."""
-    kind = x.type
+    """e**x for x up to about 0, relative error below 2e-7, and 1 for 0."""
+    kind, integers = x.type, e.vector(e.I32, x.type.count)
     x = e.maximum(x, e.constant(kind, -87.0))
-    n = e.truncated(e.fma(x, e.constant(kind, 1.44269504), e.constant(kind, 1024.5)))
-    n = e.sub(n, e.constant(n.type, 1024))  # round(x / ln 2), by truncation
-    whole = e.float(n)
+    shifted = e.fma(x, e.constant(kind, 1.44269504), e.constant(kind, ROUND))  # in its last bits round(x / ln 2)
+    whole = e.sub(shifted, e.constant(kind, ROUND))
     r = e.fma(whole, e.constant(kind, -0.693359375), x)  # ln 2 in two parts
     r = e.fma(whole, e.constant(kind, 2.12194440e-4), r)
-    p = e.constant(kind, 1 / 5040)
-    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
+    p = e.constant(kind, EXP[0])
+    for factor in EXP[1:]:
         p = e.fma(p, r, e.constant(kind, factor))
-    return e.mul(p, e.cast(e.shl(e.add(n, e.constant(n.type, 127)), 23), kind))
+    return e.cast(e.add(e.cast(p, integers), e.shl(e.cast(shifted, integers), 23)), kind)
 
 
 def _added(e: Emitter, sums: Sequence[Value], values: Sequence[Value], xs: Sequence[Value], at: Value, lanes: int) -> list[Value]:
