@@ -9,7 +9,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.desk import claim, commit, helps, show, take
 from runtime.kernels.driver import FAST, driver, inline, rms_scale, row_driver
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import copy
+from runtime.kernels.matmul import ask, copy
 from runtime.kernels.memory import f32, f64, fetch_add, i32, i64
 from runtime.kernels.segments import (
     COLUMNS,
@@ -133,6 +133,10 @@ def rotate_store(args: int, desk: int, thread: int, threads: int) -> None:
         for row in range(first, min(first + tile, count)):
             place = row * kv_heads + kv
             q, k, v = a[1] + 4 * place * group * size, a[2] + 4 * place * size, a[3] + 4 * place * value_size
+            if row + 1 < count:
+                ask(q + 4 * kv_heads * group * size, 4 * group * size)
+                ask(k + 4 * kv_heads * size, 4 * size)
+                ask(v + 4 * kv_heads * value_size, 4 * value_size)
             turn_heads(q, k, a[4], a[5], f32(a[6] + 8 * row * half, 2 * half), half, style, group, 1, size, eps)
             block = i32(a[15] + 4 * sequences[row] * a[16], a[16])[positions[row] // BLOCK_TOKENS]
             slot, head = positions[row] % BLOCK_TOKENS, block * kv_heads + kv

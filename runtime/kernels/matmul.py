@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.kernels.activations import activate
+from runtime.kernels.basics import CACHE_LINE
 from runtime.kernels.desk import commit, show, still, take
 from runtime.kernels.driver import driver, inline
-from runtime.kernels.memory import call5, call7, f32, i32, i64
+from runtime.kernels.memory import call5, call7, f32, i32, i64, prefetch
 from runtime.kernels.tile_leaves import GROUP, MOST
 
 WIDEST = 8  # columns of the widest leaf without tiles
@@ -56,6 +57,13 @@ def fill(inputs: Any, outputs: Any, width: int) -> None:
     else:
         for c in range(width, WIDEST):
             inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
+
+
+@inline
+def ask(address: int, nbytes: int) -> None:
+    """For the cache lines of so many bytes."""
+    for place in range(0, nbytes, CACHE_LINE):
+        prefetch(address + place)
 
 
 @inline

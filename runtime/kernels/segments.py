@@ -19,7 +19,7 @@ from runtime.core import BLOCK_TOKENS
 from runtime.kernels.activations import tanh
 from runtime.kernels.driver import FAST, exp, inline
 from runtime.kernels.jit import njit
-from runtime.kernels.matmul import WIDEST, copy, fill, leaf_width
+from runtime.kernels.matmul import WIDEST, ask, copy, fill, leaf_width
 from runtime.kernels.memory import call7, f32, f64, i32, i64
 from runtime.kernels.store import head_bytes, spread_heads, store_query, words_bytes
 
@@ -129,6 +129,8 @@ def prepare(args: int, row: int, rows: int, kv: int, scratch: int) -> None:
     scales = f32(scales_at, rows * group)
     for c in range(rows * group):
         query = a[1] + 4 * ((row + c // group) * heads + kv * group + c % group) * size
+        if c + group < rows * group:
+            ask(query + 4 * heads * size, 4 * size)
         scales[c] = store_query(query, size, words + c * words_bytes(size))
 
 
