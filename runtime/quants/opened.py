@@ -1,6 +1,6 @@
 """Opened strips: what prompts meet of types that lie in strips, every weight a byte of its own.
 
-A leaf of eight columns takes a strip apart for these alone, which is a twelfth (Q4_K) to a fifth (Q5_K) of its work. For many
+A leaf of eight columns takes a strip apart for these alone, which is a tenth (Q4_K) to a quarter (Q3_K) of its time. For many
 columns that is done once: all registers that are made of a block alone, weights and scales, are written down one after the other
 in the order in which products want them. What is done with them is the type's own code, so results have the same bits.
 """
