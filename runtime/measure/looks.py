@@ -21,6 +21,7 @@ FEW_HEADS = dataclasses.replace(HEADS, head_count=4)  # each has keys and values
 FAR_HEADS, FEW_FAR_HEADS = Heads(32, 8, 128, 128, False, 0.1), Heads(8, 8, 128, 128, False, 0.1)
 MOST_KEPT = 512 << 20  # bytes of keys and values that are to be read from memory
 BEYOND = 4  # times the last cache, of which parts are found again where little more than it is read
+ORDINARY = 30  # a byte of which numbers and scales of all kinds have an ordinary size: tiny ones may take ten times longer
 KERNELS = 3  # of attention: the rotary table, turning and storing, attending
 
 
@@ -139,6 +140,6 @@ def _text(first: int, rows: int) -> Record:
         recorder.step.positions[:] = np.arange(first, first + rows)
         recorder.step.tables[0, :] = np.arange(BLOCKS)
         for cache in recorder.caches:  # pages that nobody has written to are one and the same
-            cache.keys[:BLOCKS] = cache.values[:BLOCKS] = 1
+            cache.keys[:BLOCKS] = cache.values[:BLOCKS] = ORDINARY
 
     return prepare

@@ -18,12 +18,12 @@ from runtime.execute.recorder import Recorder
 from runtime.kernels import cores
 from runtime.kernels.cache import KernelCache
 from runtime.kernels.driver import Driver
-from runtime.kernels.kept import KINDS
+from runtime.kernels.kept import KINDS, VALUE
 from runtime.kernels.leaves import Leaves
 from runtime.measure import disk, memory
 from runtime.measure.batches import Texts
 from runtime.measure.bench import Case, _writing, bench, plan
-from runtime.measure.looks import FEW_HEADS, HEADS, Looks, apart, shared
+from runtime.measure.looks import FEW_HEADS, HEADS, ORDINARY, Looks, apart, shared
 from runtime.measure.machine import MOST_ROUNDS, Round, _rounds, calm, kernels
 from runtime.measure.others import Others
 from runtime.measure.parts import part_of, shares
@@ -261,6 +261,13 @@ def test_a_buffer_has_no_value_that_takes_a_cpu_longer() -> None:
     for kind in (np.float16, np.float32):
         found = np.abs(values.view(kind).astype(np.float64))
         assert np.finfo(kind).tiny < found.min() <= found.max() < 10
+
+
+def test_nor_have_the_keys_and_values_that_attention_is_measured_with() -> None:
+    byte = np.full(4, ORDINARY, np.uint8)
+    assert byte.view(np.int16).max() <= VALUE
+    for kind in (np.float16, np.float32):
+        assert 1e-25 < byte.view(kind)[0] < 10  # also times another one that is small
 
 
 @pytest.mark.parametrize(
