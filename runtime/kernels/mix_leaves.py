@@ -265,7 +265,7 @@ def _whole_weights(e: Emitter, x: Value, blocks: tuple[Value, Value, Value], giv
             together = zero
             for place in places:
                 score = e.load(here, place, kind)
-                weight = _exp(e, e.fma(score, scale, under))
+                weight = _exp(e, e.add(e.mul(score, scale), under))  # rounded between, as elsewhere: a near-tie may depend on it
                 scaled = e.mul(weight, e.load(of_values, place, kind))
                 if not all_count:  # the scale of a token that is not there yet may be anything
                     weight, scaled = e.where_above(score, none, weight), e.where_above(score, none, scaled)
