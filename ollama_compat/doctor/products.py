@@ -62,7 +62,7 @@ class Product:
     def _in_tiles(self, tiles: int) -> float:
         """Of so many tiles of columns: weights are made tiles once for all of a pass, and those of prompts are full."""
         one, full = self.rate["cache_sixteen"], MOST * 2 * self.values * self.rate["prompt"]
-        more = min(max(0.0, (full - one) / (MOST // TILE - 1)), one)
+        more = max(0.0, (full - one) / (MOST // TILE - 1))
         return one + (tiles - 1) * more
 
     def _first(self, columns: int) -> float:
