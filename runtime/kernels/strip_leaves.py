@@ -143,9 +143,7 @@ def emit_opened(e: Emitter, kind: Opened, w: Value, stride: Value, rows: Value, 
     packed, size = e.lanes * kind.kind.block_bytes, e.lanes * kind.block_bytes
 
     def block(source: Value, to: Value, b: Value) -> None:
-        at = e.at(source, e.builder.mul(b, e.index(packed)))
-        e.prefetch(e.at(at, PREFETCH_AHEAD[e.registers]), 0)
-        kind.emit_open(e, at, e.at(to, e.builder.mul(b, e.index(size))))
+        kind.emit_open(e, e.at(source, e.builder.mul(b, e.index(packed))), e.at(to, e.builder.mul(b, e.index(size))))
 
     _each_block(e, w, stride, rows, out, n_blocks, size, block)
 

@@ -76,9 +76,7 @@ class StripEmitter(Emitter):
                 products = [self._maddubs(u, self._inputs(xs[c], offset)) for u, offset in part]
                 total = self.add(total, self._madd16(functools.reduce(self.add, products), scale))
             results.append(self._finished(xs, c, total))
-        for last in results[-1:]:  # none where weights are only taken apart
-            wait(last)
-        return results
+        return self._ended(results, wait)
 
     def strip_dot_signed(
         self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,
@@ -92,9 +90,7 @@ class StripEmitter(Emitter):
                 pairs = self._maddubs(magnitude, self._signed_by(self._inputs(xs[c], offset), w))
                 total = self.add(total, self._madd16(pairs, scale))
             results.append(self._finished(xs, c, total))
-        for last in results[-1:]:  # none where weights are only taken apart
-            wait(last)
-        return results
+        return self._ended(results, wait)
 
     def _unpacked(self, weights: Iterable[Value], columns: int, wait: Wait) -> list[Value]:
         """All weights; for one column two at a time, for which there is nothing to wait."""
@@ -110,6 +106,13 @@ class StripEmitter(Emitter):
         if self.registers == 16 and column + 1 < len(xs):
             xs[column + 1] = self.after(xs[column + 1], total)
         return total
+
+    @staticmethod
+    def _ended(results: list[Value], wait: Wait) -> list[Value]:
+        """The results; later loads wait for the last of them. There is none where weights are only taken apart."""
+        for last in results[-1:]:
+            wait(last)
+        return results
 
     def strip_bytes(self, value: Value, places: Sequence[int]) -> Value:
         """Each row's four bytes in another order."""
@@ -194,9 +197,7 @@ class VnniStripEmitter(StripEmitter):
                 products = self._dpbusd(products, u, self._inputs(xs[c], offset))
             total = products if scale is None else self.add(total, self.mul(products, scale))
             results.append(self._finished(xs, c, total))
-        for last in results[-1:]:  # none where weights are only taken apart
-            wait(last)
-        return results
+        return self._ended(results, wait)
 
     def strip_dot_signed(
         self, totals: Sequence[Value], weights: Iterable[Value], xs: list[Value], offsets: Sequence[int], scale: Value,

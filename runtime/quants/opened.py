@@ -18,8 +18,6 @@ from runtime.quants.strips import Strip, StripType, Woven
 if TYPE_CHECKING:
     from runtime.kernels.strips import StripEmitter
 
-SCALES = 24  # registers of scales that a block has at most
-
 
 class Opened(Woven):
     """A block: registers in a row, four bytes of each row of a strip."""
