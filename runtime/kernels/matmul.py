@@ -48,15 +48,12 @@ def fill(inputs: Any, outputs: Any, width: int) -> None:
     """Complete the pointers of `width` columns: three and seven, where a table has leaves for them, are multiplied by those for
     four and eight, in which the last column stands twice. That takes less time than a leaf more. More than WIDEST are made groups
     in the same way, as the leaf with tiles wants them. Where there is one leaf alone, that is so with fewer too."""
+    end = (width + GROUP - 1) // GROUP * GROUP if width > WIDEST else WIDEST
+    for c in range(width, end):
+        inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
     if width > WIDEST:
-        end = (width + GROUP - 1) // GROUP * GROUP
-        for c in range(width, end):
-            inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
         for c in range(end, MOST, GROUP):
             inputs[c] = 0
-    else:
-        for c in range(width, WIDEST):
-            inputs[c], outputs[c] = inputs[width - 1], outputs[width - 1]
 
 
 @inline
