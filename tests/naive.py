@@ -234,10 +234,3 @@ def kept(x: Array, bits: int) -> Array:
 def nmse(a: Array, b: Array) -> float:
     """Squared error relative to the square of b."""
     return float(((a - b) ** 2).sum() / (b**2).sum())
-
-
-def nmse_but_for_a_tie(a: Array, b: Array) -> float:
-    """The same without the row that is farthest off: a router's choice that is as good as a tie may fall the other way (in
-    deepseek2's golden logits on CPUs that round products and sums apart)."""
-    counted = np.arange(len(a)) != np.argmax([nmse(*rows) for rows in zip(a, b, strict=True)])
-    return nmse(a[counted], b[counted])

@@ -39,7 +39,7 @@ def test_pieces_are_no_smaller_than_the_least_and_no_larger_than_the_most() -> N
     assert piece_rows(5, 4, 5, 8, 1) == 5
 
 
-@pytest.mark.parametrize(("kind", "form"), [("IQ3_S", Unpacked), ("Q4_K", Opened), ("Q6_K", Opened)])
+@pytest.mark.parametrize(("kind", "form"), [("IQ2_XXS", Unpacked), ("IQ3_S", Unpacked), ("Q4_K", Opened), ("Q6_K", Opened)])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
 @pytest.mark.parametrize("room", [1, recorder.UNPACKED_BYTES])
 def test_rows_unpacked_for_a_prompt_give_the_bits_of_single_tokens(

@@ -36,10 +36,11 @@ def test_logits_match_llama_cpp(architecture: str, kind: str, tmp_path: Path, ex
     golden = np.load(GOLDEN / f"tiny-{architecture}-{kind}.npz")
     shape = tiny_gguf.variant(architecture, kind)
     logits = Text(executors(tiny_gguf.write(tmp_path / "m.gguf", shape)), blocks_for(64)).feed(golden["tokens"].tolist())
-    if kind == "MIX":  # activations are rounded, so that routers choose otherwise in several rows
-        error = np.median([naive.nmse(*rows) for rows in zip(logits, golden["logits"], strict=True)])
-    else:
-        error = (naive.nmse_but_for_a_tie if shape.experts else naive.nmse)(logits, golden["logits"])
+    errors = [naive.nmse(row, expected) for row, expected in zip(logits, golden["logits"], strict=True)]
+    # a router's choice that is as good as a tie may fall the other way: where activations are rounded in many rows, else in one
+    # (deepseek2's on CPUs that round products and sums apart)
+    counted = np.arange(len(errors)) != (np.argmax(errors) if shape.experts else -1)
+    error = np.median(errors) if kind == "MIX" else naive.nmse(logits[counted], golden["logits"][counted])
     assert error <= LIKE_LLAMA_CPP[kind]
 
 
